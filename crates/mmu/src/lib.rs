@@ -1,0 +1,3 @@
+//! Placeholder while the workspace is laid out.
+#![no_std]
+#![forbid(unsafe_code)]
