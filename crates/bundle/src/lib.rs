@@ -1,3 +1,85 @@
-//! Placeholder while the workspace is laid out.
+//! The boot bundle: what `hypo pack` writes and the hypervisor finds in its initrd slot.
+//!
+//! This file holds what a bundle says; `format` holds how it is laid out and checked. Laying out a guest's
+//! memory is the writer's work, so the hypervisor parses no kernel formats.
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// Everything a bundle describes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Settings of the hypervisor itself.
+    pub host: HostSettings,
+    /// The virtual machines, in the order of the manifest.
+    pub vms: Vec<VmConfig>,
+}
+
+/// Settings of the hypervisor itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HostSettings {
+    /// Fresh entropy for the guests' rng-seed, mixed with the host's own.
+    pub seed: [u8; 32],
+    /// Where the hypervisor's window lies on a host with Sv39 only; `None` takes the default.
+    /// A multiple of 1 GiB, canonical in Sv39.
+    pub window: Option<u64>,
+    /// Log verbosity: 0 errors only to 4 everything.
+    pub log_level: u8,
+}
+
+/// What happens when a guest asks for a reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnReset {
+    /// Start again from the bundle with fresh memory.
+    Restart,
+    /// Power the machine off with exit status 32 (`--no-reboot`).
+    Exit,
+}
+
+/// One virtual machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VmConfig {
+    /// Its name, unique in the bundle.
+    pub name: String,
+    /// Bytes of RAM from guest-physical 0x8000_0000; a multiple of 2 MiB.
+    pub memory: u64,
+    /// Virtual harts.
+    pub vcpus: u32,
+    /// Guest-physical address of the first instruction.
+    pub entry: u64,
+    /// The kernel command line.
+    pub bootargs: String,
+    /// What memory holds at the start; the rest is zero. Ranges do not overlap.
+    pub segments: Vec<Segment>,
+    /// Guest-physical range of the initial RAM disk, which is also one of the segments.
+    pub initrd: Option<InitrdRange>,
+    /// Guest-physical address of the device tree; 2 MiB are kept free there.
+    pub device_tree: u64,
+    /// What a reset does.
+    pub on_reset: OnReset,
+}
+
+/// A piece of a guest's initial memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// Guest-physical address; a multiple of 8.
+    pub address: u64,
+    /// Offset in the bundle's payload; a multiple of 8.
+    pub offset: u64,
+    /// Bytes; the payload is zero-padded to a multiple of 8.
+    pub len: u64,
+}
+
+/// Where the initial RAM disk lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InitrdRange {
+    /// Guest-physical address.
+    pub address: u64,
+    /// Bytes.
+    pub len: u64,
+}

@@ -1,3 +1,15 @@
-//! Placeholder while the workspace is laid out.
+//! Addresses, guest RAM and host memory ranges, as types.
+//!
+//! Pure and host-testable: what hardware needs is a slice handed in by the `hart` crate, or a leaked `Vec`
+//! in a test. Knows nothing of page tables or devices.
 #![no_std]
 #![forbid(unsafe_code)]
+
+pub mod addr;
+
+pub use addr::{GuestPhysAddr, GuestVirtAddr, HostPhysAddr};
+
+/// Bytes in a base page.
+pub const PAGE_SIZE: u64 = 4096;
+/// Bytes in a block: the unit in which guest RAM is populated and the largest shadow leaf.
+pub const BLOCK_SIZE: u64 = 2 << 20;

@@ -1,0 +1,147 @@
+//! satp and page-table entries. Priv. spec, "Supervisor Address Translation and Protection Register" and
+//! "Sv39", "Sv48", "Sv57".
+
+/// A translation mode, by its code in satp.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+#[repr(u8)]
+pub enum Mode {
+    /// No translation.
+    Bare = 0,
+    /// Three levels, 39-bit addresses.
+    Sv39 = 8,
+    /// Four levels, 48-bit addresses.
+    Sv48 = 9,
+    /// Five levels, 57-bit addresses.
+    Sv57 = 10,
+}
+
+impl Mode {
+    /// The mode with this code, or `None` for a reserved one.
+    pub const fn from_code(code: u64) -> Option<Self> {
+        Some(match code {
+            0 => Self::Bare,
+            8 => Self::Sv39,
+            9 => Self::Sv48,
+            10 => Self::Sv57,
+            _ => return None,
+        })
+    }
+
+    /// Levels of page tables: 0, 3, 4 or 5.
+    pub const fn levels(self) -> usize {
+        match self {
+            Self::Bare => 0,
+            Self::Sv39 => 3,
+            Self::Sv48 => 4,
+            Self::Sv57 => 5,
+        }
+    }
+
+    /// Significant bits of a virtual address; 64 for Bare.
+    pub const fn address_bits(self) -> u32 {
+        match self {
+            Self::Bare => 64,
+            Self::Sv39 => 39,
+            Self::Sv48 => 48,
+            Self::Sv57 => 57,
+        }
+    }
+
+    /// Whether the upper bits of `address` are copies of the highest significant one.
+    pub const fn is_canonical(self, address: u64) -> bool {
+        let unused = 64 - self.address_bits();
+        ((address << unused) as i64 >> unused) as u64 == address
+    }
+}
+
+/// satp's value, in its fields.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct Satp {
+    /// The translation mode.
+    pub mode: Mode,
+    /// The address-space identifier, 16 bits.
+    pub asid: u16,
+    /// The root table's physical page number, 44 bits.
+    pub ppn: u64,
+}
+
+impl Satp {
+    /// Translation off.
+    pub const BARE: Self = Self { mode: Mode::Bare, asid: 0, ppn: 0 };
+
+    /// Splits a value; `None` where its mode is reserved.
+    pub const fn from_bits(bits: u64) -> Option<Self> {
+        match Mode::from_code(bits >> 60) {
+            Some(mode) => Some(Self { mode, asid: (bits >> 44) as u16, ppn: bits & PPN_MASK }),
+            None => None,
+        }
+    }
+
+    /// The register's value.
+    pub const fn bits(self) -> u64 {
+        ((self.mode as u64) << 60) | ((self.asid as u64) << 44) | (self.ppn & PPN_MASK)
+    }
+}
+
+const PPN_MASK: u64 = (1 << 44) - 1;
+
+/// A page-table entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(transparent)]
+pub struct Pte(pub u64);
+
+impl Pte {
+    /// Valid.
+    pub const V: u64 = 1 << 0;
+    /// Readable.
+    pub const R: u64 = 1 << 1;
+    /// Writable.
+    pub const W: u64 = 1 << 2;
+    /// Executable.
+    pub const X: u64 = 1 << 3;
+    /// Accessible to user mode.
+    pub const U: u64 = 1 << 4;
+    /// Global: in all address spaces.
+    pub const G: u64 = 1 << 5;
+    /// Accessed.
+    pub const A: u64 = 1 << 6;
+    /// Dirty.
+    pub const D: u64 = 1 << 7;
+    /// Bits that must be zero where neither Svnapot nor Svpbmt is shown: 54 to 63.
+    pub const RESERVED: u64 = 0x3ff << 54;
+
+    /// An entry for the physical page at byte address `address` with these flag bits.
+    pub const fn new(address: u64, flags: u64) -> Self {
+        Self((address >> 12) << 10 | flags)
+    }
+
+    /// Whether all bits of `flags` are set.
+    pub const fn has(self, flags: u64) -> bool {
+        self.0 & flags == flags
+    }
+
+    /// Whether it is valid and maps a page (R or X set) and not a table.
+    pub const fn is_leaf(self) -> bool {
+        self.0 & Self::V != 0 && self.0 & (Self::R | Self::X) != 0
+    }
+
+    /// Whether it is valid and points to the next table.
+    pub const fn is_table(self) -> bool {
+        self.0 & (Self::V | Self::R | Self::W | Self::X) == Self::V
+    }
+
+    /// The byte address it holds.
+    pub const fn address(self) -> u64 {
+        (self.0 >> 10 & PPN_MASK) << 12
+    }
+}
+
+/// The index of `address` into the table at `level`, 0 for the last.
+pub const fn index(address: u64, level: usize) -> usize {
+    (address >> (12 + 9 * level)) as usize & 511
+}
+
+/// Bytes that a leaf at `level` maps: 4 KiB, 2 MiB, 1 GiB, ...
+pub const fn leaf_size(level: usize) -> u64 {
+    1 << (12 + 9 * level)
+}
