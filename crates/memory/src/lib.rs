@@ -5,9 +5,15 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
 pub mod addr;
+pub mod extents;
+pub mod ram;
 
 pub use addr::{GuestPhysAddr, GuestVirtAddr, HostPhysAddr};
+pub use extents::{Extent, Extents};
+pub use ram::{GuestRam, InitialData, NotRam};
 
 /// Bytes in a base page.
 pub const PAGE_SIZE: u64 = 4096;

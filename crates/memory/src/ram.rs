@@ -1,0 +1,303 @@
+//! Guest RAM: contiguous host memory that is filled in, block by block, when it is first looked at.
+//!
+//! A block starts as what the bundle says it holds, or zero, so nothing that was in the memory before can reach
+//! the guest, starting a VM costs next to nothing, and a reset is `forget`. All accesses are atomic words: other
+//! harts run the guest meanwhile.
+
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use crate::{BLOCK_SIZE, GuestPhysAddr, HostPhysAddr};
+
+/// Bytes in a word.
+const WORD: u64 = 8;
+
+/// A piece of what RAM holds at the start.
+#[derive(Clone, Copy, Debug)]
+pub struct InitialData {
+    /// Where it lies; a multiple of 8.
+    pub address: GuestPhysAddr,
+    /// What lies there.
+    pub words: &'static [u64],
+}
+
+/// An address range that is not wholly RAM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotRam;
+
+/// A virtual machine's RAM.
+#[derive(Debug)]
+pub struct GuestRam {
+    words: &'static [AtomicU64],
+    guest_base: GuestPhysAddr,
+    host_base: HostPhysAddr,
+    initial: Vec<InitialData>,
+    blocks: Box<[AtomicU8]>,
+    /// Counts what the hypervisor wrote: see `writes`.
+    writes: AtomicU64,
+}
+
+/// States of a block. A block moves from `EMPTY` through `BUSY`, by one hart, to `FULL`.
+const EMPTY: u8 = 0;
+const BUSY: u8 = 1;
+const FULL: u8 = 2;
+
+impl GuestRam {
+    /// RAM at `guest_base` made of `words`, which lie at `host_base`.
+    ///
+    /// # Panics
+    /// Where a base or the size is not a multiple of `BLOCK_SIZE`: the caller allocates it so.
+    pub fn new(
+        words: &'static [AtomicU64],
+        guest_base: GuestPhysAddr,
+        host_base: HostPhysAddr,
+        mut initial: Vec<InitialData>,
+    ) -> Self {
+        let size = words.len() as u64 * WORD;
+        assert!(guest_base.is_aligned(BLOCK_SIZE) && host_base.is_aligned(BLOCK_SIZE), "unaligned guest RAM");
+        assert!(size.is_multiple_of(BLOCK_SIZE), "guest RAM is not a whole number of blocks");
+        initial.sort_by_key(|piece| piece.address);
+        let blocks = (0..size / BLOCK_SIZE).map(|_| AtomicU8::new(EMPTY)).collect();
+        Self { words, guest_base, host_base, initial, blocks, writes: AtomicU64::new(0) }
+    }
+
+    /// Its first address.
+    pub fn base(&self) -> GuestPhysAddr {
+        self.guest_base
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.words.len() as u64 * WORD
+    }
+
+    /// Whether all `len` bytes from `address` are RAM. An empty range is where its address is, or at the end.
+    pub fn contains(&self, address: GuestPhysAddr, len: u64) -> bool {
+        self.offset(address, len).is_some()
+    }
+
+    /// Where the byte at `address` is in host memory, once its block is filled in.
+    pub fn host_address(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
+        let offset = self.offset(address, 1)?;
+        self.populate(offset);
+        Some(self.host_base.wrapping_add(offset))
+    }
+
+    /// Whether `address` is in host memory that belongs to this RAM.
+    pub fn owns_host(&self, address: HostPhysAddr, len: u64) -> bool {
+        address
+            .offset_from(self.host_base)
+            .and_then(|offset| offset.checked_add(len))
+            .is_some_and(|end| end <= self.size())
+    }
+
+    /// Reads the aligned 64-bit word at `address` in one access; `None` where it is not RAM or not aligned.
+    pub fn read_word(&self, address: GuestPhysAddr) -> Option<u64> {
+        Some(self.word(address)?.load(Ordering::Relaxed))
+    }
+
+    /// Replaces the aligned word at `address` by `new` if it still is `current`; says whether it did.
+    pub fn compare_exchange(&self, address: GuestPhysAddr, current: u64, new: u64) -> Option<bool> {
+        let word = self.word(address)?;
+        Some(word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Relaxed).is_ok())
+    }
+
+    /// Copies from RAM.
+    pub fn read(&self, address: GuestPhysAddr, into: &mut [u8]) -> Result<(), NotRam> {
+        let mut offset = self.offset(address, into.len() as u64).ok_or(NotRam)?;
+        for byte in into {
+            let bytes = self.word_at(offset).ok_or(NotRam)?.load(Ordering::Relaxed).to_le_bytes();
+            *byte = bytes[(offset % WORD) as usize];
+            offset += 1;
+        }
+        Ok(())
+    }
+
+    /// Copies to RAM. Bytes around the range keep what other harts write there.
+    pub fn write(&self, address: GuestPhysAddr, from: &[u8]) -> Result<(), NotRam> {
+        let mut offset = self.offset(address, from.len() as u64).ok_or(NotRam)?;
+        for &byte in from {
+            let word = self.word_at(offset).ok_or(NotRam)?;
+            let shift = (offset % WORD) * 8;
+            let (clear, set) = (!(0xff << shift), u64::from(byte) << shift);
+            // Never fails: the closure always gives a value.
+            let _ = word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |old| Some(old & clear | set));
+            offset += 1;
+        }
+        self.writes.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Makes every block its initial self again, lazily. No hart may run the guest meanwhile.
+    pub fn forget(&self) {
+        for block in &self.blocks {
+            block.store(EMPTY, Ordering::Release);
+        }
+    }
+
+    /// How often the hypervisor wrote here. A hart that sees it change needs a FENCE.I before it runs the guest,
+    /// for what was written may be code.
+    pub fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Acquire)
+    }
+
+    fn offset(&self, address: GuestPhysAddr, len: u64) -> Option<u64> {
+        let offset = address.offset_from(self.guest_base)?;
+        (offset.checked_add(len)? <= self.size()).then_some(offset)
+    }
+
+    fn word(&self, address: GuestPhysAddr) -> Option<&AtomicU64> {
+        if !address.is_aligned(WORD) {
+            return None;
+        }
+        self.word_at(self.offset(address, WORD)?)
+    }
+
+    fn word_at(&self, offset: u64) -> Option<&AtomicU64> {
+        self.populate(offset);
+        self.words.get((offset / WORD) as usize)
+    }
+
+    #[inline]
+    fn populate(&self, offset: u64) {
+        let Some(state) = self.blocks.get((offset / BLOCK_SIZE) as usize) else { return };
+        if state.load(Ordering::Acquire) != FULL {
+            self.populate_slowly(offset / BLOCK_SIZE, state);
+        }
+    }
+
+    #[cold]
+    fn populate_slowly(&self, block: u64, state: &AtomicU8) {
+        if state.compare_exchange(EMPTY, BUSY, Ordering::Acquire, Ordering::Acquire).is_err() {
+            // Another hart is at it; it needs no lock of ours to finish.
+            while state.load(Ordering::Acquire) != FULL {
+                core::hint::spin_loop();
+            }
+            return;
+        }
+        let start = block * BLOCK_SIZE;
+        let end = start + BLOCK_SIZE;
+        let mut at = start;
+        for piece in &self.initial {
+            let Some(first) = piece.address.offset_from(self.guest_base) else { continue };
+            let last = first.saturating_add(piece.words.len() as u64 * WORD).min(end);
+            let from = first.max(at);
+            if from >= last {
+                continue;
+            }
+            self.fill(at, from, &[]);
+            let skip = ((from - first) / WORD) as usize;
+            self.fill(from, last, piece.words.get(skip..).unwrap_or(&[]));
+            at = last;
+        }
+        self.fill(at, end, &[]);
+        self.writes.fetch_add(1, Ordering::Release);
+        state.store(FULL, Ordering::Release);
+    }
+
+    /// Writes `data`, then zeros, to the words at offsets `start..end`.
+    fn fill(&self, start: u64, end: u64, data: &[u64]) {
+        let words = self.words.get((start / WORD) as usize..(end / WORD) as usize).unwrap_or(&[]);
+        let (copied, zeroed) = words.split_at(data.len().min(words.len()));
+        // Sixteen at a time: the compiler unrolls no loop of atomic stores, and this one is most of a VM's start.
+        let (to, to_rest) = copied.as_chunks::<16>();
+        let (from, from_rest) = data.get(..copied.len()).unwrap_or(&[]).as_chunks::<16>();
+        for (to, from) in to.iter().zip(from) {
+            for (word, value) in to.iter().zip(from) {
+                word.store(*value, Ordering::Relaxed);
+            }
+        }
+        for (word, value) in to_rest.iter().zip(from_rest) {
+            word.store(*value, Ordering::Relaxed);
+        }
+        let (chunks, rest) = zeroed.as_chunks::<16>();
+        for chunk in chunks {
+            for word in chunk {
+                word.store(0, Ordering::Relaxed);
+            }
+        }
+        for word in rest {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    const BASE: GuestPhysAddr = GuestPhysAddr(0x8000_0000);
+
+    fn ram(blocks: u64, initial: Vec<InitialData>) -> GuestRam {
+        let dirty: Vec<_> = (0..blocks * BLOCK_SIZE / WORD).map(|_| AtomicU64::new(0xdead_beef)).collect();
+        GuestRam::new(dirty.leak(), BASE, HostPhysAddr(0x4000_0000), initial)
+    }
+
+    #[test]
+    fn ram_is_zero_before_anyone_sees_it() {
+        let ram = ram(2, vec![]);
+        assert_eq!(ram.read_word(BASE), Some(0));
+        assert_eq!(ram.read_word(GuestPhysAddr(0x803f_fff8)), Some(0));
+        assert_eq!(ram.read_word(GuestPhysAddr(0x8040_0000)), None);
+    }
+
+    #[test]
+    fn an_untouched_block_is_not_written() {
+        let ram = ram(2, vec![]);
+        ram.read_word(BASE);
+        assert_eq!(ram.words.last().unwrap().load(Ordering::Relaxed), 0xdead_beef);
+    }
+
+    #[test]
+    fn initial_data_may_cross_a_block_and_is_followed_by_zeros() {
+        let data: &'static [u64] = (1..=39).collect::<Vec<u64>>().leak();
+        let address = GuestPhysAddr(0x8020_0000 - 10 * 8);
+        let ram = ram(2, vec![InitialData { address, words: data }]);
+        assert_eq!(ram.read_word(GuestPhysAddr(address.0 - 8)), Some(0));
+        for (i, value) in data.iter().enumerate() {
+            assert_eq!(ram.read_word(address.wrapping_add(i as u64 * 8)), Some(*value));
+        }
+        assert_eq!(ram.read_word(address.wrapping_add(39 * 8)), Some(0));
+    }
+
+    #[test]
+    fn forget_brings_the_initial_data_back() {
+        let ram = ram(1, vec![InitialData { address: BASE, words: &[7] }]);
+        ram.write(BASE, &[1, 2, 3, 4, 5, 6, 7, 8, 9]).unwrap();
+        ram.forget();
+        assert_eq!(ram.read_word(BASE), Some(7));
+        assert_eq!(ram.read_word(GuestPhysAddr(BASE.0 + 8)), Some(0));
+    }
+
+    #[test]
+    fn bytes_are_written_without_disturbing_their_neighbours() {
+        let ram = ram(1, vec![InitialData { address: BASE, words: &[u64::MAX, u64::MAX] }]);
+        ram.write(GuestPhysAddr(BASE.0 + 7), &[0xaa, 0xbb]).unwrap();
+        assert_eq!(ram.read_word(BASE), Some(0xaaff_ffff_ffff_ffff));
+        let mut bytes = [0; 3];
+        ram.read(GuestPhysAddr(BASE.0 + 7), &mut bytes).unwrap();
+        assert_eq!(bytes, [0xaa, 0xbb, 0xff]);
+    }
+
+    #[test]
+    fn ranges_that_wrap_or_leave_ram_are_refused() {
+        let ram = ram(1, vec![]);
+        assert!(!ram.contains(GuestPhysAddr(u64::MAX), 2));
+        assert!(!ram.contains(GuestPhysAddr(0x801f_ffff), 2));
+        assert!(ram.contains(GuestPhysAddr(0x801f_ffff), 1));
+        assert_eq!(ram.read(GuestPhysAddr(0x801f_ffff), &mut [0; 2]), Err(NotRam));
+        assert_eq!(ram.write(GuestPhysAddr(0x7fff_ffff), &[0; 2]), Err(NotRam));
+        assert_eq!(ram.compare_exchange(GuestPhysAddr(0x8000_0004), 0, 1), None);
+    }
+
+    #[test]
+    fn compare_exchange_wants_the_current_value() {
+        let ram = ram(1, vec![]);
+        assert_eq!(ram.compare_exchange(BASE, 1, 2), Some(false));
+        assert_eq!(ram.compare_exchange(BASE, 0, 2), Some(true));
+        assert_eq!(ram.read_word(BASE), Some(2));
+    }
+}
