@@ -1,6 +1,7 @@
 //! What an instruction is, as far as a hypervisor must know: privileged ones, and everything that touches
 //! memory. The rest is `Other`.
 
+mod compressed;
 mod decode;
 
 pub use decode::{decode, length};
