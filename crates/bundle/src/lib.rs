@@ -1,15 +1,25 @@
 //! The boot bundle: what `hypo pack` writes and the hypervisor finds in its initrd slot.
 //!
-//! This file holds what a bundle says; `format` holds how it is laid out and checked. Laying out a guest's
-//! memory is the writer's work, so the hypervisor parses no kernel formats.
+//! This file holds what a bundle says; `check` the rules that it keeps; `format` how it is laid out in bytes.
+//! Laying out a guest's memory is the writer's work, so the hypervisor parses no kernel formats.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod check;
+pub mod format;
+
+pub use check::{ManifestError, VmError};
+
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
+
+/// Guest-physical address of the first byte of RAM, as on QEMU's `virt` machine.
+pub const RAM_BASE: u64 = 0x8000_0000;
+/// Bytes kept free for the guest's device tree at [`VmConfig::device_tree`].
+pub const DEVICE_TREE_SLOT: u64 = 2 << 20;
 
 /// Everything a bundle describes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
