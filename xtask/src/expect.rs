@@ -1,0 +1,238 @@
+//! Drives a program over its standard streams as a person would: wait for a text, type a line.
+//!
+//! Knows nothing of guests or QEMU. The program runs in a process group of its own, so that whatever it
+//! started (hypo starts QEMU) ends with it.
+
+use regex::bytes::Regex;
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+/// How often a program that is silent is asked whether it still runs.
+const POLL: Duration = Duration::from_millis(50);
+/// How long output may still come from a program that has ended.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// A running program and all that it has said so far.
+pub struct Session {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    pieces: Receiver<Vec<u8>>,
+    /// All output, without carriage returns.
+    output: Vec<u8>,
+    /// Where the next `expect` begins to look.
+    seen: usize,
+    deadline: Instant,
+}
+
+/// Why an expected text did not come.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Missed {
+    /// The time given for this text, or for the whole session, is over.
+    TimedOut,
+    /// The program ended or closed its output.
+    Ended,
+}
+
+/// How a session ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The program ended by itself, with this exit status (or 128 + a signal's number).
+    Exited(i32),
+    /// It was still running when the session's limit was over, and was killed.
+    Killed,
+}
+
+impl Session {
+    /// Starts a program that is killed, with all it started, when `limit` is over.
+    pub fn start(command: &mut Command, limit: Duration) -> io::Result<Session> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()?;
+        let (sender, pieces) = channel();
+        if let Some(stdout) = child.stdout.take() {
+            forward(stdout, sender.clone());
+        }
+        if let Some(stderr) = child.stderr.take() {
+            forward(stderr, sender);
+        }
+        let stdin = child.stdin.take();
+        let deadline = Instant::now() + limit;
+        Ok(Session { child, stdin, pieces, output: Vec::new(), seen: 0, deadline })
+    }
+
+    /// Waits until the output since the last match matches `pattern`; gives the text that matched.
+    ///
+    /// Errors: [`Missed::TimedOut`] after `within` or at the session's limit, whichever comes first;
+    /// [`Missed::Ended`] when no more output can come.
+    pub fn expect(&mut self, pattern: &Regex, within: Duration) -> Result<String, Missed> {
+        let until = self.deadline.min(Instant::now() + within);
+        loop {
+            if let Some(found) = pattern.find(&self.output[self.seen..]) {
+                let text = String::from_utf8_lossy(found.as_bytes()).into_owned();
+                self.seen += found.end();
+                return Ok(text);
+            }
+            let left = until.checked_duration_since(Instant::now()).ok_or(Missed::TimedOut)?;
+            match self.pieces.recv_timeout(left) {
+                Ok(piece) => self.take(&piece),
+                Err(RecvTimeoutError::Timeout) => return Err(Missed::TimedOut),
+                Err(RecvTimeoutError::Disconnected) => return Err(Missed::Ended),
+            }
+        }
+    }
+
+    /// Types text as it is; a line wants its `\n`. Fails when the program no longer reads.
+    pub fn send(&mut self, text: &str) -> io::Result<()> {
+        let stdin = self.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        stdin.write_all(text.as_bytes())?;
+        stdin.flush()
+    }
+
+    /// Waits for the program to end, kills it at the limit, and gives all its output.
+    pub fn finish(mut self) -> (Ending, Vec<u8>) {
+        let ending = loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => break Ending::Exited(code(status)),
+                Ok(None) if Instant::now() < self.deadline => {}
+                Ok(None) | Err(_) => {
+                    self.kill();
+                    break Ending::Killed;
+                }
+            }
+            match self.pieces.recv_timeout(POLL) {
+                Ok(piece) => self.take(&piece),
+                Err(RecvTimeoutError::Timeout) => {}
+                // The output is closed, so nothing else paces this loop.
+                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(POLL),
+            }
+        };
+        while let Ok(piece) = self.pieces.recv_timeout(LAST_WORDS) {
+            self.take(&piece);
+        }
+        (ending, std::mem::take(&mut self.output))
+    }
+
+    /// Ends the session at once and gives the output so far.
+    pub fn abandon(mut self) -> Vec<u8> {
+        self.deadline = Instant::now();
+        self.finish().1
+    }
+
+    fn take(&mut self, piece: &[u8]) {
+        // Serial lines end with \r\n; without the \r, `$` in patterns means what one expects.
+        self.output.extend(piece.iter().filter(|&&byte| byte != b'\r'));
+    }
+
+    fn kill(&mut self) {
+        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            // It may have ended in this very moment, which is as good.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.kill();
+        }
+    }
+}
+
+/// Sends a stream's pieces to the session until the stream ends.
+fn forward(mut stream: impl Read + Send + 'static, sender: Sender<Vec<u8>>) {
+    std::thread::spawn(move || {
+        let mut piece = [0; 4096];
+        while let Ok(len @ 1..) = stream.read(&mut piece) {
+            if sender.send(piece[..len].to_vec()).is_err() {
+                break;
+            }
+        }
+    });
+}
+
+/// An exit status as a shell shows it.
+fn code(status: ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+    const SHORT: Duration = Duration::from_millis(100);
+
+    fn shell(script: &str, limit: Duration) -> Session {
+        Session::start(Command::new("sh").args(["-c", script]), limit).unwrap()
+    }
+
+    fn regex(pattern: &str) -> Regex {
+        Regex::new(pattern).unwrap()
+    }
+
+    #[test]
+    fn a_line_that_is_sent_is_answered() {
+        let mut session = shell("echo ready; read x; echo \"got <$x>\"", LONG);
+        session.expect(&regex("ready"), LONG).unwrap();
+        session.send("hello\n").unwrap();
+        assert_eq!(session.expect(&regex("got <.*>"), LONG).unwrap(), "got <hello>");
+        assert_eq!(session.finish().0, Ending::Exited(0));
+    }
+
+    #[test]
+    fn a_match_is_not_found_twice() {
+        let mut session = shell("echo one; exec sleep 20", LONG);
+        session.expect(&regex("one"), LONG).unwrap();
+        assert_eq!(session.expect(&regex("one"), SHORT), Err(Missed::TimedOut));
+    }
+
+    #[test]
+    fn a_text_in_two_pieces_is_found() {
+        let mut session = shell("printf 'log'; sleep 0.2; printf 'in: '; exec sleep 20", LONG);
+        assert_eq!(session.expect(&regex("login: "), LONG).unwrap(), "login: ");
+    }
+
+    #[test]
+    fn a_program_that_ends_too_early_is_told_from_a_slow_one() {
+        let mut session = shell("echo bye", LONG);
+        assert_eq!(session.expect(&regex("prompt"), LONG), Err(Missed::Ended));
+    }
+
+    #[test]
+    fn the_exit_status_and_both_streams_are_kept() {
+        let (ending, output) = shell("printf 'out\\r\\n'; echo err >&2; exit 34", LONG).finish();
+        assert_eq!(ending, Ending::Exited(34));
+        let output = String::from_utf8(output).unwrap();
+        assert!(output.contains("out\n") && output.contains("err\n"), "{output:?}");
+    }
+
+    #[test]
+    fn a_session_over_its_limit_is_killed_with_its_children() {
+        let start = Instant::now();
+        let (ending, output) = shell("sleep 600 & echo $!; wait", SHORT).finish();
+        assert_eq!(ending, Ending::Killed);
+        assert!(start.elapsed() < LONG);
+        let child = String::from_utf8(output).unwrap().trim().to_owned();
+        // A killed orphan may stay as a zombie where nobody reaps it; it must not run.
+        let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
+    }
+
+    #[test]
+    fn a_dropped_session_does_not_live_on() {
+        let session = shell("exec sleep 600", LONG);
+        let id = session.child.id();
+        drop(session);
+        assert!(!std::path::Path::new(&format!("/proc/{id}")).exists());
+    }
+}

@@ -1,0 +1,76 @@
+//! The one-way arrows between our crates, as a table, and their check against what cargo says.
+
+use crate::project::Project;
+use anyhow::{Result, bail};
+
+/// What each crate may depend on among ours, for tests too. `vmm` does not know `hart`: what it wants of
+/// the hardware goes through its `Host` seam, so that it also runs on the developer's machine.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("isa", &[]),
+    ("memory", &[]),
+    ("trace", &[]),
+    ("bundle", &["memory"]),
+    ("devicetree", &["memory"]),
+    ("devices", &["isa", "memory"]),
+    ("mmu", &["isa", "memory"]),
+    ("hart", &["isa", "memory"]),
+    ("vmm", &["bundle", "devices", "devicetree", "isa", "memory", "mmu", "trace"]),
+    ("hypocaust", &["bundle", "devices", "devicetree", "hart", "isa", "memory", "mmu", "trace", "vmm"]),
+    ("hypo", &["bundle", "devices", "devicetree", "memory"]),
+    ("xtask", &["hypo"]),
+    ("guest-rt", &[]),
+    ("features", &["guest-rt", "isa"]),
+    ("minikernel", &["guest-rt"]),
+    ("bench", &["guest-rt"]),
+    ("linux-bench", &[]),
+];
+
+/// Fails with a line for each arrow that is not in the table, and for each crate that is not.
+pub fn check(project: &Project) -> Result<()> {
+    let ours = |name: &str| project.has(name);
+    let mut wrong = Vec::new();
+    for package in project.packages() {
+        let dependencies = package.dependencies.iter().map(|dependency| dependency.name.as_str());
+        wrong.extend(violations(&package.name, dependencies.filter(|name| ours(name))));
+    }
+    if wrong.is_empty() { Ok(()) } else { bail!("{}", wrong.join("\n")) }
+}
+
+/// What is wrong with one crate's dependencies among ours.
+fn violations<'a>(name: &str, dependencies: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let Some((_, allowed)) = ARROWS.iter().find(|(known, _)| *known == name) else {
+        return vec![format!("{name} is not in the table of arrows (xtask/src/lint/arrows.rs)")];
+    };
+    dependencies
+        .filter(|dependency| !allowed.contains(dependency))
+        .map(|dependency| format!("{name} must not depend on {dependency}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vmm_may_use_mmu_but_not_hart() {
+        assert_eq!(violations("vmm", ["mmu", "hart"].into_iter()), ["vmm must not depend on hart"]);
+    }
+
+    #[test]
+    fn a_crate_that_nobody_drew_is_named() {
+        assert_eq!(violations("surprise", [].into_iter()).len(), 1);
+    }
+
+    #[test]
+    fn the_table_has_no_cycle() {
+        // Each crate's arrows point to crates that stand above it in the table.
+        for (index, (name, allowed)) in ARROWS.iter().enumerate() {
+            for dependency in *allowed {
+                assert!(
+                    ARROWS[..index].iter().any(|(above, _)| above == dependency),
+                    "{name} -> {dependency}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! `cargo xtask lint`: the rules that a machine can check. Changes nothing but rustup's components.
+//!
+//! Every step runs even when an earlier one failed, so that one run names all there is to mend.
+
+mod arrows;
+mod sources;
+
+use crate::project::{BARE_TARGET, Project, run as run_command};
+use anyhow::{Result, bail};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// Crates whose input is a guest's: they must not panic, whatever it is.
+const GUEST_PATHS: &[&str] = &["devices", "mmu", "vmm"];
+
+/// What can panic, as clippy names it. Arithmetic is not here: it is checked at run time, and its lint
+/// cannot tell a guest's value from ours.
+const PANICS: &[&str] = &[
+    "clippy::expect_used",
+    "clippy::indexing_slicing",
+    "clippy::panic",
+    "clippy::panic_in_result_fn",
+    "clippy::string_slice",
+    "clippy::todo",
+    "clippy::unimplemented",
+    "clippy::unreachable",
+    "clippy::unwrap_used",
+];
+
+/// Runs every step; true when nothing is to be mended.
+pub fn run() -> Result<bool> {
+    let project = Project::load()?;
+    add_components()?;
+    let mut failed = Vec::new();
+    let mut step = |name: &'static str, check: &dyn Fn() -> Result<()>| {
+        let start = Instant::now();
+        let result = check();
+        let seconds = start.elapsed().as_secs_f32();
+        match result {
+            Ok(()) => println!("lint: {name}: ok ({seconds:.1} s)"),
+            Err(error) => {
+                println!("lint: {name}: FAILED ({seconds:.1} s)\n{error:#}");
+                failed.push(name);
+            }
+        }
+    };
+    step("formatting", &|| run_command(&mut project.cargo(&["fmt", "--all", "--check"])));
+    step("crate arrows", &|| arrows::check(&project));
+    step("unsafe code", &|| sources::unsafe_only_where_it_may_be(&project));
+    step("length of files", &|| sources::warn_of_long_rooms(&project));
+    step("clippy, host crates", &|| clippy_host(&project));
+    step("clippy, bare-metal crates", &|| clippy_bare(&project));
+    step("no panics on guest paths", &|| panics(&project));
+    if failed.is_empty() {
+        println!("lint: all ok");
+    } else {
+        println!("lint: failed: {}", failed.join(", "));
+    }
+    Ok(failed.is_empty())
+}
+
+fn clippy_host(project: &Project) -> Result<()> {
+    run_command(&mut project.cargo(&["clippy", "--quiet", "--all-targets", "--", "-Dwarnings"]))
+}
+
+fn clippy_bare(project: &Project) -> Result<()> {
+    let mut command = project.cargo(&["clippy", "--quiet", "--target", BARE_TARGET]);
+    for package in project.bare_packages() {
+        command.args(["--package", &package.name]);
+    }
+    run_command(command.args(["--", "-Dwarnings"]))
+}
+
+/// Only library code: a test may unwrap.
+fn panics(project: &Project) -> Result<()> {
+    let mut command = project.cargo(&["clippy", "--quiet", "--lib", "--no-deps"]);
+    for package in GUEST_PATHS {
+        command.args(["--package", package]);
+    }
+    command.arg("--");
+    for lint in PANICS {
+        command.arg(format!("-D{lint}"));
+    }
+    run_command(&mut command)
+}
+
+/// Adds what rustup has and this machine lacks; without rustup, says what is needed.
+fn add_components() -> Result<()> {
+    for (tool, component) in [("cargo-fmt", "rustfmt"), ("cargo-clippy", "clippy")] {
+        if answers(tool) {
+            continue;
+        }
+        println!("lint: adding {component}");
+        if run_command(Command::new("rustup").args(["component", "add", component])).is_err() {
+            bail!("{component} is missing; type: rustup component add {component}");
+        }
+    }
+    Ok(())
+}
+
+fn answers(tool: &str) -> bool {
+    let mut command = Command::new(tool);
+    command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}

@@ -1,0 +1,83 @@
+//! Rules about source files themselves: where unsafe code may be, and how long a file is.
+
+use crate::project::{Project, Target};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The attribute that the root of every other crate carries.
+const FORBID: &str = "#![forbid(unsafe_code)]";
+
+/// Directories whose crates may hold unsafe code: the hypervisor's one such crate, and bare guests.
+const UNSAFE: &[&str] = &["crates/hart", "guests"];
+
+/// Lines from which on a file should be looked at again.
+const LONG: usize = 500;
+
+/// Fails with a line for each crate root that does not forbid unsafe code and should.
+pub fn unsafe_only_where_it_may_be(project: &Project) -> Result<()> {
+    let mut wrong = Vec::new();
+    for package in project.packages() {
+        if UNSAFE.iter().any(|place| package.directory(project).starts_with(place)) {
+            continue;
+        }
+        for target in package.targets.iter().filter(|target| is_code_of_ours(target)) {
+            if !forbids_unsafe(&read(&target.src_path)?) {
+                wrong.push(format!("{} lacks {FORBID}", target.src_path.display()));
+            }
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { bail!("{}", wrong.join("\n")) }
+}
+
+/// Prints a line for each long file; never fails, as a long file may have a reason.
+pub fn warn_of_long_rooms(project: &Project) -> Result<()> {
+    for path in rust_files(project)? {
+        let lines = read(&project.root().join(&path))?.lines().count();
+        if lines > LONG {
+            println!("warning: {}: {lines} lines; more than one subject?", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// A library or program; tests and build scripts are not part of what runs.
+fn is_code_of_ours(target: &Target) -> bool {
+    target.kind.iter().any(|kind| matches!(kind.as_str(), "lib" | "bin"))
+}
+
+fn forbids_unsafe(source: &str) -> bool {
+    source.lines().any(|line| line.trim() == FORBID)
+}
+
+/// The checkout's Rust files, relative to its top; files that git ignores are not among them.
+fn rust_files(project: &Project) -> Result<Vec<PathBuf>> {
+    let output = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"])
+        .current_dir(project.root())
+        .output()
+        .context("git ls-files cannot be started")?;
+    let listing = String::from_utf8(output.stdout).context("a file name is not UTF-8")?;
+    Ok(listing.lines().map(PathBuf::from).filter(|path| project.root().join(path).exists()).collect())
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_attribute_itself_counts() {
+        assert!(forbids_unsafe("//! Head.\n#![no_std]\n#![forbid(unsafe_code)]\n"));
+        assert!(!forbids_unsafe("//! Head.\n// #![forbid(unsafe_code)]\n"));
+    }
+
+    #[test]
+    fn this_file_is_among_the_rust_files() {
+        let files = rust_files(&Project::load().unwrap()).unwrap();
+        assert!(files.contains(&PathBuf::from("xtask/src/lint/sources.rs")));
+    }
+}
