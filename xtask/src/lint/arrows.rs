@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hypocaust", &["bundle", "devices", "devicetree", "hart", "isa", "memory", "mmu", "trace", "vmm"]),
     ("hypo", &["bundle", "devices", "devicetree", "memory"]),
     ("xtask", &["hypo"]),
-    ("guest-rt", &[]),
+    ("guest-rt", &["isa"]),
     ("features", &["guest-rt", "isa"]),
     ("minikernel", &["guest-rt"]),
     ("bench", &["guest-rt"]),

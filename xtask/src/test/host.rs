@@ -1,0 +1,84 @@
+//! The tests that need no guest: unit, property and differential tests, as plain `cargo test` runs them.
+
+use crate::project::Project;
+use anyhow::{Context, Result};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::Stdio;
+
+/// How many tests passed and failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Tests that passed.
+    pub passed: u64,
+    /// Tests that failed.
+    pub failed: u64,
+}
+
+/// Runs the host crates' tests. Prints what is not a plain `ok`, keeps all of it in the log.
+pub fn run(project: &Project, log: &Path) -> Result<Tally> {
+    let mut log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    let mut command = project.cargo(&["test", "--quiet", "--no-fail-fast", "--", "--format=pretty"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let stdout = child.stdout.take().context("cargo test has no output")?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(stdout).lines() {
+        let line = line.context("cargo test printed something that is not UTF-8")?;
+        writeln!(log, "{line}")?;
+        tally.add(&line);
+        if is_of_interest(&line) {
+            println!("  {line}");
+        }
+    }
+    // A crate that does not compile fails without a line of its own.
+    if !child.wait()?.success() && tally.failed == 0 {
+        tally.failed = 1;
+    }
+    Ok(tally)
+}
+
+impl Tally {
+    /// Adds what a line of the kind `test result: ok. 15 passed; 0 failed; ...` says.
+    fn add(&mut self, line: &str) {
+        if !line.starts_with("test result:") {
+            return;
+        }
+        self.passed += number_before(line, " passed");
+        self.failed += number_before(line, " failed");
+    }
+}
+
+fn number_before(line: &str, word: &str) -> u64 {
+    let before = line.split(word).next().unwrap_or_default();
+    before.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+fn is_of_interest(line: &str) -> bool {
+    let plain = line.is_empty()
+        || line.starts_with("running ")
+        || line.starts_with("test result: ok")
+        || (line.starts_with("test ") && (line.ends_with(" ok") || line.ends_with(" ignored")));
+    !plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_several_programs_add_up() {
+        let mut tally = Tally::default();
+        tally.add("test result: ok. 15 passed; 0 failed; 2 ignored; 0 measured; finished in 0.31s");
+        tally.add("test a_thing ... ok");
+        tally.add("test result: FAILED. 3 passed; 4 failed; 0 ignored; 0 measured; finished in 0.31s");
+        assert_eq!(tally, Tally { passed: 18, failed: 4 });
+    }
+
+    #[test]
+    fn a_failing_test_is_shown_and_a_passing_one_is_not() {
+        assert!(is_of_interest("test a::b ... FAILED"));
+        assert!(is_of_interest("skipped: no objdump for RISC-V"));
+        assert!(!is_of_interest("test a::b ... ok"));
+    }
+}

@@ -1,0 +1,84 @@
+//! `cargo xtask test`: host tests first, then everything that wants QEMU, two at a time.
+//!
+//! What is tested stands in tables: `tests/guests.toml` (our own feature guests) and `tests/sessions.toml`
+//! (scripted runs). Logs and `results.json` go to `test-logs` in the target directory. The last line is
+//! `N passed, M failed`, and CI reads it.
+
+mod host;
+mod runner;
+mod sessions;
+
+use crate::project::Project;
+use anyhow::{Context, Result, bail};
+use runner::Case;
+use std::time::Instant;
+
+/// The name of the first stage.
+const HOST: &str = "host";
+
+/// What to test.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Only cases whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    /// Print the cases and do nothing
+    #[arg(long)]
+    list: bool,
+    /// How many QEMUs run at once [default: the machine's processors, at most 4]
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+}
+
+/// Tests; true when all passed.
+pub fn run(options: &Options) -> Result<bool> {
+    let project = Project::load()?;
+    let wanted = |name: &str| options.filter.as_deref().is_none_or(|text| name.contains(text));
+    let hypo = project.target_directory().join("debug/hypo");
+    let mut cases = sessions::cases(&project, &hypo)?;
+    cases.retain(|case| wanted(&case.name));
+    if options.list {
+        list(&cases, wanted(HOST));
+        return Ok(true);
+    }
+    if cases.is_empty() && !wanted(HOST) {
+        bail!("no case has {:?} in its name; --list prints them", options.filter.as_deref().unwrap_or(""));
+    }
+    let logs = project.target_directory().join("test-logs");
+    std::fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
+
+    let mut tally = host::Tally::default();
+    if wanted(HOST) {
+        let start = Instant::now();
+        println!("host tests");
+        tally = host::run(&project, &logs.join("host.log"))?;
+        let seconds = start.elapsed().as_secs_f32();
+        println!("host tests: {} passed, {} failed, {seconds:.1} s", tally.passed, tally.failed);
+    }
+    if !cases.is_empty() {
+        println!("building hypo, the hypervisor and the guests");
+        project.build_hypo()?;
+        project.build_bare(project.bare_packages().map(|package| package.name.as_str()))?;
+        let verdicts = runner::run(cases, jobs(options), &logs);
+        runner::write_report(&verdicts, &logs.join("results.json"))?;
+        let passed = verdicts.iter().filter(|verdict| verdict.passed).count() as u64;
+        tally.passed += passed;
+        tally.failed += verdicts.len() as u64 - passed;
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    Ok(tally.failed == 0)
+}
+
+fn jobs(options: &Options) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    options.jobs.unwrap_or(processors.min(4))
+}
+
+fn list(cases: &[Case], host: bool) {
+    if host {
+        println!("{HOST:<48} unit, property and differential tests: cargo test");
+    }
+    for case in cases {
+        println!("{:<48} {}", case.name, case.about);
+    }
+}

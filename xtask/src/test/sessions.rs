@@ -1,0 +1,194 @@
+//! Scripted runs of the host command line, from the table `tests/sessions.toml`: what to start, what to wait
+//! for, what to type, and the exit status that it must end with.
+
+use super::runner::Case;
+use crate::expect::{Ending, Missed, Session};
+use crate::project::{Project, show};
+use anyhow::{Context, Result, bail};
+use regex::bytes::Regex;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Added to a session's limit, so that hypo's own time-out, which leaves a status, comes first.
+const GRACE: Duration = Duration::from_secs(15);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    session: Vec<Entry>,
+}
+
+/// One session of the table.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    about: String,
+    /// hypo's arguments. `{tests}` is the directory of the table, `{guests}` that of our own guests' ELFs.
+    hypo: Vec<String>,
+    /// Seconds for all of it.
+    limit: u64,
+    /// The exit status that hypo must end with.
+    #[serde(default)]
+    status: i32,
+    /// Whether the same session must also go well on QEMU alone.
+    #[serde(default)]
+    native: bool,
+    #[serde(default)]
+    steps: Vec<Step>,
+}
+
+/// Types a line, if there is one, then waits for a text, if there is one. The guest echoes what is typed, so
+/// the text should not be part of the line.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Step {
+    send: Option<String>,
+    expect: Option<Pattern>,
+}
+
+/// A regular expression, checked when the table is read; `^` and `$` are the borders of a line.
+#[derive(Clone, Deserialize)]
+#[serde(try_from = "String")]
+struct Pattern(Regex);
+
+impl TryFrom<String> for Pattern {
+    type Error = regex::Error;
+
+    fn try_from(text: String) -> Result<Pattern, regex::Error> {
+        Ok(Pattern(Regex::new(&format!("(?m){text}"))?))
+    }
+}
+
+/// The table's cases.
+pub fn cases(project: &Project, hypo: &Path) -> Result<Vec<Case>> {
+    let path = project.root().join("tests/sessions.toml");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let table: Table = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
+    let places = [
+        ("{tests}", project.root().join("tests").display().to_string()),
+        ("{guests}", project.bare_program("").display().to_string()),
+    ];
+    let mut cases = Vec::new();
+    for mut entry in table.session {
+        for argument in &mut entry.hypo {
+            for (name, place) in &places {
+                *argument = argument.replace(name, place.trim_end_matches('/'));
+            }
+        }
+        if entry.native {
+            let mut native = entry.clone();
+            native.hypo.push("--native".into());
+            cases.push(case(native, "native", hypo));
+            cases.push(case(entry, "guest", hypo));
+        } else {
+            cases.push(case(entry, "", hypo));
+        }
+    }
+    Ok(cases)
+}
+
+fn case(entry: Entry, side: &str, hypo: &Path) -> Case {
+    let hypo: PathBuf = hypo.into();
+    let name = if side.is_empty() { entry.name.clone() } else { format!("{}/{side}", entry.name) };
+    Case { name, about: entry.about.clone(), run: Box::new(move |log| play(&entry, &hypo, log)) }
+}
+
+/// Plays a session to its end.
+fn play(entry: &Entry, hypo: &Path, log: &mut Vec<u8>) -> Result<()> {
+    let limit = Duration::from_secs(entry.limit);
+    let mut command = Command::new(hypo);
+    command.args(&entry.hypo);
+    if entry.hypo.first().is_some_and(|word| word == "run") {
+        command.args(["--timeout", &entry.limit.to_string()]);
+    }
+    log.extend(format!("$ {}\n", show(&command)).bytes());
+    let mut session = Session::start(&mut command, limit + GRACE).context("hypo cannot be started")?;
+    if let Err(error) = follow(&mut session, &entry.steps, limit) {
+        log.extend(session.abandon());
+        return Err(error);
+    }
+    let (ending, output) = session.finish();
+    log.extend(output);
+    match ending {
+        Ending::Exited(status) if status == entry.status => Ok(()),
+        Ending::Exited(status) => bail!("exit status {status}, not {}", entry.status),
+        Ending::Killed => bail!("still running after {} s", (limit + GRACE).as_secs()),
+    }
+}
+
+fn follow(session: &mut Session, steps: &[Step], limit: Duration) -> Result<()> {
+    for step in steps {
+        if let Some(line) = &step.send {
+            session.send(&format!("{line}\n")).with_context(|| format!("nobody reads {line:?}"))?;
+        }
+        if let Some(Pattern(pattern)) = &step.expect {
+            session.expect(pattern, limit).map_err(|missed| {
+                let how = match missed {
+                    Missed::TimedOut => "did not come in time",
+                    Missed::Ended => "did not come before the end",
+                };
+                anyhow::anyhow!("{:?} {how}", pattern.as_str())
+            })?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(text: &str) -> Entry {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn the_table_is_well_formed() {
+        let project = Project::load().unwrap();
+        let cases = cases(&project, Path::new("hypo")).unwrap();
+        let mut names: Vec<_> = cases.iter().map(|case| case.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), cases.len(), "names are unique");
+    }
+
+    #[test]
+    fn a_session_types_waits_and_checks_the_status() {
+        // sh stands in for hypo.
+        let entry = entry(
+            r#"
+            name = "x"
+            about = "x"
+            hypo = ["-c", "echo ready; read line; echo got $line; exit 32"]
+            limit = 20
+            status = 32
+            steps = [{ expect = "^ready$" }, { send = "something", expect = "got some" }]
+            "#,
+        );
+        let mut log = Vec::new();
+        play(&entry, Path::new("sh"), &mut log).unwrap();
+        assert!(String::from_utf8(log).unwrap().contains("got something"));
+    }
+
+    #[test]
+    fn a_wrong_status_and_a_missing_text_fail() {
+        let mut entry = entry(
+            r#"
+            name = "x"
+            about = "x"
+            hypo = ["-c", "echo hello; exit 1"]
+            limit = 20
+            "#,
+        );
+        let error = play(&entry, Path::new("sh"), &mut Vec::new()).unwrap_err();
+        assert_eq!(error.to_string(), "exit status 1, not 0");
+        entry.steps = toml::from_str::<Step>("expect = 'prompt'").map(|step| vec![step]).unwrap();
+        let mut log = Vec::new();
+        let error = play(&entry, Path::new("sh"), &mut log).unwrap_err();
+        assert!(error.to_string().contains("before the end"), "{error}");
+        assert!(String::from_utf8(log).unwrap().contains("hello"), "what came is in the log");
+    }
+}
