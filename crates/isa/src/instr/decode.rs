@@ -194,7 +194,7 @@ const fn fp_store(bits: u32) -> Instr {
 }
 
 /// Whether a vector load or store is defined, given that its width field is a vector's. What depends on
-/// vtype or on how registers overlap is not looked at. Unpriv. spec, "Vector Loads and Stores".
+/// vtype or on registers that overlap is not looked at. Unpriv. spec, "Vector Loads and Stores".
 const fn is_vector_memory(bits: u32) -> bool {
     let is_store = bits & 0x7f == STORE_FP;
     let is_byte = funct3(bits) == 0;
@@ -202,6 +202,7 @@ const fn is_vector_memory(bits: u32) -> bool {
     let mop = bits >> 26 & 3;
     let mew = bits >> 28 & 1;
     let fields = (bits >> 29) + 1;
+    let register = bits >> 7 & 31;
     if mew != 0 {
         return false;
     }
@@ -210,8 +211,8 @@ const fn is_vector_memory(bits: u32) -> bool {
     }
     match bits >> 20 & 31 {
         0b00000 => true,
-        // Whole registers: 1, 2, 4 or 8. Loads give a hint of the element's width, stores do not.
-        0b01000 => unmasked && fields.is_power_of_two() && (is_byte || !is_store),
+        // Whole registers: an aligned group of 1, 2, 4 or 8. Loads hint at the element's width, stores do not.
+        0b01000 => unmasked && fields.is_power_of_two() && register % fields == 0 && (is_byte || !is_store),
         // A mask register.
         0b01011 => unmasked && fields == 1 && is_byte,
         // Fault-only-first.
@@ -401,6 +402,7 @@ mod tests {
             (0x0305_6027, "no fault-only-first store"),
             (0x02b5_6007, "a mask register in words"),
             (0xa285_0007, "six whole registers"),
+            (0x2285_0087, "two whole registers from v1"),
             (0xe085_0007, "whole registers under a mask"),
             (0xe285_6027, "a whole-register store in words"),
             (0x0215_0007, "lumop 1"),
