@@ -1,3 +1,20 @@
-//! Placeholder while the workspace is laid out.
+//! What a guest address means: the walk of the guest's page tables, and the shadow page tables that the hardware
+//! uses in their place.
+//!
+//! Pure: tables are slices, guest memory is `memory::GuestRam`, and fences of the real TLB are returned as a
+//! `TlbFlush` for somebody else to carry out.
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod check;
+pub mod context;
+pub mod pool;
+pub mod shadow;
+pub mod walk;
+
+pub use context::{ContextKey, View};
+pub use pool::PageTable;
+pub use shadow::{HostPaging, Root, ShadowMmu, TlbFlush, Verdict, Window};
+pub use walk::{Access, Rights, Translation, translate};

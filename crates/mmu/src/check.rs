@@ -1,0 +1,89 @@
+//! The invariant scanner: walks every shadow table and says whether a guest could reach what is not its own.
+//!
+//! Invariants, by name:
+//! - **owned-leaf**: each leaf maps only memory of the guest's own RAM.
+//! - **user-leaf**: each leaf has U=1 and G=0, and A=D=1, so the hardware never writes a table.
+//! - **pool-table**: each pointer leads to a table of the pool, one level down, with no flag but V and ours.
+//! - **whole-window**: each root carries the hypervisor's window unchanged.
+
+use core::fmt;
+
+use isa::paging::{self, Pte};
+use memory::{GuestRam, HostPhysAddr};
+
+use crate::pool::TableId;
+use crate::shadow::ShadowMmu;
+
+/// A broken invariant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// Its name, as in the module's documentation.
+    pub invariant: &'static str,
+    /// The level of the entry that breaks it.
+    pub level: usize,
+    /// The entry's slot in its table.
+    pub slot: usize,
+    /// The entry.
+    pub entry: Pte,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { invariant, level, slot, entry } = self;
+        write!(f, "invariant {invariant} broken by {:#x} in slot {slot} at level {level}", entry.0)
+    }
+}
+
+/// Walks all shadow tables of a vCPU of the guest that has `ram`.
+///
+/// # Errors
+/// The first violation found; otherwise how many leaves there are.
+pub fn check(shadow: &ShadowMmu, ram: &GuestRam) -> Result<usize, Violation> {
+    let top = shadow.host().mode.levels().saturating_sub(1);
+    let mut leaves = 0;
+    for root in shadow.roots() {
+        leaves += check_table(shadow, ram, root, top, true)?;
+    }
+    Ok(leaves)
+}
+
+fn check_table(
+    shadow: &ShadowMmu,
+    ram: &GuestRam,
+    table: TableId,
+    level: usize,
+    is_root: bool,
+) -> Result<usize, Violation> {
+    const LEAF_FLAGS: u64 = Pte::V | Pte::U | Pte::A | Pte::D;
+    let window = &shadow.host().window;
+    let mut leaves = 0;
+    for (slot, entry) in shadow.pool().entries(table).enumerate() {
+        let broken = |invariant| Violation { invariant, level, slot, entry };
+        if is_root && window.covers(slot) {
+            let own = slot.checked_sub(window.first_slot).and_then(|nth| window.entries.get(nth));
+            if own != Some(&entry) {
+                return Err(broken("whole-window"));
+            }
+        } else if entry.is_leaf() {
+            if !entry.has(LEAF_FLAGS) || entry.has(Pte::G) || entry.0 & Pte::RESERVED != 0 {
+                return Err(broken("user-leaf"));
+            }
+            let size = paging::leaf_size(level);
+            let address = HostPhysAddr(entry.address());
+            if !address.is_aligned(size) || !ram.owns_host(address, size) {
+                return Err(broken("owned-leaf"));
+            }
+            leaves += 1;
+        } else if entry.has(Pte::V) {
+            let flags = entry.0 & (Pte::U | Pte::G | Pte::A | Pte::D | Pte::RESERVED);
+            let next = shadow.pool().at(HostPhysAddr(entry.address()));
+            match (next, level.checked_sub(1)) {
+                (Some(next), Some(below)) if entry.is_table() && flags == 0 => {
+                    leaves += check_table(shadow, ram, next, below, false)?;
+                }
+                _ => return Err(broken("pool-table")),
+            }
+        }
+    }
+    Ok(leaves)
+}

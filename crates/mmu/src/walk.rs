@@ -1,0 +1,146 @@
+//! The guest's address translation, as its hardware would do it. Priv. spec, "Virtual Address Translation
+//! Process". Reads guest memory by guest-physical address only.
+
+use isa::paging::{self, Mode, Pte, Satp};
+use isa::{Exception, Privilege};
+use memory::{GuestPhysAddr, GuestRam, GuestVirtAddr};
+
+/// What an access does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Access {
+    /// An instruction fetch.
+    Fetch,
+    /// A load or a load-reserved.
+    Load,
+    /// A store, a store-conditional or another atomic.
+    Store,
+}
+
+impl Access {
+    /// The exception where translation refuses it.
+    pub const fn page_fault(self) -> Exception {
+        match self {
+            Self::Fetch => Exception::InstructionPageFault,
+            Self::Load => Exception::LoadPageFault,
+            Self::Store => Exception::StorePageFault,
+        }
+    }
+
+    /// The exception where the physical address refuses it.
+    pub const fn access_fault(self) -> Exception {
+        match self {
+            Self::Fetch => Exception::InstructionAccessFault,
+            Self::Load => Exception::LoadAccessFault,
+            Self::Store => Exception::StoreAccessFault,
+        }
+    }
+}
+
+/// On whose behalf an access is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct Rights {
+    /// The effective privilege.
+    pub privilege: Privilege,
+    /// sstatus.SUM.
+    pub sum: bool,
+    /// sstatus.MXR.
+    pub mxr: bool,
+}
+
+impl Rights {
+    /// Whether a leaf with these flags admits `access`.
+    pub const fn allow(self, pte: Pte, access: Access) -> bool {
+        let user_page = pte.has(Pte::U);
+        let reachable = match (self.privilege, user_page) {
+            (Privilege::User, user_page) => user_page,
+            (Privilege::Supervisor, false) => true,
+            (Privilege::Supervisor, true) => self.sum && !matches!(access, Access::Fetch),
+        };
+        reachable
+            && match access {
+                Access::Fetch => pte.has(Pte::X),
+                Access::Load => pte.has(Pte::R) || self.mxr && pte.has(Pte::X),
+                Access::Store => pte.has(Pte::W),
+            }
+    }
+}
+
+/// Where an access goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Translation {
+    /// The guest-physical address of the byte asked for; it need not be RAM.
+    pub address: GuestPhysAddr,
+    /// The leaf, with A, and for a store D, set; with Bare one that allows everything.
+    pub leaf: Pte,
+    /// The leaf's level, 0 for 4 KiB. Bare counts as 2 MiB pages, which the blocks of guest RAM are.
+    pub level: usize,
+}
+
+/// Translates `address` for `access`, setting A and D in the guest's tables as needed.
+///
+/// # Errors
+/// The exception that the guest's hardware would raise; its stval is `address`.
+pub fn translate(
+    ram: &GuestRam,
+    satp: Satp,
+    address: GuestVirtAddr,
+    access: Access,
+    rights: Rights,
+) -> Result<Translation, Exception> {
+    if satp.mode == Mode::Bare {
+        return Ok(Translation { address: GuestPhysAddr(address.0), leaf: BARE_LEAF, level: 1 });
+    }
+    if !satp.mode.is_canonical(address.0) {
+        return Err(access.page_fault());
+    }
+    // Each pass ends in a verdict or was overtaken by another hart's write of the same entry.
+    loop {
+        if let Some(verdict) = walk_once(ram, satp, address, access, rights) {
+            return verdict;
+        }
+    }
+}
+
+const BARE_LEAF: Pte = Pte(Pte::V | Pte::R | Pte::W | Pte::X | Pte::U | Pte::A | Pte::D);
+
+fn walk_once(
+    ram: &GuestRam,
+    satp: Satp,
+    address: GuestVirtAddr,
+    access: Access,
+    rights: Rights,
+) -> Option<Result<Translation, Exception>> {
+    let page_fault = Some(Err(access.page_fault()));
+    let mut table = GuestPhysAddr(satp.ppn << 12);
+    for level in (0..satp.mode.levels()).rev() {
+        let slot = table.wrapping_add(paging::index(address.0, level) as u64 * 8);
+        let Some(bits) = ram.read_word(slot) else {
+            return Some(Err(access.access_fault()));
+        };
+        let pte = Pte(bits);
+        let write_only = pte.has(Pte::W) && !pte.has(Pte::R);
+        if !pte.has(Pte::V) || write_only || bits & Pte::RESERVED != 0 {
+            return page_fault;
+        }
+        if !pte.is_leaf() {
+            // Reserved for future use in pointers to tables.
+            if bits & (Pte::A | Pte::D | Pte::U) != 0 {
+                return page_fault;
+            }
+            table = GuestPhysAddr(pte.address());
+            continue;
+        }
+        let offset_mask = paging::leaf_size(level) - 1;
+        if !rights.allow(pte, access) || pte.address() & offset_mask != 0 {
+            return page_fault;
+        }
+        let needed = if access == Access::Store { Pte::A | Pte::D } else { Pte::A };
+        let leaf = Pte(bits | needed);
+        if leaf != pte && ram.compare_exchange(slot, bits, leaf.0) != Some(true) {
+            return None;
+        }
+        let address = GuestPhysAddr(pte.address() | address.0 & offset_mask);
+        return Some(Ok(Translation { address, leaf, level }));
+    }
+    page_fault
+}
