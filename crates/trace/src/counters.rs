@@ -1,0 +1,95 @@
+//! Exit counters, one for each kind of exit.
+
+macro_rules! exit_kinds {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal),* $(,)?) => {
+        /// Why a guest stopped running.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+        pub enum ExitKind {
+            $($(#[$doc])* $kind),*
+        }
+
+        impl ExitKind {
+            /// All kinds, in the order of their counters.
+            pub const ALL: &'static [Self] = &[$(Self::$kind),*];
+
+            /// The name that reports use.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name),*
+                }
+            }
+        }
+    };
+}
+
+exit_kinds! {
+    /// A physical timer interrupt.
+    HostTimer = "host-timer",
+    /// A physical external or software interrupt.
+    HostInterrupt = "host-interrupt",
+    /// A CSR instruction that reads only.
+    CsrRead = "csr-read",
+    /// A CSR instruction that writes.
+    CsrWrite = "csr-write",
+    /// A write of satp.
+    Satp = "satp",
+    /// SRET.
+    Sret = "sret",
+    /// SFENCE.VMA and its kin.
+    Fence = "fence",
+    /// WFI.
+    Wfi = "wfi",
+    /// A supervisor's ecall.
+    Sbi = "sbi",
+    /// A user's ecall.
+    UserEcall = "user-ecall",
+    /// A page fault that the shadow answered.
+    Fill = "fill",
+    /// A page fault that the guest got.
+    GuestPageFault = "guest-page-fault",
+    /// An access to a device.
+    Mmio = "mmio",
+    /// Any other exception that the guest got.
+    GuestException = "guest-exception",
+}
+
+/// How often a vCPU left the guest, by kind.
+#[derive(Clone, Debug, Default)]
+pub struct ExitCounters([u64; ExitKind::ALL.len()]);
+
+impl ExitCounters {
+    /// Counts one.
+    #[inline]
+    pub fn count(&mut self, kind: ExitKind) {
+        if let Some(counter) = self.0.get_mut(kind as usize) {
+            *counter = counter.wrapping_add(1);
+        }
+    }
+
+    /// How often `kind` was counted.
+    pub fn get(&self, kind: ExitKind) -> u64 {
+        self.0.get(kind as usize).copied().unwrap_or(0)
+    }
+
+    /// The kinds that happened, with their counts.
+    pub fn iter(&self) -> impl Iterator<Item = (ExitKind, u64)> + '_ {
+        ExitKind::ALL.iter().map(|kind| (*kind, self.get(*kind))).filter(|(_, count)| *count > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_a_counter_of_its_own() {
+        let mut counters = ExitCounters::default();
+        for (n, kind) in ExitKind::ALL.iter().enumerate() {
+            (0..n).for_each(|_| counters.count(*kind));
+        }
+        for (n, kind) in ExitKind::ALL.iter().enumerate() {
+            assert_eq!(counters.get(*kind), n as u64, "{}", kind.name());
+        }
+        assert_eq!(counters.iter().count(), ExitKind::ALL.len() - 1);
+    }
+}
