@@ -109,3 +109,51 @@ pub mod scounteren {
     /// User mode may read instret.
     pub const IR: u64 = 1 << 2;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    extern crate std;
+    use std::format;
+
+    #[test]
+    fn privilege_is_in_bits_9_and_8() {
+        assert_eq!(CsrAddr::CYCLE.privilege(), 0);
+        assert_eq!(CsrAddr::SATP.privilege(), 1);
+        assert_eq!(CsrAddr::new(0x680).privilege(), 2, "hgatp");
+        assert_eq!(CsrAddr::new(0x300).privilege(), 3, "mstatus");
+    }
+
+    #[test]
+    fn only_the_last_quarter_is_read_only() {
+        assert!(!CsrAddr::new(0xbff).is_read_only());
+        assert!(CsrAddr::CYCLE.is_read_only());
+        assert!(CsrAddr::new(0xfff).is_read_only());
+        assert!(!CsrAddr::SSTATUS.is_read_only());
+    }
+
+    #[test]
+    fn an_address_has_twelve_bits() {
+        assert_eq!(CsrAddr::new(0xffff_f180), CsrAddr::SATP);
+        assert_eq!(CsrAddr::SATP.as_u16(), 0x180);
+        assert_eq!(format!("{:?}", CsrAddr::FFLAGS), "csr:0x001");
+    }
+
+    #[test]
+    fn sstatus_fields_do_not_overlap() {
+        use sstatus::*;
+        let fields = [SIE, SPIE, SPP, VS, FS, SUM, MXR, UXL_64, SD];
+        let bits: u32 = fields.iter().map(|field| field.count_ones()).sum();
+        let union = fields.iter().fold(0, |union, field| union | field);
+        assert_eq!(bits, union.count_ones());
+        assert_eq!(union, 0x8000_0002_000c_6722);
+        assert_eq!([FS_DIRTY | FS_INITIAL, VS_DIRTY | VS_INITIAL], [FS, VS]);
+    }
+
+    #[test]
+    fn senvcfg_fields_are_at_their_places() {
+        use senvcfg::*;
+        assert_eq!(FIOM | CBIE | CBCFE | CBZE, 0xf1);
+        assert_eq!(CBIE & CBIE_FLUSH, 0x10);
+    }
+}

@@ -145,3 +145,109 @@ pub const fn index(address: u64, level: usize) -> usize {
 pub const fn leaf_size(level: usize) -> u64 {
     1 << (12 + 9 * level)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRANSLATING: [Mode; 3] = [Mode::Sv39, Mode::Sv48, Mode::Sv57];
+
+    #[test]
+    fn canonical_addresses_end_below_the_hole_and_begin_again_above_it() {
+        for mode in TRANSLATING {
+            let half = 1u64 << (mode.address_bits() - 1);
+            for inside in [0, half - 1, half.wrapping_neg(), u64::MAX] {
+                assert!(mode.is_canonical(inside), "{mode:?} {inside:#x}");
+            }
+            for hole in [half, half.wrapping_neg() - 1, 1 << 63, u64::MAX >> 1] {
+                assert!(!mode.is_canonical(hole), "{mode:?} {hole:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn any_address_is_canonical_without_translation() {
+        assert!(Mode::Bare.is_canonical(1 << 63));
+        assert!(Mode::Bare.is_canonical(u64::MAX >> 1));
+    }
+
+    #[test]
+    fn each_level_translates_nine_bits() {
+        for mode in TRANSLATING {
+            assert_eq!(mode.address_bits() as usize, 12 + 9 * mode.levels());
+        }
+    }
+
+    #[test]
+    fn mode_codes_are_those_of_satp() {
+        for code in 0..16 {
+            let expected = match code {
+                0 | 8 | 9 | 10 => Some(code),
+                _ => None,
+            };
+            assert_eq!(Mode::from_code(code).map(|mode| mode as u64), expected);
+        }
+    }
+
+    #[test]
+    fn satp_survives_the_way_into_fields_and_back() {
+        let bits = 0x9abc_d123_4567_89ab;
+        let satp = Satp::from_bits(bits).expect("Sv48");
+        assert_eq!(satp, Satp { mode: Mode::Sv48, asid: 0xabcd, ppn: 0x123_4567_89ab });
+        assert_eq!(satp.bits(), bits);
+        assert_eq!(Satp::from_bits(0), Some(Satp::BARE));
+        assert_eq!(Satp::BARE.bits(), 0);
+    }
+
+    #[test]
+    fn satp_of_a_reserved_mode_has_no_fields() {
+        assert_eq!(Satp::from_bits(11 << 60), None);
+        assert_eq!(Satp::from_bits(1 << 60), None);
+    }
+
+    #[test]
+    fn a_ppn_too_wide_for_satp_does_not_reach_the_asid() {
+        let satp = Satp { mode: Mode::Sv39, asid: 0, ppn: u64::MAX };
+        assert_eq!(satp.bits(), 8 << 60 | PPN_MASK);
+    }
+
+    #[test]
+    fn an_entry_holds_a_page_address_and_flags() {
+        let pte = Pte::new(0x8020_3fff, Pte::V | Pte::R | Pte::D);
+        assert_eq!(pte.address(), 0x8020_3000);
+        assert_eq!(pte.0, 0x2008_0c83);
+        assert!(pte.has(Pte::V | Pte::R));
+        assert!(!pte.has(Pte::R | Pte::W));
+    }
+
+    #[test]
+    fn an_address_leaves_the_reserved_bits_out() {
+        assert_eq!(Pte(u64::MAX).address(), 0x00ff_ffff_ffff_f000);
+        assert_eq!(Pte::RESERVED, 0xffc0_0000_0000_0000);
+    }
+
+    #[test]
+    fn leaf_table_and_invalid_are_told_apart() {
+        let kinds = |flags| (Pte(flags).is_leaf(), Pte(flags).is_table());
+        assert_eq!(kinds(Pte::V), (false, true));
+        assert_eq!(kinds(Pte::V | Pte::G | Pte::A), (false, true));
+        assert_eq!(kinds(Pte::V | Pte::R), (true, false));
+        assert_eq!(kinds(Pte::V | Pte::X), (true, false));
+        assert_eq!(kinds(Pte::V | Pte::R | Pte::W), (true, false));
+        // W without R is reserved.
+        assert_eq!(kinds(Pte::V | Pte::W), (false, false));
+        assert_eq!(kinds(Pte::R | Pte::X), (false, false));
+        assert_eq!(kinds(0), (false, false));
+    }
+
+    #[test]
+    fn an_index_is_nine_bits_of_the_address() {
+        let address = 1 << 48 | 2 << 39 | 3 << 30 | 4 << 21 | 511 << 12 | 0xfff;
+        assert_eq!([0, 1, 2, 3, 4].map(|level| index(address, level)), [511, 4, 3, 2, 1]);
+    }
+
+    #[test]
+    fn leaves_are_512_times_as_large_a_level_up() {
+        assert_eq!([0, 1, 2, 3, 4].map(leaf_size), [4 << 10, 2 << 20, 1 << 30, 512 << 30, 1 << 48]);
+    }
+}

@@ -64,3 +64,24 @@ impl Reg {
     /// x11, the second argument and result.
     pub const A1: Self = Self::new(11);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    extern crate std;
+    use std::format;
+
+    #[test]
+    fn a_register_number_is_its_low_five_bits() {
+        assert_eq!(Reg::new(32), Reg::ZERO);
+        assert_eq!(Reg::new(u32::MAX).index(), 31);
+        assert_eq!(FReg::new(0x2b).index(), 11);
+    }
+
+    #[test]
+    fn registers_print_by_their_abi_names() {
+        let names = [Reg::ZERO, Reg::RA, Reg::SP, Reg::A0, Reg::A1, Reg::new(31)].map(|reg| format!("{reg}"));
+        assert_eq!(names, ["zero", "ra", "sp", "a0", "a1", "t6"]);
+        assert_eq!(format!("{:?} {}", FReg::new(0), FReg::new(31)), "ft0 ft11");
+    }
+}

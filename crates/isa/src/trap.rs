@@ -90,3 +90,31 @@ impl Interrupt {
         Self::CAUSE_BIT | self as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exception_codes_lead_back_to_the_exception() {
+        let defined = |code| Exception::from_code(code).map(Exception::code);
+        for code in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 15] {
+            assert_eq!(defined(code), Some(code));
+        }
+        for code in [10, 11, 14, 16, 24, 63, u64::MAX, Interrupt::CAUSE_BIT | 2] {
+            assert_eq!(defined(code), None, "{code:#x}");
+        }
+    }
+
+    #[test]
+    fn interrupts_are_at_their_bits_of_sip() {
+        assert_eq!(Interrupt::BY_PRIORITY.map(Interrupt::mask), [0x200, 0x2, 0x20]);
+        assert_eq!(Interrupt::Timer.code(), 5);
+        assert_eq!(Interrupt::Timer.cause(), 0x8000_0000_0000_0005);
+    }
+
+    #[test]
+    fn supervisor_is_above_user() {
+        assert!(Privilege::Supervisor > Privilege::User);
+    }
+}

@@ -211,8 +211,11 @@ const fn is_vector_memory(bits: u32) -> bool {
     }
     match bits >> 20 & 31 {
         0b00000 => true,
-        // Whole registers: an aligned group of 1, 2, 4 or 8. Loads hint at the element's width, stores do not.
-        0b01000 => unmasked && fields.is_power_of_two() && register % fields == 0 && (is_byte || !is_store),
+        // Whole registers: an aligned group of 1, 2, 4 or 8. Only loads hint at the element's width.
+        0b01000 => {
+            let is_group = fields.is_power_of_two() && register.is_multiple_of(fields);
+            is_group && unmasked && (is_byte || !is_store)
+        }
         // A mask register.
         0b01011 => unmasked && fields == 1 && is_byte,
         // Fault-only-first.
