@@ -1,3 +1,16 @@
-//! Placeholder while the workspace is laid out.
+//! Device trees: the host's, read, and the guest's, written.
+//!
+//! `host` finds out what the real machine is, `extensions` says which of its ISA a guest is shown, and
+//! `guest` builds the tree that a virtual machine boots with. Pure: neither maps memory nor touches a device.
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod blob;
+mod bus;
+pub mod extensions;
+pub mod host;
+
+pub use extensions::{Extension, Extensions, HartIsa};
+pub use host::{Console, ConsoleKind, HostError, HostHart, HostInfo, Plic};
