@@ -1,8 +1,23 @@
-//! What the feature guests share.
+//! What the feature guests share: their verdict, code made at run time, page-table set-ups and the suite of
+//! the page walk.
+//!
+//! Each guest in `bin/` checks one feature from inside. All run on QEMU itself as well, which keeps the checks
+//! honest: a check allows what the specification allows, no more, and where it must allow more on QEMU it says
+//! why ([`native`]).
 #![no_std]
 #![cfg(target_arch = "riscv64")]
 
-/// Makes a bin a feature guest: runs `checks`, a `fn(hart: u64, device_tree: u64)`, and powers off with the verdict.
+pub mod arena;
+pub mod exec;
+pub mod insn;
+pub mod mmio;
+pub mod native;
+pub mod walk;
+
+use guest_rt::isa::Exception;
+use guest_rt::trap::Trap;
+
+/// Makes a bin a feature guest: runs a `fn(hart: u64, device_tree: u64)` of checks and powers off with the verdict.
 #[macro_export]
 macro_rules! feature {
     ($checks:path) => {
@@ -13,4 +28,31 @@ macro_rules! feature {
         }
         guest_rt::entry!(main);
     };
+}
+
+/// What an access came to: its value, or the exception and stval.
+pub type Outcome<T> = Result<T, Fault>;
+
+/// The part of a trap that the architecture fixes: the exception and stval.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// Which exception; `None` for a code that is not one of the specification's.
+    pub exception: Option<Exception>,
+    /// stval.
+    pub tval: u64,
+}
+
+/// The fault that `exception` with `tval` is.
+pub fn fault<T>(exception: Exception, tval: u64) -> Outcome<T> {
+    Err(Fault { exception: Some(exception), tval })
+}
+
+/// Reduces a result to what can be compared.
+pub fn outcome<T>(result: Result<T, Trap>) -> Outcome<T> {
+    result.map_err(|trap| Fault { exception: Exception::from_code(trap.cause), tval: trap.tval })
+}
+
+/// Which exception a result is, if one.
+pub fn exception<T>(result: Result<T, Trap>) -> Option<Exception> {
+    result.err().and_then(|trap| Exception::from_code(trap.cause))
 }

@@ -1,14 +1,15 @@
 //! Checks with a verdict: each prints `ok NAME` or `FAILED NAME: got ... want ...`, [`finish`] the sum.
 
 use crate::{finisher, println};
-use core::fmt::Debug;
+use core::fmt::{Debug, Display};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 static CHECKS: AtomicU32 = AtomicU32::new(0);
 static FAILED: AtomicU32 = AtomicU32::new(0);
 
 /// Checks a condition: `check!("name", condition)`; that a value is as wanted: `check!("name", got, want)`; or
-/// that it is one of several allowed ones: `check!("name", got, in [a, b])`. Numbers print in hexadecimal.
+/// that it is one of several allowed ones: `check!("name", got, in [a, b])`. The name is anything that prints, also
+/// `format_args!`. Numbers print in hexadecimal.
 #[macro_export]
 macro_rules! check {
     ($name:expr, $condition:expr $(,)?) => {
@@ -23,16 +24,16 @@ macro_rules! check {
 }
 
 /// What `check!` with two values calls.
-pub fn equal<G: PartialEq<W> + Debug, W: Debug>(name: &str, got: G, want: W) {
-    verdict(name, got == want, &got, &want);
+pub fn equal<G: PartialEq<W> + Debug, W: Debug>(name: impl Display, got: G, want: W) {
+    verdict(&name, got == want, &got, &want);
 }
 
 /// What `check!` with several allowed values calls.
-pub fn one_of<T: PartialEq + Debug>(name: &str, got: T, allowed: &[T]) {
-    verdict(name, allowed.contains(&got), &got, &allowed);
+pub fn one_of<T: PartialEq + Debug>(name: impl Display, got: T, allowed: &[T]) {
+    verdict(&name, allowed.contains(&got), &got, &allowed);
 }
 
-fn verdict(name: &str, holds: bool, got: &dyn Debug, want: &dyn Debug) {
+fn verdict(name: &dyn Display, holds: bool, got: &dyn Debug, want: &dyn Debug) {
     CHECKS.fetch_add(1, Relaxed);
     if holds {
         println!("ok {name}");

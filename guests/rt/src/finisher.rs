@@ -1,6 +1,9 @@
 //! The test finisher of QEMU `virt` (`sifive,test1`): ends the machine with a verdict.
 
-const FINISHER: *mut u32 = 0x10_0000 as *mut u32;
+/// Physical address of the finisher's one register, on a page of its own.
+pub const ADDRESS: u64 = 0x10_0000;
+
+const FINISHER: *mut u32 = ADDRESS as *mut u32;
 const PASS: u32 = 0x5555;
 const FAIL: u32 = 0x3333;
 

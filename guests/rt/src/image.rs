@@ -8,6 +8,7 @@ unsafe extern "C" {
     static __text_end: u8;
     static __rodata_end: u8;
     static __image_end: u8;
+    static __stack_guard: u8;
 }
 
 /// Code: to be mapped executable.
@@ -20,7 +21,13 @@ pub fn rodata() -> Range<u64> {
     (&raw const __text_end) as u64..(&raw const __rodata_end) as u64
 }
 
-/// Data, bss and the stack: to be mapped writable.
+/// Data, bss, the guard page and the stack: to be mapped writable but for the guard page, if it is to guard.
 pub fn data() -> Range<u64> {
     (&raw const __rodata_end) as u64..(&raw const __image_end) as u64
+}
+
+/// The page below the stack, for a guest that wants an overflow to fault.
+pub fn stack_guard() -> Range<u64> {
+    let start = (&raw const __stack_guard) as u64;
+    start..start + 4096
 }
