@@ -1,0 +1,192 @@
+//! One virtual machine's devices at QEMU `virt`'s addresses, and their interrupt lines.
+//!
+//! The VMM brings accesses and events of the outside world, each with the time; after each of them every line
+//! stands at the PLIC. Powering off, resetting and moving console bytes are asked of the VMM, not done here.
+
+mod map;
+
+use isa::Width;
+use memory::GuestPhysAddr;
+
+use crate::finisher::{Finisher, FinisherRequest};
+use crate::plic::{self, Plic};
+use crate::rtc::GoldfishRtc;
+use crate::uart16550::{Uart16550, Written};
+use crate::virtio::mmio::EmptySlot;
+use crate::{BoardTime, Refused};
+pub use map::{Device, MAP, RTC_IRQ, Region, UART_IRQ, VIRTIO_SLOTS, find};
+
+/// What a write asks of the VMM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum BoardEvent {
+    /// The guest is done, successfully.
+    PowerOff,
+    /// The guest is done and reports failure with this code.
+    Fail(u16),
+    /// The guest wants to start again.
+    Reset,
+    /// The write did not happen: the console lags behind. Give it [`Board::uart_transmit_pending`], report
+    /// [`Board::uart_transmitted`], and carry out the same write again.
+    ConsoleFull,
+}
+
+impl From<FinisherRequest> for BoardEvent {
+    fn from(request: FinisherRequest) -> Self {
+        match request {
+            FinisherRequest::Pass => Self::PowerOff,
+            FinisherRequest::Fail(code) => Self::Fail(code),
+            FinisherRequest::Reset => Self::Reset,
+        }
+    }
+}
+
+/// The devices of one virtual machine.
+#[derive(Clone, Debug)]
+pub struct Board {
+    plic: Plic,
+    uart: Uart16550,
+    rtc: GoldfishRtc,
+    finisher: Finisher,
+    virtio_slots: [EmptySlot; VIRTIO_SLOTS],
+}
+
+impl Board {
+    /// A board in power-on state for `harts` harts (at most [`plic::MAX_HARTS`]), whose clock shows `wall_ns`
+    /// nanoseconds since 1970 at the board's time 0.
+    pub fn new(harts: usize, wall_ns: u64) -> Self {
+        Self {
+            plic: Plic::new(harts),
+            uart: Uart16550::new(),
+            rtc: GoldfishRtc::new(wall_ns),
+            finisher: Finisher,
+            virtio_slots: [EmptySlot; VIRTIO_SLOTS],
+        }
+    }
+
+    /// To power-on state. The clock goes on, and console output that was sent is still to be taken.
+    pub fn reset(&mut self) {
+        self.plic.reset();
+        self.uart.reset();
+        self.rtc.reset();
+    }
+
+    /// Whether some device answers at `address`.
+    pub fn contains(&self, address: GuestPhysAddr) -> bool {
+        find(address, Width::Byte).is_some()
+    }
+
+    /// A load, as the hart sees it: zero-extended.
+    pub fn read(&mut self, address: GuestPhysAddr, width: Width, now: BoardTime) -> Result<u64, Refused> {
+        let (region, offset) = find(address, width).ok_or(Refused)?;
+        self.tick(now);
+        let value = match region.device {
+            Device::Plic => {
+                let value = self.plic.read(offset, width)?;
+                if is_claim(offset) && value == u64::from(UART_IRQ) {
+                    self.uart.interrupt_claimed();
+                }
+                value
+            }
+            Device::Uart => self.uart.read(offset, width, now)?,
+            Device::Rtc => self.rtc.read(offset, width, now)?,
+            Device::Finisher => self.finisher.read(offset, width)?,
+            Device::Virtio(slot) => self.virtio_slots.get(slot).ok_or(Refused)?.read(offset, width)?,
+        };
+        self.route_interrupts();
+        Ok(value)
+    }
+
+    /// A store. Bits of `value` above `width` do not matter.
+    pub fn write(
+        &mut self,
+        address: GuestPhysAddr,
+        width: Width,
+        value: u64,
+        now: BoardTime,
+    ) -> Result<Option<BoardEvent>, Refused> {
+        let (region, offset) = find(address, width).ok_or(Refused)?;
+        self.tick(now);
+        let mut event = None;
+        match region.device {
+            Device::Plic => self.plic.write(offset, width, value)?,
+            Device::Uart => match self.uart.write(offset, width, value, now)? {
+                Written::Done => {}
+                Written::TransmitFull => event = Some(BoardEvent::ConsoleFull),
+            },
+            Device::Rtc => self.rtc.write(offset, width, value, now)?,
+            Device::Finisher => event = self.finisher.write(offset, width, value)?.map(BoardEvent::from),
+            Device::Virtio(slot) => {
+                self.virtio_slots.get(slot).ok_or(Refused)?.write(offset, width, value)?
+            }
+        }
+        self.route_interrupts();
+        Ok(event)
+    }
+
+    /// Whether hart `hart`'s S-mode external interrupt is pending (SEIP).
+    pub fn external_interrupt(&self, hart: usize) -> bool {
+        self.plic.output(Plic::supervisor_context(hart))
+    }
+
+    /// Lets the devices notice that it has become `now`. To be called at [`Self::next_deadline`]; accesses
+    /// do it themselves.
+    pub fn tick(&mut self, now: BoardTime) {
+        if self.next_deadline().is_some_and(|due| due <= now) {
+            self.uart.tick(now);
+            self.rtc.tick(now);
+            self.route_interrupts();
+        }
+    }
+
+    /// When a device next does something of its own accord.
+    pub fn next_deadline(&self) -> Option<BoardTime> {
+        match (self.uart.next_timeout(), self.rtc.next_alarm()) {
+            (Some(timeout), Some(alarm)) => Some(timeout.min(alarm)),
+            (timeout, alarm) => timeout.or(alarm),
+        }
+    }
+
+    /// How many bytes of console input the guest can be given now.
+    pub fn uart_receive_room(&self) -> usize {
+        self.uart.receive_room()
+    }
+
+    /// Console input: `false`, and the byte stays with the caller, where there is no room.
+    #[must_use]
+    pub fn uart_receive(&mut self, byte: u8, now: BoardTime) -> bool {
+        let taken = self.uart.receive(byte, now);
+        self.route_interrupts();
+        taken
+    }
+
+    /// A break on the console line, which Linux takes for the magic SysRq key.
+    pub fn uart_receive_break(&mut self, now: BoardTime) {
+        self.uart.receive_break(now);
+        self.route_interrupts();
+    }
+
+    /// Console output that waits to be taken, oldest first. The guest finds its transmitter busy meanwhile.
+    pub fn uart_transmit_pending(&self) -> &[u8] {
+        self.uart.transmit_pending()
+    }
+
+    /// The console has taken the oldest `count` bytes.
+    pub fn uart_transmitted(&mut self, count: usize) {
+        self.uart.transmitted(count);
+        self.route_interrupts();
+    }
+
+    /// Puts every device's line to the PLIC.
+    fn route_interrupts(&mut self) {
+        self.plic.set_level(UART_IRQ, self.uart.irq_level());
+        self.plic.set_level(RTC_IRQ, self.rtc.irq_level());
+    }
+}
+
+fn is_claim(offset: u64) -> bool {
+    matches!(plic::Register::at(offset), Some(plic::Register::Claim(_)))
+}
+
+#[cfg(test)]
+mod tests;

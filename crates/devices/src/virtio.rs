@@ -1,0 +1,3 @@
+//! Virtio: so far only the transport's face with nothing behind it.
+
+pub mod mmio;
