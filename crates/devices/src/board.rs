@@ -160,6 +160,13 @@ impl Board {
         taken
     }
 
+    /// Console input that the guest asks its firmware for, instead of reading the UART.
+    pub fn uart_take_for_firmware(&mut self, now: BoardTime) -> Option<u8> {
+        let byte = self.uart.take_for_firmware(now);
+        self.route_interrupts();
+        byte
+    }
+
     /// A break on the console line, which Linux takes for the magic SysRq key.
     pub fn uart_receive_break(&mut self, now: BoardTime) {
         self.uart.receive_break(now);

@@ -161,6 +161,11 @@ impl Uart16550 {
         Ok(Written::Done)
     }
 
+    /// Takes out the oldest byte received, as firmware that drives the same port does for an SBI call.
+    pub fn take_for_firmware(&mut self, now: BoardTime) -> Option<u8> {
+        (self.line_status() & LSR_DATA_READY != 0).then(|| self.take_received(now))
+    }
+
     /// How many bytes [`Self::receive`] will take; the rest must wait at the caller's.
     pub fn receive_room(&self) -> usize {
         if self.is_loopback() {

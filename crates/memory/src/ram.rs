@@ -126,7 +126,7 @@ impl GuestRam {
             let _ = word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |old| Some(old & clear | set));
             offset += 1;
         }
-        self.writes.fetch_add(1, Ordering::Release);
+        self.note_code_write();
         Ok(())
     }
 
@@ -141,6 +141,11 @@ impl GuestRam {
     /// for what was written may be code.
     pub fn writes(&self) -> u64 {
         self.writes.load(Ordering::Acquire)
+    }
+
+    /// Makes every hart do a FENCE.I before it runs the guest again, as after a write of ours.
+    pub fn note_code_write(&self) {
+        self.writes.fetch_add(1, Ordering::Release);
     }
 
     fn offset(&self, address: GuestPhysAddr, len: u64) -> Option<u64> {
@@ -193,7 +198,7 @@ impl GuestRam {
             at = last;
         }
         self.fill(at, end, &[]);
-        self.writes.fetch_add(1, Ordering::Release);
+        self.note_code_write();
         state.store(FULL, Ordering::Release);
     }
 

@@ -1,3 +1,43 @@
-//! Placeholder while the workspace is laid out.
+//! The virtual machine: what each exit of a guest means and what becomes of it.
+//!
+//! All of it but the world switch: this crate knows no hardware, reaches the real hart only through `Host`, and
+//! runs in tests on the developer's machine. Every handler gets the machine, the vCPU and the host, and returns an
+//! `Outcome`; only `vcpu` moves the pc.
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::todo,
+        clippy::unimplemented,
+        clippy::unreachable
+    )
+)]
+
+extern crate alloc;
+
+pub mod csr;
+mod emulate;
+pub mod exit;
+mod fetch;
+pub mod host;
+pub mod link;
+pub mod machine;
+mod mmio;
+pub mod outcome;
+pub mod sbi;
+pub mod timer;
+
+pub mod vcpu;
+pub mod vm;
+
+pub use csr::{CsrFeatures, CsrFile};
+pub use host::Host;
+pub use machine::Machine;
+pub use outcome::{Outcome, StopReason};
+pub use vcpu::Vcpu;
+pub use vm::{Entry, Next, Vm};

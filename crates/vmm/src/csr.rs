@@ -1,0 +1,306 @@
+//! The supervisor CSRs of a virtual hart: what can be read, what sticks when written, what is illegal.
+//!
+//! Holds values and rules. Says nothing of where an instruction came from but the privilege it ran with, and
+//! carries out no effect: translation and interrupts are looked at again before the guest runs on.
+
+use isa::csr::{CsrAddr, scounteren, senvcfg, sstatus};
+use isa::paging::{Mode, Satp};
+use isa::{Interrupt, Privilege};
+
+use crate::host::Host;
+
+/// What a virtual hart has, as far as its CSRs show it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CsrFeatures {
+    /// The widest translation mode: Sv39 or Sv48.
+    pub widest_mode: Mode,
+    /// F and D.
+    pub float: bool,
+    /// V.
+    pub vector: bool,
+    /// Zicbom.
+    pub cache_blocks: bool,
+    /// Zicboz.
+    pub cache_zero: bool,
+    /// Svinval.
+    pub svinval: bool,
+}
+
+/// The access is illegal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Illegal;
+
+/// Bits of sie that can be set. Priv. spec, "Supervisor Interrupt Registers".
+pub const SIE_MASK: u64 = Interrupt::Software.mask() | Interrupt::Timer.mask() | Interrupt::External.mask();
+/// Bits of sip that a guest can write: SSIP.
+pub const SIP_WRITABLE: u64 = Interrupt::Software.mask();
+/// Bits of sstatus that every virtual hart has; FS and VS come with their units.
+pub const SSTATUS_MASK: u64 = sstatus::SIE | sstatus::SPIE | sstatus::SPP | sstatus::SUM | sstatus::MXR;
+/// scounteren is a 32-bit register, all of whose bits stick.
+pub const SCOUNTEREN_MASK: u64 = 0xffff_ffff;
+/// sepc holds any address of an instruction with C.
+pub const SEPC_MASK: u64 = !1;
+
+/// The supervisor CSRs of one virtual hart. `Default` is their state when a kernel is entered.
+#[derive(Clone, Debug)]
+pub struct CsrFile {
+    features: CsrFeatures,
+    /// The stored bits of sstatus: those of the mask, FS and VS.
+    sstatus: u64,
+    sie: u64,
+    pending: u64,
+    stvec: u64,
+    scounteren: u64,
+    senvcfg: u64,
+    sscratch: u64,
+    sepc: u64,
+    scause: u64,
+    stval: u64,
+    satp: u64,
+}
+
+impl CsrFile {
+    /// The CSRs of a hart with these features, as a kernel is entered with them: all zero.
+    pub const fn new(features: CsrFeatures) -> Self {
+        Self {
+            features,
+            sstatus: 0,
+            sie: 0,
+            pending: 0,
+            stvec: 0,
+            scounteren: 0,
+            senvcfg: 0,
+            sscratch: 0,
+            sepc: 0,
+            scause: 0,
+            stval: 0,
+            satp: 0,
+        }
+    }
+
+    /// Reads a CSR on behalf of code that runs with `privilege`.
+    ///
+    /// # Errors
+    /// `Illegal` where the hart has no such CSR or the privilege does not reach it.
+    pub fn read(&self, csr: CsrAddr, privilege: Privilege, host: &impl Host) -> Result<u64, Illegal> {
+        self.check_privilege(csr, privilege)?;
+        Ok(match csr {
+            CsrAddr::SSTATUS => self.sstatus(),
+            CsrAddr::SIE => self.sie,
+            CsrAddr::SIP => self.pending,
+            CsrAddr::STVEC => self.stvec,
+            CsrAddr::SCOUNTEREN => self.scounteren,
+            CsrAddr::SENVCFG => self.senvcfg,
+            CsrAddr::SSCRATCH => self.sscratch,
+            CsrAddr::SEPC => self.sepc,
+            CsrAddr::SCAUSE => self.scause,
+            CsrAddr::STVAL => self.stval,
+            CsrAddr::SATP => self.satp,
+            CsrAddr::CYCLE => self.counter(scounteren::CY, privilege, host.cycle())?,
+            CsrAddr::TIME => self.counter(scounteren::TM, privilege, host.now())?,
+            CsrAddr::INSTRET => self.counter(scounteren::IR, privilege, host.instret())?,
+            _ => return Err(Illegal),
+        })
+    }
+
+    /// Writes a CSR on behalf of code that runs with `privilege`.
+    ///
+    /// # Errors
+    /// As for `read`, and where the CSR is read-only.
+    pub fn write(&mut self, csr: CsrAddr, value: u64, privilege: Privilege) -> Result<(), Illegal> {
+        self.check_privilege(csr, privilege)?;
+        if csr.is_read_only() {
+            return Err(Illegal);
+        }
+        match csr {
+            CsrAddr::SSTATUS => {
+                let mask = self.sstatus_mask();
+                self.sstatus = value & mask;
+            }
+            CsrAddr::SIE => self.sie = value & SIE_MASK,
+            CsrAddr::SIP => self.pending = self.pending & !SIP_WRITABLE | value & SIP_WRITABLE,
+            // A reserved MODE leaves the register as it was, like the hardware that guests were made for.
+            CsrAddr::STVEC if value & 3 < 2 => self.stvec = value,
+            CsrAddr::STVEC => {}
+            CsrAddr::SCOUNTEREN => self.scounteren = value & SCOUNTEREN_MASK,
+            CsrAddr::SENVCFG => self.senvcfg = self.legal_senvcfg(value),
+            CsrAddr::SSCRATCH => self.sscratch = value,
+            CsrAddr::SEPC => self.sepc = value & SEPC_MASK,
+            CsrAddr::SCAUSE => self.scause = value,
+            CsrAddr::STVAL => self.stval = value,
+            // Priv. spec, "Supervisor Address Translation and Protection Register": with an unsupported MODE
+            // the whole write has no effect.
+            CsrAddr::SATP => {
+                if Satp::from_bits(value).is_some_and(|satp| satp.mode <= self.features.widest_mode) {
+                    self.satp = value;
+                }
+            }
+            _ => return Err(Illegal),
+        }
+        Ok(())
+    }
+
+    /// sstatus as it reads.
+    pub const fn sstatus(&self) -> u64 {
+        let dirty = self.sstatus & sstatus::FS == sstatus::FS_DIRTY
+            || self.sstatus & sstatus::VS == sstatus::VS_DIRTY;
+        self.sstatus | sstatus::UXL_64 | if dirty { sstatus::SD } else { 0 }
+    }
+
+    /// satp in its fields.
+    pub fn satp(&self) -> Satp {
+        // What is stored was checked when it was written.
+        Satp::from_bits(self.satp).unwrap_or(Satp::BARE)
+    }
+
+    /// The state of the floating-point and vector units: FS and VS, in their places.
+    pub const fn unit_states(&self) -> u64 {
+        self.sstatus & (sstatus::FS | sstatus::VS)
+    }
+
+    /// Takes over from the hardware which units the guest has made dirty. `hardware` is the real sstatus.
+    pub const fn merge_unit_states(&mut self, hardware: u64) {
+        if hardware & sstatus::FS == sstatus::FS_DIRTY && self.sstatus & sstatus::FS != 0 {
+            self.sstatus |= sstatus::FS_DIRTY;
+        }
+        if hardware & sstatus::VS == sstatus::VS_DIRTY && self.sstatus & sstatus::VS != 0 {
+            self.sstatus |= sstatus::VS_DIRTY;
+        }
+    }
+
+    /// Notes that a floating-point register was written.
+    pub const fn mark_float_dirty(&mut self) {
+        self.sstatus |= sstatus::FS_DIRTY;
+    }
+
+    /// sstatus.SUM.
+    pub const fn sum(&self) -> bool {
+        self.sstatus & sstatus::SUM != 0
+    }
+
+    /// sstatus.MXR.
+    pub const fn mxr(&self) -> bool {
+        self.sstatus & sstatus::MXR != 0
+    }
+
+    /// sepc.
+    pub const fn sepc(&self) -> u64 {
+        self.sepc
+    }
+
+    /// scause.
+    pub const fn scause(&self) -> u64 {
+        self.scause
+    }
+
+    /// senvcfg.
+    pub const fn senvcfg(&self) -> u64 {
+        self.senvcfg
+    }
+
+    /// scounteren.
+    pub const fn scounteren(&self) -> u64 {
+        self.scounteren
+    }
+
+    /// Raises or lowers an interrupt's bit in sip.
+    pub const fn set_pending(&mut self, interrupt: Interrupt, pending: bool) {
+        if pending {
+            self.pending |= interrupt.mask();
+        } else {
+            self.pending &= !interrupt.mask();
+        }
+    }
+
+    /// Whether an interrupt's bit in sip is set.
+    pub const fn is_pending(&self, interrupt: Interrupt) -> bool {
+        self.pending & interrupt.mask() != 0
+    }
+
+    /// Whether an interrupt is pending and enabled in sie, whatever sstatus.SIE says: what ends a WFI.
+    pub const fn wakes(&self) -> bool {
+        self.pending & self.sie != 0
+    }
+
+    /// The interrupt that a hart running with `privilege` takes now. Priv. spec, "Supervisor Interrupt Registers":
+    /// user mode ignores SIE.
+    pub fn deliverable(&self, privilege: Privilege) -> Option<Interrupt> {
+        let ready = self.pending & self.sie;
+        if ready == 0 || privilege == Privilege::Supervisor && self.sstatus & sstatus::SIE == 0 {
+            return None;
+        }
+        Interrupt::BY_PRIORITY.into_iter().find(|interrupt| ready & interrupt.mask() != 0)
+    }
+
+    /// Enters a trap from `privilege` at `pc` and returns the handler's address.
+    /// Priv. spec, "Supervisor Status Register": SPP <- privilege, SPIE <- SIE, SIE <- 0; "Supervisor Trap Vector
+    /// Base Address Register": MODE 1 adds four times the cause for interrupts only.
+    pub const fn enter_trap(&mut self, privilege: Privilege, pc: u64, cause: u64, value: u64) -> u64 {
+        let spie = if self.sstatus & sstatus::SIE != 0 { sstatus::SPIE } else { 0 };
+        let spp = if matches!(privilege, Privilege::Supervisor) { sstatus::SPP } else { 0 };
+        self.sstatus = self.sstatus & !(sstatus::SIE | sstatus::SPIE | sstatus::SPP) | spie | spp;
+        self.sepc = pc & SEPC_MASK;
+        self.scause = cause;
+        self.stval = value;
+        let vectored = self.stvec & 3 == 1 && cause & Interrupt::CAUSE_BIT != 0;
+        let offset = if vectored { (cause & !Interrupt::CAUSE_BIT).wrapping_mul(4) } else { 0 };
+        (self.stvec & !3).wrapping_add(offset)
+    }
+
+    /// SRET: the privilege and the pc to return to. SIE <- SPIE, SPIE <- 1, SPP <- 0.
+    pub const fn leave_trap(&mut self) -> (Privilege, u64) {
+        let privilege =
+            if self.sstatus & sstatus::SPP != 0 { Privilege::Supervisor } else { Privilege::User };
+        let sie = if self.sstatus & sstatus::SPIE != 0 { sstatus::SIE } else { 0 };
+        self.sstatus = self.sstatus & !(sstatus::SIE | sstatus::SPP) | sstatus::SPIE | sie;
+        (privilege, self.sepc)
+    }
+
+    /// The state of a hart that HSM starts: satp and SIE are 0.
+    pub const fn prepare_start(&mut self) {
+        self.satp = 0;
+        self.sstatus &= !sstatus::SIE;
+    }
+
+    /// What the hart has.
+    pub const fn features(&self) -> &CsrFeatures {
+        &self.features
+    }
+
+    const fn sstatus_mask(&self) -> u64 {
+        SSTATUS_MASK
+            | if self.features.float { sstatus::FS } else { 0 }
+            | if self.features.vector { sstatus::VS } else { 0 }
+    }
+
+    fn legal_senvcfg(&self, value: u64) -> u64 {
+        let mut mask = senvcfg::FIOM;
+        if self.features.cache_zero {
+            mask |= senvcfg::CBZE;
+        }
+        if self.features.cache_blocks {
+            mask |= senvcfg::CBCFE | senvcfg::CBIE;
+        }
+        let mut legal = value & mask;
+        // CBIE = 2 is reserved; the field keeps its value.
+        if legal & senvcfg::CBIE == 2 * senvcfg::CBIE_FLUSH {
+            legal = legal & !senvcfg::CBIE | self.senvcfg & senvcfg::CBIE;
+        }
+        legal
+    }
+
+    fn counter(&self, enable: u64, privilege: Privilege, value: u64) -> Result<u64, Illegal> {
+        match privilege {
+            Privilege::User if self.scounteren & enable == 0 => Err(Illegal),
+            _ => Ok(value),
+        }
+    }
+
+    fn check_privilege(&self, csr: CsrAddr, privilege: Privilege) -> Result<(), Illegal> {
+        let reach = match privilege {
+            Privilege::User => 0,
+            Privilege::Supervisor => 1,
+        };
+        if csr.privilege() > reach { Err(Illegal) } else { Ok(()) }
+    }
+}

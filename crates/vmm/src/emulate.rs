@@ -1,0 +1,102 @@
+//! Privileged instructions, which the hardware refuses to a guest that runs in user mode.
+
+use isa::csr::CsrAddr;
+use isa::instr::{CsrOp, CsrSource, decode, length};
+use isa::{Exception, Instr, Privilege, Reg, TrapInfo};
+use memory::{GuestRam, GuestVirtAddr};
+use trace::ExitKind;
+
+use crate::csr::Illegal;
+use crate::fetch;
+use crate::host::Host;
+use crate::outcome::Outcome;
+use crate::vcpu::Vcpu;
+
+/// Handles an illegal-instruction exception: carries the instruction out where the guest's mode allows it, and
+/// else gives the guest the exception, with the instruction's bits in stval.
+pub(crate) fn illegal_instruction(
+    ram: &GuestRam,
+    vcpu: &mut Vcpu,
+    trap: TrapInfo,
+    host: &impl Host,
+) -> Outcome {
+    let bits = match fetch::trapped(vcpu, ram, trap) {
+        Ok(bits) => bits,
+        Err((exception, value)) => return Outcome::Inject(exception, value),
+    };
+    match privileged(vcpu, decode(bits), host) {
+        Ok((kind, outcome)) => {
+            vcpu.exits.count(kind);
+            outcome
+        }
+        Err(Illegal) => {
+            vcpu.exits.count(ExitKind::GuestException);
+            Outcome::Inject(Exception::IllegalInstruction, u64::from(bits))
+        }
+    }
+}
+
+/// All privileged instructions are four bytes long.
+const LENGTH: u64 = length(3);
+
+fn privileged(vcpu: &mut Vcpu, instr: Instr, host: &impl Host) -> Result<(ExitKind, Outcome), Illegal> {
+    if let Instr::Csr { op, csr, rd, src } = instr {
+        return Ok((access_csr(vcpu, op, csr, rd, src, host)?, Outcome::Advance(LENGTH)));
+    }
+    if vcpu.privilege != Privilege::Supervisor {
+        return Err(Illegal);
+    }
+    let svinval = vcpu.csr.features().svinval;
+    Ok(match instr {
+        Instr::Sret => {
+            vcpu.return_from_trap();
+            (ExitKind::Sret, Outcome::Resume)
+        }
+        Instr::Wfi => (ExitKind::Wfi, Outcome::Wait),
+        Instr::SfenceVma { rs1, rs2 } => (ExitKind::Fence, fence(vcpu, rs1, rs2)),
+        Instr::SinvalVma { rs1, rs2 } if svinval => (ExitKind::Fence, fence(vcpu, rs1, rs2)),
+        // SINVAL.VMA does all the work, so there is nothing left to order.
+        Instr::SfenceWInval | Instr::SfenceInvalIr if svinval => (ExitKind::Fence, Outcome::Advance(LENGTH)),
+        _ => return Err(Illegal),
+    })
+}
+
+/// Zicsr: CSRRS and CSRRC with a zero source field do not write, CSRRW to x0 does not read.
+fn access_csr(
+    vcpu: &mut Vcpu,
+    op: CsrOp,
+    csr: CsrAddr,
+    rd: Reg,
+    src: CsrSource,
+    host: &impl Host,
+) -> Result<ExitKind, Illegal> {
+    let (operand, is_zero_field) = match src {
+        CsrSource::Reg(reg) => (vcpu.frame.get(reg), reg == Reg::ZERO),
+        CsrSource::Imm(value) => (u64::from(value), value == 0),
+    };
+    let writes = op == CsrOp::Write || !is_zero_field;
+    let reads = op != CsrOp::Write || rd != Reg::ZERO;
+    let old = if reads { vcpu.csr.read(csr, vcpu.privilege, host)? } else { 0 };
+    if writes {
+        let new = match op {
+            CsrOp::Write => operand,
+            CsrOp::Set => old | operand,
+            CsrOp::Clear => old & !operand,
+        };
+        vcpu.csr.write(csr, new, vcpu.privilege)?;
+    }
+    vcpu.frame.set(rd, old);
+    Ok(match (writes, csr) {
+        (true, CsrAddr::SATP) => ExitKind::Satp,
+        (true, _) => ExitKind::CsrWrite,
+        (false, _) => ExitKind::CsrRead,
+    })
+}
+
+/// SFENCE.VMA: all addresses for rs1 = x0, all address spaces for rs2 = x0; ASID bits beyond 16 are ignored.
+fn fence(vcpu: &mut Vcpu, rs1: Reg, rs2: Reg) -> Outcome {
+    let address = (rs1 != Reg::ZERO).then(|| GuestVirtAddr(vcpu.frame.get(rs1)));
+    let asid = (rs2 != Reg::ZERO).then(|| vcpu.frame.get(rs2) as u16);
+    vcpu.shadow.fence(address, asid);
+    Outcome::Advance(LENGTH)
+}

@@ -1,0 +1,119 @@
+//! Names an exit from its cause and the virtual privilege, and hands it to the room that serves it.
+
+use isa::{Exception, Privilege, TrapInfo};
+use memory::GuestVirtAddr;
+use mmu::{Access, Verdict};
+use trace::ExitKind;
+
+use crate::emulate;
+use crate::host::Host;
+use crate::machine::Machine;
+use crate::mmio;
+use crate::outcome::{Fatal, Outcome, StopReason};
+use crate::sbi;
+use crate::vcpu::Vcpu;
+
+/// Why the guest stopped running, as far as the cause alone tells.
+enum Exit {
+    /// A supervisor's ecall: a call of the SBI.
+    Sbi,
+    /// An instruction that the hardware refuses in user mode.
+    Illegal,
+    /// The shadow does not have the page, or the guest does not.
+    PageFault(Access),
+    /// The hardware refused an address that the shadow maps.
+    AccessFault(Access),
+    /// An exception that is the guest's own business.
+    Guest(Exception),
+    /// Nothing that a guest in user mode can raise.
+    Unexpected,
+}
+
+impl Exit {
+    fn name(cause: u64, privilege: Privilege) -> Self {
+        match Exception::from_code(cause) {
+            Some(Exception::EcallFromUser) if privilege == Privilege::Supervisor => Self::Sbi,
+            Some(Exception::IllegalInstruction) => Self::Illegal,
+            Some(Exception::InstructionPageFault) => Self::PageFault(Access::Fetch),
+            Some(Exception::LoadPageFault) => Self::PageFault(Access::Load),
+            Some(Exception::StorePageFault) => Self::PageFault(Access::Store),
+            Some(Exception::InstructionAccessFault) => Self::AccessFault(Access::Fetch),
+            Some(Exception::LoadAccessFault) => Self::AccessFault(Access::Load),
+            Some(Exception::StoreAccessFault) => Self::AccessFault(Access::Store),
+            Some(Exception::EcallFromSupervisor) | None => Self::Unexpected,
+            Some(exception) => Self::Guest(exception),
+        }
+    }
+}
+
+/// Serves a synchronous exception of the vCPU.
+pub fn handle(machine: &mut Machine, vcpu: &mut Vcpu, trap: TrapInfo, host: &mut impl Host) -> Outcome {
+    match Exit::name(trap.cause, vcpu.privilege) {
+        Exit::Sbi => {
+            vcpu.exits.count(ExitKind::Sbi);
+            sbi::call(machine, vcpu, host)
+        }
+        Exit::Illegal => emulate::illegal_instruction(&machine.ram, vcpu, trap, host),
+        Exit::PageFault(access) => page_fault(machine, vcpu, trap, access, host),
+        Exit::AccessFault(access) => access_fault(machine, vcpu, trap, access, host),
+        Exit::Guest(exception) => {
+            let kind = match exception {
+                Exception::EcallFromUser => ExitKind::UserEcall,
+                _ => ExitKind::GuestException,
+            };
+            vcpu.exits.count(kind);
+            Outcome::Inject(exception, trap.value)
+        }
+        Exit::Unexpected => unexpected(trap),
+    }
+}
+
+fn page_fault(
+    machine: &mut Machine,
+    vcpu: &mut Vcpu,
+    trap: TrapInfo,
+    access: Access,
+    host: &mut impl Host,
+) -> Outcome {
+    let address = GuestVirtAddr(trap.value);
+    match vcpu.shadow.resolve(&machine.ram, vcpu.context(), address, access) {
+        Verdict::Filled => {
+            vcpu.exits.count(ExitKind::Fill);
+            Outcome::Resume
+        }
+        Verdict::Fault(exception) => {
+            vcpu.exits.count(ExitKind::GuestPageFault);
+            Outcome::Inject(exception, trap.value)
+        }
+        Verdict::NotRam(_) if access == Access::Fetch => {
+            vcpu.exits.count(ExitKind::GuestException);
+            Outcome::Inject(access.access_fault(), trap.value)
+        }
+        Verdict::NotRam(_) => {
+            vcpu.exits.count(ExitKind::Mmio);
+            mmio::access(machine, vcpu, address, access, host)
+        }
+        Verdict::Collision => {
+            Outcome::Stop(StopReason::Fatal(Fatal::WindowCollision { address: trap.value }))
+        }
+    }
+}
+
+/// The shadow maps nothing but RAM, so the hardware has no reason to refuse it; but firmware that finishes a
+/// misaligned access itself may report a device's address this way.
+fn access_fault(
+    machine: &mut Machine,
+    vcpu: &mut Vcpu,
+    trap: TrapInfo,
+    access: Access,
+    host: &mut impl Host,
+) -> Outcome {
+    match page_fault(machine, vcpu, trap, access, host) {
+        Outcome::Resume => unexpected(trap),
+        outcome => outcome,
+    }
+}
+
+fn unexpected(trap: TrapInfo) -> Outcome {
+    Outcome::Stop(StopReason::Fatal(Fatal::UnexpectedTrap { cause: trap.cause, value: trap.value }))
+}

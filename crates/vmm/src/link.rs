@@ -1,0 +1,73 @@
+//! What reaches a virtual hart from outside: other harts' interrupts and fences, and its power state. Its own vCPU
+//! takes it over before it runs on.
+
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+/// SBI spec, "Hart State Management", hart states.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+#[allow(missing_docs)] // The names are the specification's.
+pub enum HartState {
+    Started = 0,
+    Stopped = 1,
+    Suspended = 4,
+}
+
+/// A hart's letter box.
+#[derive(Debug)]
+pub struct Link {
+    software_interrupt: AtomicBool,
+    fence: AtomicBool,
+    state: AtomicU8,
+}
+
+impl Link {
+    /// A stopped hart's.
+    pub const fn new() -> Self {
+        Self {
+            software_interrupt: AtomicBool::new(false),
+            fence: AtomicBool::new(false),
+            state: AtomicU8::new(HartState::Stopped as u8),
+        }
+    }
+
+    /// Sends a supervisor software interrupt.
+    pub fn send_software_interrupt(&self) {
+        self.software_interrupt.store(true, Ordering::Release);
+    }
+
+    /// Asks for a fence of everything before the hart runs on.
+    pub fn request_fence(&self) {
+        self.fence.store(true, Ordering::Release);
+    }
+
+    /// Takes a software interrupt out.
+    pub fn take_software_interrupt(&self) -> bool {
+        self.software_interrupt.swap(false, Ordering::AcqRel)
+    }
+
+    /// Takes the request for a fence out.
+    pub fn take_fence(&self) -> bool {
+        self.fence.swap(false, Ordering::AcqRel)
+    }
+
+    /// The power state.
+    pub fn state(&self) -> HartState {
+        match self.state.load(Ordering::Acquire) {
+            0 => HartState::Started,
+            4 => HartState::Suspended,
+            _ => HartState::Stopped,
+        }
+    }
+
+    /// Sets the power state.
+    pub fn set_state(&self, state: HartState) {
+        self.state.store(state as u8, Ordering::Release);
+    }
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self::new()
+    }
+}

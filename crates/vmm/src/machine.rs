@@ -1,0 +1,173 @@
+//! What the harts of a virtual machine share: RAM, the board with its devices, and each other.
+
+use alloc::vec::Vec;
+
+use devices::{Board, BoardEvent, BoardTime, Refused};
+use isa::Width;
+use memory::{GuestPhysAddr, GuestRam};
+
+use crate::host::Host;
+use crate::link::Link;
+use crate::outcome::StopReason;
+
+/// The shared part of a virtual machine.
+#[derive(Debug)]
+pub struct Machine {
+    /// Its RAM.
+    pub ram: GuestRam,
+    /// Its devices.
+    pub board: Board,
+    /// One letter box a hart.
+    pub links: Vec<Link>,
+    clock: Clock,
+    /// Kept, for the conversion to ticks is a division.
+    deadline: u64,
+}
+
+/// What became of a write to a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Written {
+    /// It is done.
+    Done,
+    /// It did not happen, for the operator's console is full: to be tried again.
+    Later,
+    /// It ends the virtual machine.
+    Ends(StopReason),
+}
+
+/// Turns ticks of the timebase into nanoseconds and back.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    frequency: u64,
+}
+
+const NANOSECONDS: u64 = 1_000_000_000;
+
+impl Clock {
+    /// A clock of `frequency` ticks a second; 0 counts as 1.
+    pub const fn new(frequency: u64) -> Self {
+        Self { frequency: if frequency == 0 { 1 } else { frequency } }
+    }
+
+    /// The board's time at `ticks`.
+    pub const fn board_time(self, ticks: u64) -> BoardTime {
+        let nanoseconds = ticks as u128 * NANOSECONDS as u128 / self.frequency as u128;
+        BoardTime(nanoseconds as u64)
+    }
+
+    /// The first tick that is not before `time`; the end of time where there is none.
+    pub const fn ticks(self, time: BoardTime) -> u64 {
+        let ticks = (time.0 as u128 * self.frequency as u128).div_ceil(NANOSECONDS as u128);
+        if ticks > u64::MAX as u128 { u64::MAX } else { ticks as u64 }
+    }
+}
+
+impl Machine {
+    /// A machine of `harts` harts.
+    pub fn new(ram: GuestRam, board: Board, harts: usize, clock: Clock) -> Self {
+        let links = (0..harts).map(|_| Link::new()).collect();
+        Self { ram, board, links, clock, deadline: u64::MAX }
+    }
+
+    /// Power-on state, but for the vCPUs.
+    pub fn reset(&mut self) {
+        self.ram.forget();
+        self.board.reset();
+        self.links.iter_mut().for_each(|link| *link = Link::new());
+        self.deadline = u64::MAX;
+    }
+
+    /// Reads a device register.
+    ///
+    /// # Errors
+    /// Where no device answers.
+    pub fn read_device(
+        &mut self,
+        address: GuestPhysAddr,
+        width: Width,
+        host: &impl Host,
+    ) -> Result<u64, Refused> {
+        let value = self.board.read(address, width, self.clock.board_time(host.now()))?;
+        self.update_deadline();
+        Ok(value)
+    }
+
+    /// Writes a device register and passes on what the console device has to say.
+    ///
+    /// # Errors
+    /// Where no device answers.
+    pub fn write_device(
+        &mut self,
+        address: GuestPhysAddr,
+        width: Width,
+        value: u64,
+        host: &mut impl Host,
+    ) -> Result<Written, Refused> {
+        let now = self.clock.board_time(host.now());
+        let mut event = self.board.write(address, width, value, now)?;
+        if event == Some(BoardEvent::ConsoleFull) && self.drain_console(host) {
+            event = self.board.write(address, width, value, now)?;
+        }
+        self.update_deadline();
+        self.drain_console(host);
+        Ok(match event {
+            None => Written::Done,
+            Some(BoardEvent::ConsoleFull) => Written::Later,
+            Some(BoardEvent::PowerOff) => Written::Ends(StopReason::PowerOff),
+            Some(BoardEvent::Fail(code)) => Written::Ends(StopReason::Failed(code)),
+            Some(BoardEvent::Reset) => Written::Ends(StopReason::Reset),
+        })
+    }
+
+    /// Moves what the serial port has sent to the operator's console; says whether all of it went.
+    pub fn drain_console(&mut self, host: &mut impl Host) -> bool {
+        loop {
+            let pending = self.board.uart_transmit_pending();
+            if pending.is_empty() {
+                return true;
+            }
+            let taken = host.console_write(pending);
+            if taken == 0 {
+                return false;
+            }
+            self.board.uart_transmitted(taken);
+        }
+    }
+
+    /// Moves what the operator typed to the serial port, as far as it has room.
+    pub fn feed_console(&mut self, host: &mut impl Host) {
+        let now = self.clock.board_time(host.now());
+        while self.board.uart_receive_room() > 0 {
+            let Some(byte) = host.console_read() else { return };
+            // There is room: it was asked for.
+            let _ = self.board.uart_receive(byte, now);
+            self.update_deadline();
+        }
+    }
+
+    /// Writes to the operator's console behind what the serial port has sent; says how many bytes went.
+    pub fn console_write(&mut self, bytes: &[u8], host: &mut impl Host) -> usize {
+        if self.drain_console(host) { host.console_write(bytes) } else { 0 }
+    }
+
+    /// A byte that the serial port has received, taken out of it.
+    pub fn console_read(&mut self, host: &mut impl Host) -> Option<u8> {
+        self.feed_console(host);
+        self.board.uart_take_for_firmware(self.clock.board_time(host.now()))
+    }
+
+    /// Lets devices notice the time.
+    pub fn tick(&mut self, now: u64) {
+        self.board.tick(self.clock.board_time(now));
+        self.update_deadline();
+    }
+
+    /// When devices want to be told the time again, in ticks; `u64::MAX` is never.
+    pub fn deadline(&self) -> u64 {
+        self.deadline
+    }
+
+    fn update_deadline(&mut self) {
+        self.deadline = self.board.next_deadline().map_or(u64::MAX, |time| self.clock.ticks(time));
+    }
+}

@@ -1,0 +1,114 @@
+//! The legacy extensions, one function each, with the result in a0 alone. SBI spec, "Legacy Extensions".
+
+use isa::Exception;
+use memory::{GuestRam, GuestVirtAddr};
+use mmu::{Access, translate};
+
+use super::{Reply, SbiCall, SbiResult, ipi, rfence, time};
+use crate::host::Host;
+use crate::machine::Machine;
+use crate::outcome::{Outcome, StopReason};
+use crate::vcpu::Vcpu;
+
+pub(super) fn set_timer(call: SbiCall, _: &mut Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Reply {
+    time::set_timer(vcpu, call.args[0], host);
+    Reply::Legacy(0)
+}
+
+pub(super) fn console_putchar(
+    call: SbiCall,
+    machine: &mut Machine,
+    _: &mut Vcpu,
+    host: &mut impl Host,
+) -> Reply {
+    match machine.console_write(&[call.args[0] as u8], host) {
+        // The call blocks until the console has room: the guest makes it again, and can be interrupted between.
+        0 => Reply::Outcome(Outcome::Resume),
+        _ => Reply::Legacy(0),
+    }
+}
+
+pub(super) fn console_getchar(
+    _: SbiCall,
+    machine: &mut Machine,
+    _: &mut Vcpu,
+    host: &mut impl Host,
+) -> Reply {
+    Reply::Legacy(machine.console_read(host).map_or(-1, i64::from))
+}
+
+pub(super) fn clear_ipi<H>(_: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, _: &mut H) -> Reply {
+    if let Some(link) = machine.links.get(vcpu.id) {
+        link.take_software_interrupt();
+    }
+    vcpu.set_line(isa::Interrupt::Software, false);
+    Reply::Legacy(0)
+}
+
+pub(super) fn send_ipi<H>(call: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, _: &mut H) -> Reply {
+    with_mask(machine, vcpu, call.args[0], |machine, _, mask, base| ipi::send(machine, mask, base))
+}
+
+pub(super) fn remote_fence_i<H>(call: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, _: &mut H) -> Reply {
+    with_mask(machine, vcpu, call.args[0], |machine, _, mask, base| rfence::fence_i(machine, mask, base))
+}
+
+pub(super) fn remote_sfence_vma<H>(
+    call: SbiCall,
+    machine: &mut Machine,
+    vcpu: &mut Vcpu,
+    _: &mut H,
+) -> Reply {
+    let [pointer, start, size, ..] = call.args;
+    with_mask(machine, vcpu, pointer, |machine, vcpu, mask, base| {
+        rfence::fence(machine, vcpu, mask, base, start, size, None)
+    })
+}
+
+pub(super) fn remote_sfence_vma_asid<H>(
+    call: SbiCall,
+    machine: &mut Machine,
+    vcpu: &mut Vcpu,
+    _: &mut H,
+) -> Reply {
+    let [pointer, start, size, asid, ..] = call.args;
+    with_mask(machine, vcpu, pointer, |machine, vcpu, mask, base| {
+        rfence::fence(machine, vcpu, mask, base, start, size, Some(asid as u16))
+    })
+}
+
+pub(super) fn shutdown<H>(_: SbiCall, _: &mut Machine, _: &mut Vcpu, _: &mut H) -> Reply {
+    Reply::Outcome(Outcome::Stop(StopReason::PowerOff))
+}
+
+/// Runs a call whose hart mask lies at the guest-virtual address `pointer`; a null pointer selects all harts. The
+/// mask is read with the caller's rights, and a fault in that is the guest's.
+fn with_mask(
+    machine: &mut Machine,
+    vcpu: &mut Vcpu,
+    pointer: u64,
+    run: impl FnOnce(&mut Machine, &mut Vcpu, u64, u64) -> SbiResult,
+) -> Reply {
+    let (mask, base) = match pointer {
+        0 => (0, u64::MAX),
+        _ => match read_word(vcpu, &machine.ram, pointer) {
+            Ok(mask) => (mask, 0),
+            Err(exception) => return Reply::Outcome(Outcome::Inject(exception, pointer)),
+        },
+    };
+    match run(machine, vcpu, mask, base) {
+        Ok(_) => Reply::Legacy(0),
+        Err(error) => Reply::Legacy(error as i64),
+    }
+}
+
+fn read_word(vcpu: &Vcpu, ram: &GuestRam, pointer: u64) -> Result<u64, Exception> {
+    let context = vcpu.context();
+    let mut bytes = [0; 8];
+    for (byte, offset) in bytes.iter_mut().zip(0..) {
+        let address = GuestVirtAddr(pointer.wrapping_add(offset));
+        let found = translate(ram, context.satp, address, Access::Load, context.view.rights())?;
+        ram.read(found.address, core::slice::from_mut(byte)).map_err(|_| Exception::LoadAccessFault)?;
+    }
+    Ok(u64::from_le_bytes(bytes))
+}

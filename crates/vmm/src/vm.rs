@@ -1,0 +1,160 @@
+//! A virtual machine as a whole: started, reset, and brought from one exit to the next.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use isa::csr::{scounteren, senvcfg};
+use isa::{Interrupt, Privilege, TrapInfo};
+use memory::{GuestPhysAddr, NotRam};
+use mmu::{Root, TlbFlush};
+
+use crate::exit;
+use crate::host::Host;
+use crate::link::HartState;
+use crate::machine::Machine;
+use crate::outcome::StopReason;
+use crate::vcpu::{RunState, Start, Vcpu};
+
+/// A virtual machine.
+#[derive(Debug)]
+pub struct Vm {
+    /// Its name in the manifest.
+    pub name: String,
+    /// What its harts share.
+    pub machine: Machine,
+    /// Its harts; the number of each is its hart id.
+    pub vcpus: Vec<Vcpu>,
+    boot: Boot,
+}
+
+/// How a virtual machine starts, again and again.
+#[derive(Debug)]
+pub struct Boot {
+    /// The first instruction.
+    pub entry: u64,
+    /// Where the device tree goes.
+    pub tree_address: GuestPhysAddr,
+    /// The device tree.
+    pub tree: Vec<u8>,
+}
+
+/// What a vCPU does next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// It runs, with this hardware state.
+    Run(Entry),
+    /// It has nothing to do until an interrupt.
+    Idle,
+}
+
+/// The hardware state that a vCPU runs with, beside its registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// The shadow root.
+    pub root: Root,
+    /// What the TLB must forget first.
+    pub flush: TlbFlush,
+    /// The real sstatus.FS and VS, in their places.
+    pub unit_states: u64,
+    /// The real senvcfg.
+    pub senvcfg: u64,
+    /// The real scounteren.
+    pub scounteren: u64,
+}
+
+impl Vm {
+    /// A machine that has not been started.
+    pub const fn new(name: String, machine: Machine, vcpus: Vec<Vcpu>, boot: Boot) -> Self {
+        Self { name, machine, vcpus, boot }
+    }
+
+    /// Starts it from power-on state: memory as the bundle has it, hart 0 at the kernel's entry with a0 = 0 and
+    /// a1 = the device tree.
+    ///
+    /// # Errors
+    /// Where the device tree does not lie in RAM.
+    pub fn start(&mut self) -> Result<(), NotRam> {
+        self.machine.reset();
+        self.vcpus.iter_mut().for_each(Vcpu::reset);
+        self.machine.ram.write(self.boot.tree_address, &self.boot.tree)?;
+        if let (Some(vcpu), Some(link)) = (self.vcpus.first_mut(), self.machine.links.first()) {
+            link.set_state(HartState::Started);
+            vcpu.start(Start { address: self.boot.entry, opaque: self.boot.tree_address.0 });
+        }
+        Ok(())
+    }
+}
+
+/// Brings a vCPU to the point where it runs: takes over what reached it from outside, wakes it, and delivers the
+/// interrupt of the highest priority.
+pub fn prepare(machine: &Machine, vcpu: &mut Vcpu) -> Next {
+    if let Some(link) = machine.links.get(vcpu.id) {
+        if link.take_software_interrupt() {
+            vcpu.set_line(Interrupt::Software, true);
+        }
+        if link.take_fence() {
+            vcpu.shadow.fence(None, None);
+        }
+    }
+    vcpu.set_line(Interrupt::External, machine.board.external_interrupt(vcpu.id));
+    if vcpu.state != RunState::Running {
+        vcpu.wake_if_pending();
+        if vcpu.state != RunState::Running {
+            return Next::Idle;
+        }
+    }
+    vcpu.take_interrupt();
+    let root = vcpu.shadow.activate(vcpu.context());
+    let flush = vcpu.shadow.take_flush();
+    let (senvcfg, scounteren) = user_environment(vcpu);
+    Next::Run(Entry { root, flush, unit_states: vcpu.csr.unit_states(), senvcfg, scounteren })
+}
+
+/// Serves the exception that ended a vCPU's run.
+///
+/// # Errors
+/// The reason, where the virtual machine ends.
+pub fn serve(
+    machine: &mut Machine,
+    vcpu: &mut Vcpu,
+    trap: TrapInfo,
+    host: &mut impl Host,
+) -> Result<(), StopReason> {
+    vcpu.record(trap);
+    let outcome = exit::handle(machine, vcpu, trap, host);
+    vcpu.apply(outcome)
+}
+
+/// Lets the timers of a vCPU and of the devices notice the time.
+pub fn tick(machine: &mut Machine, vcpu: &mut Vcpu, now: u64) {
+    if vcpu.timer.is_due(now) {
+        vcpu.set_line(Interrupt::Timer, true);
+    }
+    machine.tick(now);
+}
+
+/// When `tick` is wanted next, in ticks; `u64::MAX` is never.
+pub fn deadline(machine: &Machine, vcpu: &Vcpu) -> u64 {
+    let timer = if vcpu.csr.is_pending(Interrupt::Timer) { u64::MAX } else { vcpu.timer.deadline() };
+    timer.min(machine.deadline())
+}
+
+/// senvcfg and scounteren as they govern the real user mode: the guest's own in virtual user mode; in virtual
+/// supervisor mode everything that it has, but cycle and instret, which are emulated.
+fn user_environment(vcpu: &Vcpu) -> (u64, u64) {
+    match vcpu.privilege {
+        // A true CBO.INVAL could uncover another guest's data in the cache: it runs as a flush.
+        Privilege::User => {
+            let invalidate = vcpu.csr.senvcfg() & senvcfg::CBIE != 0;
+            let flush = if invalidate { senvcfg::CBIE_FLUSH } else { 0 };
+            let counters = scounteren::CY | scounteren::TM | scounteren::IR;
+            (vcpu.csr.senvcfg() & !senvcfg::CBIE | flush, vcpu.csr.scounteren() & counters)
+        }
+        Privilege::Supervisor => {
+            let features = vcpu.csr.features();
+            let blocks = if features.cache_blocks { senvcfg::CBIE_FLUSH | senvcfg::CBCFE } else { 0 };
+            let zero = if features.cache_zero { senvcfg::CBZE } else { 0 };
+            (blocks | zero, scounteren::TM)
+        }
+    }
+}
