@@ -52,7 +52,7 @@ pub enum Register {
 impl Register {
     /// The register at `offset`; its context may be beyond those of this PLIC.
     pub const fn at(offset: u64) -> Option<Self> {
-        if offset % 4 != 0 {
+        if !offset.is_multiple_of(4) {
             return None;
         }
         match offset {
