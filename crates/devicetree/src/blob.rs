@@ -205,9 +205,9 @@ fn is_named(name: &[u8], wanted: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::format;
     use alloc::string::String;
     use alloc::vec::Vec;
-    use alloc::{format, vec};
     use dtoolkit::fdt::{Fdt, FdtNode};
     use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
     use dtoolkit::{Node, Property};
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn every_truncation_is_refused() {
-        let whole = vec![QEMU, &[0; 64]].concat();
+        let whole = [QEMU, &[0; 64]].concat();
         assert!(Blob::new(&whole).is_ok());
         for length in 0..QEMU.len() {
             assert!(Blob::new(&QEMU[..length]).is_err(), "{length} bytes");

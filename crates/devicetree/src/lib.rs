@@ -10,7 +10,9 @@ extern crate alloc;
 mod blob;
 mod bus;
 pub mod extensions;
+pub mod guest;
 pub mod host;
 
 pub use extensions::{Extension, Extensions, HartIsa};
+pub use guest::{GuestDevice, GuestDeviceKind, GuestTree, to_dts};
 pub use host::{Console, ConsoleKind, HostError, HostHart, HostInfo, Plic};
