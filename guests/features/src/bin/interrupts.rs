@@ -9,6 +9,7 @@ use core::arch::asm;
 use features::arena::{Arena, USER};
 use features::insn::{ECALL, NOP};
 use features::mmio::{self, UART, UART_IRQ, plic};
+use features::native::forgive;
 use guest_rt::isa::Interrupt::{self, External, Software, Timer};
 use guest_rt::isa::csr::sstatus::{SIE, SPIE, SPP};
 use guest_rt::paging::{self, Mode};
@@ -183,7 +184,9 @@ fn priority() {
     ] {
         csr_write!(SIE, enabled);
         let trap = catch(|| open_and_shut());
-        check!(name, which(trap), Some(first.cause()));
+        // QEMU without AIA takes the one with the lowest number.
+        let lowest = Some(Interrupt::CAUSE_BIT | u64::from(enabled.trailing_zeros()));
+        check!(name, forgive(which(trap), lowest, Some(first.cause())), Some(first.cause()));
     }
     check!("sip_shows_all_that_pend", pending(), ALL);
     for interrupt in [External, Software, Timer] {
