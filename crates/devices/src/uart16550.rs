@@ -4,16 +4,15 @@
 //! guest and loses nothing; and a receiver that fills at the console's leave, never past its 16 bytes. The VMM
 //! moves the bytes and routes the interrupt line. There is no modem: its inputs never change.
 
+mod receiver;
 mod register;
 
 use isa::Width;
 
 use crate::queue::ByteQueue;
 use crate::{BoardTime, Refused};
+use receiver::Receiver;
 pub use register::*;
-
-/// Bytes in the receive FIFO.
-const RECEIVE_FIFO: usize = 16;
 
 /// Bytes that may wait for the console. More than the data sheet's 16, for guests that never look at LSR.
 pub const TRANSMIT_BUFFER: usize = 256;
@@ -48,19 +47,8 @@ pub struct Uart16550 {
     modem_control: u8,
     scratch: u8,
     divisor: u16,
-    /// LSR's overrun and break.
-    line_errors: u8,
-
-    /// LSR's data ready.
-    data_ready: bool,
-    /// The last byte received with FIFOs off; reading it leaves it there.
-    receive_buffer: u8,
-    /// With FIFOs on.
-    received: ByteQueue<RECEIVE_FIFO>,
-    /// When bytes in the FIFO will have waited too long.
-    times_out_at: Option<BoardTime>,
-    timed_out: bool,
     character_ns: u64,
+    receiver: Receiver,
 
     /// Written by the guest, not yet taken by the console. THRE and TEMT are "none of these".
     transmitting: ByteQueue<TRANSMIT_BUFFER>,
@@ -86,13 +74,8 @@ impl Uart16550 {
             modem_control: MCR_OUT2,
             scratch: 0,
             divisor: RESET_DIVISOR,
-            line_errors: 0,
-            data_ready: false,
-            receive_buffer: 0,
-            received: ByteQueue::new(),
-            times_out_at: None,
-            timed_out: false,
             character_ns: RESET_CHARACTER_NS,
+            receiver: Receiver::new(),
             transmitting: ByteQueue::new(),
             transmit_empty_due: false,
             transmit_empty_claimed: false,
@@ -111,7 +94,7 @@ impl Uart16550 {
         self.tick(now);
         Ok(u64::from(match register {
             Register::Data if self.divisor_is_shown() => self.divisor as u8,
-            Register::Data => self.take_received(now),
+            Register::Data => self.receiver.take(self.character_ns, now),
             Register::InterruptEnable if self.divisor_is_shown() => (self.divisor >> 8) as u8,
             Register::InterruptEnable => self.interrupt_enable,
             Register::InterruptIdentification => self.identify_interrupt(),
@@ -119,7 +102,7 @@ impl Uart16550 {
             Register::ModemControl => self.modem_control,
             Register::LineStatus => {
                 let status = self.line_status();
-                self.line_errors = 0;
+                self.receiver.clear_errors();
                 status
             }
             Register::ModemStatus => self.modem_status(),
@@ -163,18 +146,14 @@ impl Uart16550 {
 
     /// Takes out the oldest byte received, as firmware that drives the same port does for an SBI call.
     pub fn take_for_firmware(&mut self, now: BoardTime) -> Option<u8> {
-        (self.line_status() & LSR_DATA_READY != 0).then(|| self.take_received(now))
+        self.tick(now);
+        let is_ready = self.line_status() & LSR_DATA_READY != 0;
+        is_ready.then(|| self.receiver.take(self.character_ns, now))
     }
 
     /// How many bytes [`Self::receive`] will take; the rest must wait at the caller's.
     pub fn receive_room(&self) -> usize {
-        if self.is_loopback() {
-            0
-        } else if self.fifos_are_on() {
-            RECEIVE_FIFO - self.received.len()
-        } else {
-            usize::from(!self.data_ready)
-        }
+        if self.is_loopback() { 0 } else { self.receiver.room() }
     }
 
     /// A byte comes from the console; `false`, and nothing done, where there is no room.
@@ -183,7 +162,7 @@ impl Uart16550 {
         self.tick(now);
         let has_room = self.receive_room() > 0;
         if has_room {
-            self.store_received(byte, now);
+            self.receiver.put(byte, self.character_ns, now);
         }
         has_room
     }
@@ -191,8 +170,7 @@ impl Uart16550 {
     /// A break comes from the console: a zero byte with LSR's break bit.
     pub fn receive_break(&mut self, now: BoardTime) {
         self.tick(now);
-        self.store_received(0, now);
-        self.line_errors |= LSR_BREAK;
+        self.receiver.put_break(self.character_ns, now);
     }
 
     /// The bytes that wait for the console, oldest first.
@@ -211,15 +189,12 @@ impl Uart16550 {
 
     /// Notices that received bytes have waited too long.
     pub fn tick(&mut self, now: BoardTime) {
-        if self.times_out_at.is_some_and(|due| due <= now) {
-            self.times_out_at = None;
-            self.timed_out = true;
-        }
+        self.receiver.tick(now);
     }
 
     /// When [`Self::tick`] next has something to do.
     pub const fn next_timeout(&self) -> Option<BoardTime> {
-        self.times_out_at
+        self.receiver.next_timeout()
     }
 
     /// The interrupt line, as of the last access or event.
@@ -250,24 +225,13 @@ impl Uart16550 {
         self.modem_control & MCR_LOOPBACK != 0
     }
 
-    /// The received bytes at which the guest is interrupted.
-    fn trigger_level(&self) -> usize {
-        match (self.fifo_control & FCR_TRIGGER) >> 6 {
-            0 => 1,
-            1 => 4,
-            2 => 8,
-            _ => 14,
-        }
-    }
-
     fn cause(&self) -> Cause {
         let enabled = |bit| self.interrupt_enable & bit != 0;
-        let reached_trigger = !self.fifos_are_on() || self.received.len() >= self.trigger_level();
-        if enabled(IER_LINE_STATUS) && self.line_errors != 0 {
+        if enabled(IER_LINE_STATUS) && self.receiver.has_errors() {
             Cause::LineStatus
-        } else if enabled(IER_RECEIVED) && self.timed_out {
+        } else if enabled(IER_RECEIVED) && self.receiver.has_timed_out() {
             Cause::Timeout
-        } else if enabled(IER_RECEIVED) && self.data_ready && reached_trigger {
+        } else if enabled(IER_RECEIVED) && self.receiver.has_reached_trigger() {
             Cause::Received
         } else if enabled(IER_TRANSMIT_EMPTY) && self.transmit_empty_due {
             Cause::TransmitEmpty
@@ -286,14 +250,8 @@ impl Uart16550 {
     }
 
     fn line_status(&self) -> u8 {
-        let mut status = self.line_errors;
-        if self.data_ready {
-            status |= LSR_DATA_READY;
-        }
-        if self.transmitting.is_empty() {
-            status |= LSR_TRANSMIT_HOLDING_EMPTY | LSR_TRANSMITTER_EMPTY;
-        }
-        status
+        let idle = LSR_TRANSMIT_HOLDING_EMPTY | LSR_TRANSMITTER_EMPTY;
+        self.receiver.status() | if self.transmitting.is_empty() { idle } else { 0 }
     }
 
     fn modem_status(&self) -> u8 {
@@ -319,22 +277,24 @@ impl Uart16550 {
     fn control_fifos(&mut self, control: u8) {
         let switched = (control ^ self.fifo_control) & FCR_ENABLE != 0;
         if switched || control & FCR_CLEAR_RECEIVE != 0 {
-            self.received.clear();
-            self.data_ready = false;
-            self.line_errors &= !LSR_BREAK;
-            self.times_out_at = None;
-            self.timed_out = false;
+            self.receiver.clear();
         }
         // What was written is on its way to the console, so there is nothing to clear in the transmitter.
         if (switched || control & FCR_CLEAR_TRANSMIT != 0) && self.transmitting.is_empty() {
             self.note_transmit_empty();
         }
         self.fifo_control = control & FCR_STICKY;
+        self.receiver.set_trigger(self.fifos_are_on().then_some(match (control & FCR_TRIGGER) >> 6 {
+            0 => 1,
+            1 => 4,
+            2 => 8,
+            _ => 14,
+        }));
     }
 
     fn transmit(&mut self, byte: u8, now: BoardTime) -> Written {
         if self.is_loopback() {
-            self.store_received(byte, now);
+            self.receiver.put(byte, self.character_ns, now);
         } else if !self.transmitting.push(byte) {
             return Written::TransmitFull;
         }
@@ -348,46 +308,6 @@ impl Uart16550 {
     fn note_transmit_empty(&mut self) {
         self.transmit_empty_due = true;
         self.transmit_empty_claimed = false;
-    }
-
-    /// Puts a byte into the receiver; what does not fit is an overrun.
-    fn store_received(&mut self, byte: u8, now: BoardTime) {
-        if self.fifos_are_on() {
-            if !self.received.push(byte) {
-                self.line_errors |= LSR_OVERRUN;
-            }
-            self.await_timeout(now);
-        } else {
-            if self.data_ready {
-                self.line_errors |= LSR_OVERRUN;
-            }
-            self.receive_buffer = byte;
-        }
-        self.data_ready = true;
-    }
-
-    /// Reads the receive buffer: the oldest byte of the FIFO, 0 where there is none.
-    fn take_received(&mut self, now: BoardTime) -> u8 {
-        if !self.fifos_are_on() {
-            self.data_ready = false;
-            self.line_errors &= !LSR_BREAK;
-            return self.receive_buffer;
-        }
-        let byte = self.received.pop().unwrap_or(0);
-        self.timed_out = false;
-        if self.received.is_empty() {
-            self.data_ready = false;
-            self.line_errors &= !LSR_BREAK;
-            self.times_out_at = None;
-        } else {
-            self.await_timeout(now);
-        }
-        byte
-    }
-
-    /// The character time-out starts anew: a byte has come or gone.
-    fn await_timeout(&mut self, now: BoardTime) {
-        self.times_out_at = Some(now.after(4 * self.character_ns));
     }
 
     /// Works out how long a character takes; a divisor that makes no speed changes nothing.

@@ -251,6 +251,17 @@ fn the_receive_fifo_takes_sixteen_bytes_and_keeps_their_order() {
 }
 
 #[test]
+fn firmware_takes_the_bytes_that_the_guest_has_not_read() {
+    let mut uart = uart_with_fifos(0, 1);
+    assert_eq!(uart.take_for_firmware(BoardTime(0)), None);
+    receive(&mut uart, 2);
+    assert_eq!(uart.take_for_firmware(BoardTime(0)), Some(0));
+    assert_eq!(read(&mut uart, DATA), 1);
+    assert_eq!(uart.take_for_firmware(BoardTime(0)), None);
+    assert!(!uart.irq_level());
+}
+
+#[test]
 fn the_receive_interrupt_waits_for_the_trigger_level() {
     for (trigger, level) in [(0, 1), (1, 4), (2, 8), (3, 14)] {
         let mut uart = uart_with_fifos(trigger, 1);
@@ -494,7 +505,7 @@ proptest! {
             prop_assert_ne!(lsr, 0xff);
             prop_assert_eq!(lsr & 0x60 == 0x60, uart.transmit_pending().is_empty());
             prop_assert!(uart.receive_room() <= 16);
-            if uart.next_timeout().is_some() || uart.timed_out {
+            if uart.next_timeout().is_some() || uart.receiver.has_timed_out() {
                 prop_assert!(lsr & 1 != 0, "a time-out with nothing received");
             }
         }
