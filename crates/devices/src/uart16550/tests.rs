@@ -1,8 +1,7 @@
-//! The UART's rules, one test each. Expected values were read off QEMU 7.2.
+//! The UART's rules, one test each: registers, transmitter, interrupts. Expected values were read off QEMU 7.2.
 
-extern crate std;
-
-use proptest::prelude::*;
+mod histories;
+mod receiving;
 
 use super::*;
 
@@ -226,147 +225,6 @@ fn a_claimed_receive_interrupt_stays_on_the_line() {
 }
 
 #[test]
-fn without_fifos_there_is_room_for_one_byte() {
-    let mut uart = Uart16550::new();
-    write(&mut uart, IER, 1);
-    assert!(uart.receive(b'a', BoardTime(0)));
-    assert!(!uart.receive(b'b', BoardTime(0)));
-    assert_eq!((read(&mut uart, IIR), read(&mut uart, LSR)), (0x04, 0x61));
-    assert_eq!(read(&mut uart, DATA), b'a'.into());
-    assert_eq!((read(&mut uart, IIR), read(&mut uart, LSR)), (0x01, 0x60));
-    assert_eq!(uart.receive_room(), 1);
-}
-
-#[test]
-fn the_receive_fifo_takes_sixteen_bytes_and_keeps_their_order() {
-    let mut uart = uart_with_fifos(0, 0);
-    receive(&mut uart, 16);
-    assert!(!uart.receive(16, BoardTime(0)));
-    for byte in 0..16 {
-        assert_eq!(read(&mut uart, LSR), 0x61);
-        assert_eq!(read(&mut uart, DATA), byte);
-    }
-    assert_eq!(read(&mut uart, LSR), 0x60);
-    assert_eq!(read(&mut uart, DATA), 0);
-}
-
-#[test]
-fn firmware_takes_the_bytes_that_the_guest_has_not_read() {
-    let mut uart = uart_with_fifos(0, 1);
-    assert_eq!(uart.take_for_firmware(BoardTime(0)), None);
-    receive(&mut uart, 2);
-    assert_eq!(uart.take_for_firmware(BoardTime(0)), Some(0));
-    assert_eq!(read(&mut uart, DATA), 1);
-    assert_eq!(uart.take_for_firmware(BoardTime(0)), None);
-    assert!(!uart.irq_level());
-}
-
-#[test]
-fn the_receive_interrupt_waits_for_the_trigger_level() {
-    for (trigger, level) in [(0, 1), (1, 4), (2, 8), (3, 14)] {
-        let mut uart = uart_with_fifos(trigger, 1);
-        receive(&mut uart, level - 1);
-        assert!(!uart.irq_level(), "below {level}");
-        receive(&mut uart, 1);
-        assert!(uart.irq_level(), "at {level}");
-        assert_eq!(read(&mut uart, IIR), 0xc4);
-        read(&mut uart, DATA);
-        assert!(!uart.irq_level(), "below {level} again");
-    }
-}
-
-#[test]
-fn bytes_below_the_trigger_level_time_out() {
-    let mut uart = uart_with_fifos(2, 1);
-    receive(&mut uart, 2);
-    let due = uart.next_timeout().unwrap();
-    uart.tick(BoardTime(due.0 - 1));
-    assert!(!uart.irq_level());
-    uart.tick(due);
-    assert!(uart.irq_level());
-    assert_eq!(read(&mut uart, IIR), 0xcc);
-    assert_eq!(read(&mut uart, DATA), 0);
-    assert_eq!(read(&mut uart, IIR), 0xc1);
-    assert!(uart.next_timeout().is_some(), "one byte is left");
-    read(&mut uart, DATA);
-    assert_eq!(uart.next_timeout(), None);
-}
-
-#[test]
-fn the_time_out_is_four_character_times() {
-    let mut uart = uart_with_fifos(2, 1);
-    receive(&mut uart, 1);
-    assert_eq!(uart.next_timeout(), Some(BoardTime(4 * 1_041_660)));
-    // 8 data bits, no parity, one stop bit; divisor 2.
-    write(&mut uart, LCR, 0x83);
-    write(&mut uart, DATA, 2);
-    write(&mut uart, LCR, 0x03);
-    receive(&mut uart, 1);
-    assert_eq!(uart.next_timeout(), Some(BoardTime(4 * 10 * (1_000_000_000 / (399_193 / 2)))));
-    // 5 data bits, parity, two stop bits.
-    write(&mut uart, LCR, 0x0c);
-    receive(&mut uart, 1);
-    assert_eq!(uart.next_timeout(), Some(BoardTime(4 * 9 * (1_000_000_000 / (399_193 / 2)))));
-}
-
-#[test]
-fn a_divisor_of_zero_keeps_the_speed() {
-    let mut uart = uart_with_fifos(2, 1);
-    write(&mut uart, LCR, 0x83);
-    receive(&mut uart, 1);
-    let before = uart.next_timeout();
-    write(&mut uart, DATA, 0);
-    write(&mut uart, LCR, 0x0c);
-    receive(&mut uart, 1);
-    assert_eq!(uart.next_timeout(), before);
-}
-
-#[test]
-fn the_time_out_is_masked_with_the_receive_interrupt() {
-    let mut uart = uart_with_fifos(2, 0);
-    receive(&mut uart, 1);
-    uart.tick(LATER);
-    assert!(!uart.irq_level());
-    write(&mut uart, IER, 1);
-    assert!(uart.irq_level());
-}
-
-#[test]
-fn an_overrun_keeps_the_old_bytes_and_shows_once() {
-    let mut uart = uart_with_fifos(2, 4);
-    write(&mut uart, MCR, 0x10);
-    for byte in 0..17 {
-        write(&mut uart, DATA, byte);
-    }
-    assert_eq!(read(&mut uart, IIR), 0xc6);
-    assert_eq!(read(&mut uart, LSR), 0x63);
-    assert_eq!(read(&mut uart, LSR), 0x61);
-    assert_eq!(read(&mut uart, IIR), 0xc1);
-    assert_eq!(read(&mut uart, DATA), 0);
-}
-
-#[test]
-fn without_fifos_an_overrun_replaces_the_byte() {
-    let mut uart = Uart16550::new();
-    write(&mut uart, MCR, 0x10);
-    write(&mut uart, DATA, 0x15);
-    write(&mut uart, DATA, 0x16);
-    assert_eq!(read(&mut uart, LSR), 0x63);
-    assert_eq!(read(&mut uart, DATA), 0x16);
-    assert_eq!(read(&mut uart, DATA), 0x16);
-}
-
-#[test]
-fn a_break_is_a_zero_byte_and_a_line_status_interrupt() {
-    let mut uart = uart_with_fifos(0, 4);
-    uart.receive_break(BoardTime(0));
-    assert_eq!(read(&mut uart, IIR), 0xc6);
-    assert_eq!(read(&mut uart, LSR), 0x71);
-    assert_eq!(read(&mut uart, LSR), 0x61);
-    assert_eq!(read(&mut uart, DATA), 0);
-}
-
-#[test]
 fn the_most_urgent_cause_is_shown_first() {
     let mut uart = uart_with_fifos(0, 0);
     write(&mut uart, MCR, 0x10);
@@ -386,27 +244,6 @@ fn the_most_urgent_cause_is_shown_first() {
 }
 
 #[test]
-fn switching_the_fifos_empties_the_receiver() {
-    let mut uart = uart_with_fifos(2, 1);
-    receive(&mut uart, 3);
-    write(&mut uart, FCR, 0);
-    assert_eq!(read(&mut uart, LSR), 0x60);
-    assert_eq!(uart.next_timeout(), None);
-    assert_eq!(uart.receive_room(), 1);
-}
-
-#[test]
-fn clearing_the_receive_fifo_ends_its_interrupts() {
-    let mut uart = uart_with_fifos(2, 1);
-    receive(&mut uart, 3);
-    uart.tick(LATER);
-    assert!(uart.irq_level());
-    write(&mut uart, FCR, 0x83);
-    assert!(!uart.irq_level());
-    assert_eq!(read(&mut uart, LSR), 0x60);
-}
-
-#[test]
 fn clearing_the_transmit_fifo_loses_nothing() {
     let mut uart = uart_with_fifos(0, 2);
     write(&mut uart, DATA, b'x'.into());
@@ -415,18 +252,6 @@ fn clearing_the_transmit_fifo_loses_nothing() {
     assert!(!uart.irq_level());
     drain(&mut uart);
     assert!(uart.irq_level());
-}
-
-#[test]
-fn loopback_receives_what_is_sent_and_sends_nothing() {
-    let mut uart = uart_with_fifos(0, 1);
-    write(&mut uart, MCR, 0x10);
-    write(&mut uart, DATA, 0x41);
-    assert!(uart.transmit_pending().is_empty());
-    assert_eq!((read(&mut uart, IIR), read(&mut uart, LSR)), (0xc4, 0x61));
-    assert_eq!(read(&mut uart, DATA), 0x41);
-    assert_eq!(uart.receive_room(), 0);
-    assert!(!uart.receive(b'x', BoardTime(0)));
 }
 
 #[test]
@@ -450,88 +275,4 @@ fn reset_restores_the_registers_and_keeps_what_was_sent() {
     assert_eq!([IER, IIR, MCR].map(|offset| read(&mut uart, offset)), [0x00, 0x01, 0x08]);
     assert_eq!(uart.receive_room(), 1);
     assert!(!uart.irq_level());
-}
-
-/// Something that happens to a UART, and how long after the one before.
-#[derive(Clone, Debug)]
-enum Step {
-    Read(u64),
-    Write(u64, u8),
-    Receive(u8),
-    Transmitted(usize),
-    Break,
-    Claimed,
-}
-
-fn step() -> impl Strategy<Value = (Step, u64)> {
-    let step = prop_oneof![
-        4 => (0..9u64).prop_map(Step::Read),
-        4 => (0..9u64, any::<u8>()).prop_map(|(o, v)| Step::Write(o, v)),
-        2 => (0..1u64, any::<u8>()).prop_map(|(o, v)| Step::Write(o, v)),
-        2 => any::<u8>().prop_map(Step::Receive),
-        1 => (0..40usize).prop_map(Step::Transmitted),
-        1 => Just(Step::Break),
-        1 => Just(Step::Claimed),
-    ];
-    (step, prop_oneof![Just(0), 0..10_000_000u64])
-}
-
-proptest! {
-    #[test]
-    fn any_history_leaves_iir_line_and_status_consistent(steps in prop::collection::vec(step(), 1..300)) {
-        let mut uart = Uart16550::new();
-        let mut now = BoardTime(0);
-        for (step, wait) in steps {
-            now = now.after(wait);
-            uart.tick(now);
-            let room = uart.receive_room();
-            match step {
-                Step::Read(offset) => { let _ = uart.read(offset, Width::Byte, now); }
-                Step::Write(offset, value) => {
-                    let _ = uart.write(offset, Width::Byte, value.into(), now);
-                }
-                Step::Receive(byte) => prop_assert_eq!(uart.receive(byte, now), room > 0),
-                Step::Transmitted(count) => uart.transmitted(count),
-                Step::Break => uart.receive_break(now),
-                Step::Claimed => uart.interrupt_claimed(),
-            }
-            // What the guest can read out must explain the line. Reads have effects, so on a copy.
-            let mut seen = uart.clone();
-            let iir = seen.read(IIR, Width::Byte, now).unwrap();
-            let interrupting = iir & 1 == 0;
-            prop_assert!(interrupting || !uart.irq_level(), "the line is high and IIR is {iir:#x}");
-            prop_assert!(uart.irq_level() || !interrupting || iir & 0xf == 2, "IIR is {iir:#x}, the line low");
-            let lsr = seen.read(LSR, Width::Byte, now).unwrap();
-            prop_assert_ne!(lsr, 0xff);
-            prop_assert_eq!(lsr & 0x60 == 0x60, uart.transmit_pending().is_empty());
-            prop_assert!(uart.receive_room() <= 16);
-            if uart.next_timeout().is_some() || uart.receiver.has_timed_out() {
-                prop_assert!(lsr & 1 != 0, "a time-out with nothing received");
-            }
-        }
-    }
-
-    #[test]
-    fn every_byte_written_reaches_the_console_in_order(
-        bytes in prop::collection::vec(any::<u8>(), 0..600),
-        takes in prop::collection::vec(1..300usize, 1..40),
-    ) {
-        let mut uart = Uart16550::new();
-        let mut console = std::vec::Vec::new();
-        let mut takes = takes.iter().cycle();
-        let mut take = |uart: &mut Uart16550, console: &mut std::vec::Vec<u8>| {
-            let count = (*takes.next().unwrap()).min(uart.transmit_pending().len());
-            console.extend_from_slice(&uart.transmit_pending()[..count]);
-            uart.transmitted(count);
-        };
-        for &byte in &bytes {
-            while uart.write(DATA, Width::Byte, byte.into(), BoardTime(0)) != Ok(Written::Done) {
-                take(&mut uart, &mut console);
-            }
-        }
-        while !uart.transmit_pending().is_empty() {
-            take(&mut uart, &mut console);
-        }
-        prop_assert_eq!(console, bytes);
-    }
 }
