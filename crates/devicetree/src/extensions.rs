@@ -40,10 +40,10 @@ macro_rules! extensions {
 
 const AIA: &str = "the interrupt controller is a PLIC, without AIA's registers";
 const CFI: &str = "the virtual senvcfg has no control-flow integrity";
-const PM: &str = "the guest's page walk does not ignore upper address bits";
+const POINTER_MASKING: &str = "the guest's page walk does not ignore upper address bits";
 const COUNTERS: &str = "guests have no counters of their own";
-const BITS: &str = "the guest's page walk treats these entry bits as reserved";
-const JUMPS: &str = "the decoder does not know its encodings";
+const ENTRY_BITS: &str = "the guest's page walk treats these entry bits as reserved";
+const ENCODINGS: &str = "the decoder does not know its encodings";
 
 extensions! {
     I "i" Shown;
@@ -84,10 +84,10 @@ extensions! {
     Zfh "zfh" Shown;
     Zfhmin "zfhmin" Shown;
     Zca "zca" Shown;
-    Zcb "zcb" Hidden(JUMPS);
+    Zcb "zcb" Hidden(ENCODINGS);
     Zcd "zcd" Shown;
-    Zcmp "zcmp" Hidden(JUMPS);
-    Zcmt "zcmt" Hidden(JUMPS);
+    Zcmp "zcmp" Hidden(ENCODINGS);
+    Zcmt "zcmt" Hidden(ENCODINGS);
     Zba "zba" Shown;
     Zbb "zbb" Shown;
     Zbc "zbc" Shown;
@@ -137,15 +137,15 @@ extensions! {
     Sscofpmf "sscofpmf" Hidden(COUNTERS);
     Ssctr "ssctr" Hidden("the virtual hart has no control transfer records");
     Ssdbltrp "ssdbltrp" Hidden("sstatus.SDT reads 0");
-    Ssnpm "ssnpm" Hidden(PM);
+    Ssnpm "ssnpm" Hidden(POINTER_MASKING);
     Ssstateen "ssstateen" Hidden("the virtual hart has no sstateen");
     Sstc "sstc" Hidden("stimecmp would trap on each write, as an SBI call does");
-    Supm "supm" Hidden(PM);
+    Supm "supm" Hidden(POINTER_MASKING);
     Svade "svade" Hidden("the scheme for accessed and dirty bits is not promised");
     Svadu "svadu" Hidden("the scheme for accessed and dirty bits is not promised");
     Svinval "svinval" Shown;
-    Svnapot "svnapot" Hidden(BITS);
-    Svpbmt "svpbmt" Hidden(BITS);
+    Svnapot "svnapot" Hidden(ENTRY_BITS);
+    Svpbmt "svpbmt" Hidden(ENTRY_BITS);
     Svvptc "svvptc" Always("shadow tables never hold invalid entries");
 }
 

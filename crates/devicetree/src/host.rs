@@ -127,7 +127,8 @@ pub enum HostError {
 }
 
 impl HostInfo {
-    /// Reads the device tree at the start of `dtb`, which may be longer than the tree. Needs no heap.
+    /// Reads the device tree at the start of `dtb`, which may be longer than the tree. Needs no heap, but some
+    /// 24 KiB of stack.
     pub fn parse(dtb: &[u8]) -> Result<Self, HostError> {
         Survey::of(Blob::new(dtb)?)
     }
