@@ -1,0 +1,168 @@
+//! Hart state management for the hart that runs. SBI spec, "Hart State Management Extension".
+#![no_std]
+#![no_main]
+
+use core::arch::global_asm;
+use core::cell::UnsafeCell;
+use features::arena::Arena;
+use features::mmio::HOLE;
+use features::native::forgive;
+use features::{exec, insn};
+use guest_rt::isa::Interrupt::Software;
+use guest_rt::isa::csr::sstatus::SIE;
+use guest_rt::paging::{self, Mode};
+use guest_rt::sbi::{self, ALREADY_AVAILABLE, HSM, INVALID_ADDRESS, INVALID_PARAM, NOT_SUPPORTED, Ret, call, call2};
+use guest_rt::{check, csr_clear, csr_read, csr_write};
+
+features::feature!(checks);
+
+/// A hart that the machine does not have.
+const ABSENT: u64 = 77;
+/// Suspend types: the hart goes on behind the call, or at an address with its state lost.
+const RETENTIVE: u64 = 0;
+const NON_RETENTIVE: u64 = 0x8000_0000;
+
+fn checks(hart: u64, _device_tree: u64) {
+    status(hart);
+    start(hart);
+    suspend_types(hart);
+    retentive(hart);
+    non_retentive(hart);
+}
+
+fn status(hart: u64) {
+    check!("this_hart_is_started", call2(HSM, 2, hart, 0), Ret { error: 0, value: 0 });
+    check!("an_absent_hart_has_no_status", call2(HSM, 2, ABSENT, 0).error, INVALID_PARAM);
+    check!("hart_minus_1_has_no_status", call2(HSM, 2, u64::MAX, 0).error, INVALID_PARAM);
+    // OpenSBI 1.1 takes the low 32 bits.
+    let wide = forgive(call2(HSM, 2, hart | 1 << 32, 0).error, 0, INVALID_PARAM);
+    check!("a_hart_is_named_by_all_64_bits", wide, INVALID_PARAM);
+}
+
+fn start(hart: u64) {
+    let ram = exec::page(&[insn::RET]);
+    let start = |hart, address| call(HSM, 0, [hart, address, 0, 0, 0, 0]).error;
+    check!("start_of_a_running_hart", start(hart, ram), ALREADY_AVAILABLE);
+    check!("start_of_an_absent_hart", start(ABSENT, ram), INVALID_PARAM);
+    check!("start_of_hart_minus_1", start(u64::MAX, ram), INVALID_PARAM);
+    check!("start_of_a_running_hart_at_no_address", start(hart, HOLE), in [ALREADY_AVAILABLE, INVALID_ADDRESS]);
+}
+
+/// Calls that must not suspend; an interrupt that pends would end it at once.
+fn suspend_types(hart: u64) {
+    pend(hart);
+    for kind in [1, 0x0fff_ffff, 0x8000_0001, 0x8fff_ffff] {
+        check!(format_args!("suspend_of_reserved_type_{kind:#x}"), call2(HSM, 3, kind, 0).error, INVALID_PARAM);
+    }
+    for kind in [0x1000_0000, 0x9000_0000] {
+        let error = call2(HSM, 3, kind, 0).error;
+        check!(format_args!("suspend_of_platform_type_{kind:#x}"), error, in [INVALID_PARAM, NOT_SUPPORTED]);
+    }
+    let nowhere = call2(HSM, 3, NON_RETENTIVE, HOLE).error;
+    check!("suspend_with_nowhere_to_resume", nowhere, in [INVALID_ADDRESS, NOT_SUPPORTED]);
+    settle();
+}
+
+/// Makes a software interrupt pending and enabled, with interrupts off.
+fn pend(hart: u64) {
+    csr_write!(SIE, Software.mask());
+    sbi::send_ipi(1, hart);
+}
+
+fn settle() {
+    csr_write!(SIE, 0);
+    csr_clear!(SIP, Software.mask());
+}
+
+fn retentive(hart: u64) {
+    for (name, kind) in [("", RETENTIVE), ("_whatever_the_upper_half_says", 0xdead_0000_0000)] {
+        pend(hart);
+        let error = call2(HSM, 3, kind, 0).error;
+        let pending = csr_read!(SIP) & Software.mask();
+        settle();
+        check!(format_args!("retentive_suspend_ends_with_an_interrupt{name}"), error, in [0, NOT_SUPPORTED]);
+        check!(format_args!("the_interrupt_still_pends{name}"), pending, Software.mask());
+    }
+    check!("the_hart_is_started_again", call2(HSM, 2, hart, 0), Ret { error: 0, value: 0 });
+}
+
+/// What `suspend_hart` keeps of the caller, and what it found on resuming.
+#[repr(C)]
+struct Context {
+    /// ra, sp, gp, tp, s0 to s11, stvec.
+    kept: [u64; 17],
+    a0: u64,
+    satp: u64,
+    sstatus: u64,
+}
+
+struct Shared(UnsafeCell<Context>);
+// SAFETY: there is one hart.
+unsafe impl Sync for Shared {}
+static CONTEXT: Shared = Shared(UnsafeCell::new(Context { kept: [0; 17], a0: 0, satp: 0, sstatus: 0 }));
+
+// Suspends with type a0 and the context at a1 as the opaque value. Gives the error, or 1 after a resume at
+// the address that was given.
+global_asm!(
+    r"
+    .pushsection .text
+    suspend_hart:
+        sd ra, 0(a1)
+        sd sp, 8(a1)
+        sd gp, 16(a1)
+        sd tp, 24(a1)
+        .irp n, 0,1,2,3,4,5,6,7,8,9,10,11
+            sd s\n, 32 + 8*\n(a1)
+        .endr
+        csrr t0, stvec
+        sd t0, 128(a1)
+        mv a2, a1
+        lla a1, 1f
+        li a6, 3
+        li a7, {hsm}
+        ecall
+        ret
+        .balign 4
+    1:  sd a0, 136(a1)
+        csrr t0, satp
+        sd t0, 144(a1)
+        csrr t0, sstatus
+        sd t0, 152(a1)
+        ld ra, 0(a1)
+        ld sp, 8(a1)
+        ld gp, 16(a1)
+        ld tp, 24(a1)
+        .irp n, 0,1,2,3,4,5,6,7,8,9,10,11
+            ld s\n, 32 + 8*\n(a1)
+        .endr
+        ld t0, 128(a1)
+        csrw stvec, t0
+        li a0, 1
+        ret
+    .popsection
+    ",
+    hsm = const HSM,
+);
+
+unsafe extern "C" {
+    fn suspend_hart(kind: u64, context: *mut Context) -> i64;
+}
+
+fn non_retentive(hart: u64) {
+    let arena = Arena::new(Mode::Sv39);
+    pend(hart);
+    // SAFETY: keeps to the C convention whichever way it comes back; the kernel is mapped one to one, so it
+    // can go on without translation.
+    let result = unsafe { suspend_hart(NON_RETENTIVE, CONTEXT.0.get()) };
+    settle();
+    check!("non_retentive_suspend_resumes_at_its_address", result, in [1, NOT_SUPPORTED]);
+    if result == 1 {
+        // SAFETY: written by `suspend_hart`, which has returned.
+        let found = unsafe { &*CONTEXT.0.get() };
+        check!("a0_is_the_hart", found.a0, hart);
+        check!("translation_is_off", found.satp, 0u64);
+        check!("interrupts_are_off", found.sstatus & SIE, 0u64);
+    }
+    drop(arena);
+    paging::deactivate();
+}
