@@ -102,7 +102,7 @@ impl Session {
                 Ok(Some(status)) => break Ending::Exited(code(status)),
                 Ok(None) if Instant::now() < self.deadline => {}
                 Ok(None) | Err(_) => {
-                    self.kill();
+                    kill_group(&mut self.child);
                     break Ending::Killed;
                 }
             }
@@ -129,20 +129,21 @@ impl Session {
         // Serial lines end with \r\n; without the \r, `$` in patterns means what one expects.
         self.output.extend(piece.iter().filter(|&&byte| byte != b'\r'));
     }
+}
 
-    fn kill(&mut self) {
-        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            // It may have ended in this very moment, which is as good.
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-        let _ = self.child.wait();
+/// Kills a program that was started in a process group of its own, with all that it started.
+pub fn kill_group(child: &mut Child) {
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        // It may have ended in this very moment, which is as good.
+        let _ = kill_process_group(group, Signal::KILL);
     }
+    let _ = child.wait();
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
-            self.kill();
+            kill_group(&mut self.child);
         }
     }
 }
@@ -224,8 +225,14 @@ mod tests {
         assert!(start.elapsed() < LONG);
         let child = String::from_utf8(output).unwrap().trim().to_owned();
         // A killed orphan may stay as a zombie where nobody reaps it; it must not run.
-        let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-        assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
+        let runs = || {
+            let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+            !stat.is_empty() && !stat.contains(") Z ")
+        };
+        while runs() {
+            assert!(start.elapsed() < LONG, "process {child} still runs");
+            std::thread::sleep(POLL);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod bench;
 mod expect;
 mod gdb;
+mod launch;
 mod lint;
 mod project;
 mod test;

@@ -4,6 +4,7 @@
 //! (scripted runs). Logs and `results.json` go to `test-logs` in the target directory. The last line is
 //! `N passed, M failed`, and CI reads it.
 
+mod guests;
 mod host;
 mod runner;
 mod sessions;
@@ -35,7 +36,8 @@ pub fn run(options: &Options) -> Result<bool> {
     let project = Project::load()?;
     let wanted = |name: &str| options.filter.as_deref().is_none_or(|text| name.contains(text));
     let hypo = project.target_directory().join("debug/hypo");
-    let mut cases = sessions::cases(&project, &hypo)?;
+    let mut cases = guests::cases(&project, &hypo)?;
+    cases.extend(sessions::cases(&project, &hypo)?);
     cases.retain(|case| wanted(&case.name));
     if options.list {
         list(&cases, wanted(HOST));

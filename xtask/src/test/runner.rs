@@ -18,9 +18,12 @@ pub struct Case {
     pub name: String,
     /// What it shows, in one line.
     pub about: String,
-    /// Does it. What went over its console goes to the log, also when it fails.
-    pub run: Box<dyn FnOnce(&mut Vec<u8>) -> Result<()> + Send>,
+    /// Does it.
+    pub run: Run,
 }
+
+/// What a case does. What went over its console goes to the log, also when it fails.
+pub type Run = Box<dyn FnOnce(&mut Vec<u8>) -> Result<()> + Send>;
 
 /// What one case came to.
 #[derive(Serialize)]

@@ -2,17 +2,14 @@
 //! for, what to type, and the exit status that it must end with.
 
 use super::runner::Case;
-use crate::expect::{Ending, Missed, Session};
-use crate::project::{Project, show};
-use anyhow::{Context, Result, bail};
+use crate::expect::{Missed, Session};
+use crate::launch;
+use crate::project::Project;
+use anyhow::{Context, Result, anyhow, ensure};
 use regex::bytes::Regex;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
-
-/// Added to a session's limit, so that hypo's own time-out, which leaves a status, comes first.
-const GRACE: Duration = Duration::from_secs(15);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -99,24 +96,15 @@ fn case(entry: Entry, side: &str, hypo: &Path) -> Case {
 /// Plays a session to its end.
 fn play(entry: &Entry, hypo: &Path, log: &mut Vec<u8>) -> Result<()> {
     let limit = Duration::from_secs(entry.limit);
-    let mut command = Command::new(hypo);
-    command.args(&entry.hypo);
-    if entry.hypo.first().is_some_and(|word| word == "run") {
-        command.args(["--timeout", &entry.limit.to_string()]);
-    }
-    log.extend(format!("$ {}\n", show(&command)).bytes());
-    let mut session = Session::start(&mut command, limit + GRACE).context("hypo cannot be started")?;
-    if let Err(error) = follow(&mut session, &entry.steps, limit) {
-        log.extend(session.abandon());
+    let mut run = launch::start(hypo, &entry.hypo, limit)?;
+    log.extend(format!("$ {}\n", run.shown).bytes());
+    if let Err(error) = follow(&mut run.session, &entry.steps, limit) {
+        log.extend(run.session.abandon());
         return Err(error);
     }
-    let (ending, output) = session.finish();
-    log.extend(output);
-    match ending {
-        Ending::Exited(status) if status == entry.status => Ok(()),
-        Ending::Exited(status) => bail!("exit status {status}, not {}", entry.status),
-        Ending::Killed => bail!("still running after {} s", (limit + GRACE).as_secs()),
-    }
+    let status = run.finish(log)?;
+    ensure!(status == entry.status, "exit status {status}, not {}", entry.status);
+    Ok(())
 }
 
 fn follow(session: &mut Session, steps: &[Step], limit: Duration) -> Result<()> {
@@ -130,7 +118,7 @@ fn follow(session: &mut Session, steps: &[Step], limit: Duration) -> Result<()> 
                     Missed::TimedOut => "did not come in time",
                     Missed::Ended => "did not come before the end",
                 };
-                anyhow::anyhow!("{:?} {how}", pattern.as_str())
+                anyhow!("{:?} {how}", pattern.as_str())
             })?;
         }
     }

@@ -1,0 +1,109 @@
+//! `cargo xtask bench`: what operations cost in instructions of the whole machine (guest, hypervisor and
+//! firmware), natively and as a guest, measured by two guests of ours from inside.
+//!
+//! QEMU's `-icount` makes the figures the same on every machine. What is measured is decided in
+//! `guests/bench` and `guests/linux-bench`; here the runs are made and the table is put together.
+
+mod lines;
+mod table;
+
+use crate::launch;
+use crate::project::Project;
+use anyhow::{Context, Result, bail, ensure};
+use lines::Output;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use table::Table;
+
+/// How long one run may take: Linux natively needs half a minute on a machine of today.
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// The kernel's own start-up tests would go on while the guest measures.
+const APPEND: &str = "console=ttyS0 quiet cryptomgr.notests";
+
+/// What to measure and where to put it.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Also write the figures to this file, for programs
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Only items whose name contains this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    filter: String,
+    /// Only this suite
+    #[arg(long, value_name = "NAME", value_parser = SUITES.map(|suite| suite.name))]
+    suite: Option<String>,
+    /// Only natively, without the hypervisor
+    #[arg(long)]
+    native: bool,
+}
+
+/// Operations that one guest measures.
+struct Suite {
+    name: &'static str,
+    /// What `hypo run` gets to run that guest.
+    arguments: fn(&Project) -> Result<Vec<String>>,
+}
+
+/// Each kind of exit from a bare guest; what a Linux kernel does for its programs.
+const SUITES: [Suite; 2] =
+    [Suite { name: "bare", arguments: bare }, Suite { name: "linux", arguments: linux }];
+
+/// Measures; false when a run failed.
+pub fn run(options: &Options) -> Result<bool> {
+    let project = Project::load()?;
+    let hypo = project.build_hypo()?;
+    project.build_bare(["hypocaust", "bench", "linux-bench"].into_iter())?;
+    let mut tables = Vec::new();
+    for suite in &SUITES {
+        if options.suite.as_deref().is_none_or(|name| name == suite.name) {
+            let table = measure(suite, &project, &hypo, options)?;
+            println!("{}", table.to_markdown());
+            tables.push(table);
+        }
+    }
+    if let Some(path) = &options.json {
+        let text = serde_json::to_string_pretty(&tables)?;
+        std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(true)
+}
+
+/// Runs a suite on both sides at once; counted instructions do not mind the company.
+fn measure(suite: &Suite, project: &Project, hypo: &Path, options: &Options) -> Result<Table> {
+    let arguments = (suite.arguments)(project)?;
+    let native_arguments = [arguments.clone(), vec!["--native".into()]].concat();
+    let (native, guest) = std::thread::scope(|scope| {
+        let guest = (!options.native).then(|| scope.spawn(|| run_one(hypo, &arguments)));
+        (run_one(hypo, &native_arguments), guest.map(|thread| thread.join()))
+    });
+    let guest = match guest {
+        None => None,
+        Some(Ok(output)) => Some(output.with_context(|| format!("{}, as a guest", suite.name))?),
+        Some(Err(_)) => bail!("{}: the thread of the guest's run panicked", suite.name),
+    };
+    let native = native.with_context(|| format!("{}, natively", suite.name))?;
+    Ok(Table::new(suite.name, &native, guest.as_ref(), &options.filter))
+}
+
+/// One run, to its end.
+fn run_one(hypo: &Path, arguments: &[String]) -> Result<Output> {
+    let mut log = Vec::new();
+    let status = launch::to_end(hypo, arguments, LIMIT, &mut log)?;
+    let text = String::from_utf8_lossy(&log);
+    ensure!(status == 0, "exit status {status}\n{text}");
+    let output = Output::read(&text);
+    ensure!(!output.items.is_empty(), "nothing was measured\n{text}");
+    Ok(output)
+}
+
+fn bare(project: &Project) -> Result<Vec<String>> {
+    let kernel = project.bare_program("bench").display().to_string();
+    Ok(["run", "--kernel", &kernel, "--memory", "256M", "--icount"].map(String::from).to_vec())
+}
+
+/// Debian's kernel with an initial RAM disk that holds nothing but our two programs.
+fn linux(project: &Project) -> Result<Vec<String>> {
+    let _ = project;
+    bail!("the RAM disk for the kernel with {APPEND:?} cannot be packed yet")
+}

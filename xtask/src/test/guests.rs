@@ -1,0 +1,204 @@
+//! Our own feature guests, from the table `tests/guests.toml`: each runs on QEMU alone and under the
+//! hypervisor, and must come to the same verdict. The native run keeps the guests' expectations honest.
+
+use super::runner::Case;
+use crate::launch;
+use crate::project::Project;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    guest: Vec<Entry>,
+}
+
+/// One guest of the table.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    /// The program of this name in the bare-metal target directory.
+    name: String,
+    description: String,
+    /// Whether it also runs on QEMU alone; not where the hypervisor's own answer is the point.
+    native: bool,
+    /// The exit status that it must end with.
+    status: i32,
+    /// Seconds.
+    timeout: u64,
+    /// The processor models to run it on; none is QEMU's own choice.
+    #[serde(default)]
+    cpu: Vec<String>,
+}
+
+/// A guest on one processor model, ready to run.
+struct Guest {
+    hypo: PathBuf,
+    arguments: Vec<String>,
+    status: i32,
+    limit: Duration,
+    /// What the native run came to; made by whoever asks first, so that it happens once.
+    native: OnceLock<Result<Verdict, String>>,
+}
+
+/// What a guest said of itself.
+#[derive(Debug, PartialEq, Eq)]
+struct Verdict {
+    /// Each check's name and whether it held.
+    checks: BTreeMap<String, bool>,
+}
+
+/// The table's cases.
+pub fn cases(project: &Project, hypo: &Path) -> Result<Vec<Case>> {
+    let path = project.root().join("tests/guests.toml");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let table: Table = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
+    let mut cases = Vec::new();
+    for entry in &table.guest {
+        let kernel = project.bare_program(&entry.name).display().to_string();
+        if entry.cpu.is_empty() {
+            add(&mut cases, entry, &entry.name, vec!["run".into(), "--kernel".into(), kernel.clone()], hypo);
+        }
+        for cpu in &entry.cpu {
+            let arguments = ["run", "--kernel", &kernel, "--cpu", cpu].map(String::from).to_vec();
+            add(&mut cases, entry, &format!("{}/{cpu}", entry.name), arguments, hypo);
+        }
+    }
+    Ok(cases)
+}
+
+/// Adds the cases of a guest on one processor model.
+fn add(cases: &mut Vec<Case>, entry: &Entry, name: &str, arguments: Vec<String>, hypo: &Path) {
+    let guest = Arc::new(Guest {
+        hypo: hypo.into(),
+        arguments,
+        status: entry.status,
+        limit: Duration::from_secs(entry.timeout),
+        native: OnceLock::new(),
+    });
+    let about = &entry.description;
+    if entry.native {
+        let guest = Arc::clone(&guest);
+        cases.push(Case {
+            name: format!("guests/{name}/native"),
+            about: about.clone(),
+            run: Box::new(move |log| {
+                guest.natively(log).as_ref().map(drop).map_err(|error| anyhow!("{error}"))
+            }),
+        });
+    }
+    let compare = entry.native;
+    cases.push(Case {
+        name: format!("guests/{name}/guest"),
+        about: about.clone(),
+        run: Box::new(move |log| {
+            let verdict = guest.run(&[], log)?;
+            if !compare {
+                return Ok(());
+            }
+            match guest.natively(&mut Vec::new()) {
+                Ok(native) => verdict.same_as(native),
+                Err(error) => bail!("there is no native verdict to compare with: {error}"),
+            }
+        }),
+    });
+}
+
+impl Guest {
+    /// The native run's verdict. The log gets the console only where this is the call that ran it.
+    fn natively(&self, log: &mut Vec<u8>) -> &Result<Verdict, String> {
+        self.native.get_or_init(|| self.run(&["--native"], log).map_err(|error| format!("{error:#}")))
+    }
+
+    /// Runs it and checks its status and its own verdict.
+    fn run(&self, more: &[&str], log: &mut Vec<u8>) -> Result<Verdict> {
+        let mut arguments = self.arguments.clone();
+        arguments.extend(more.iter().map(|word| (*word).to_owned()));
+        let status = launch::to_end(&self.hypo, &arguments, self.limit, log)?;
+        let verdict = Verdict::read(&String::from_utf8_lossy(log));
+        ensure!(status == self.status, "exit status {status}, not {}", self.status);
+        if status == 0 {
+            let failed: Vec<_> = verdict.failed().collect();
+            ensure!(failed.is_empty(), "status 0 although these failed: {}", failed.join(", "));
+            ensure!(!verdict.checks.is_empty(), "status 0 without a single check");
+        }
+        Ok(verdict)
+    }
+}
+
+impl Verdict {
+    /// Reads the lines `ok NAME` and `FAILED NAME: got ...`.
+    fn read(text: &str) -> Verdict {
+        let check = |line: &str| {
+            if let Some(name) = line.strip_prefix("ok ") {
+                return Some((name.trim().to_owned(), true));
+            }
+            let rest = line.strip_prefix("FAILED ")?;
+            Some((rest.split(": got ").next()?.trim().to_owned(), false))
+        };
+        let mut checks = BTreeMap::new();
+        for (name, held) in text.lines().filter_map(check) {
+            // A check that is made several times has held when it always did.
+            *checks.entry(name).or_insert(true) &= held;
+        }
+        Verdict { checks }
+    }
+
+    fn failed(&self) -> impl Iterator<Item = &str> {
+        self.checks.iter().filter(|&(_, &held)| !held).map(|(name, _)| name.as_str())
+    }
+
+    /// Compares the checks that both sides made: a guest leaves out those of a feature that it probed for
+    /// and did not find.
+    fn same_as(&self, native: &Verdict) -> Result<()> {
+        let mut common = 0;
+        for (name, held) in &self.checks {
+            if let Some(natively) = native.checks.get(name) {
+                common += 1;
+                ensure!(held == natively, "{name}: natively {natively}, as a guest {held}");
+            }
+        }
+        ensure!(common > 0, "the native run made none of these checks");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_counts_as_failed_when_it_failed_once() {
+        let verdict = Verdict::read("ok sret clears SPP\nFAILED sip: got 2 want 0\nok sip\nhello ok\n");
+        assert_eq!(verdict.checks.len(), 2);
+        assert_eq!(verdict.failed().collect::<Vec<_>>(), ["sip"]);
+    }
+
+    #[test]
+    fn verdicts_differ_where_a_common_check_does() {
+        let native = Verdict::read("ok a\nok b\n");
+        assert!(Verdict::read("ok a\nok c\n").same_as(&native).is_ok());
+        let error = Verdict::read("ok a\nFAILED b: got 1 want 2\n").same_as(&native).unwrap_err();
+        assert!(error.to_string().starts_with("b:"), "{error}");
+        assert!(Verdict::read("ok c\n").same_as(&native).is_err(), "nothing in common");
+    }
+
+    #[test]
+    fn a_guest_that_says_nothing_has_not_passed() {
+        // sh stands in for hypo.
+        let guest = |script: &str| Guest {
+            hypo: "sh".into(),
+            arguments: vec!["-c".into(), script.into()],
+            status: 0,
+            limit: Duration::from_secs(20),
+            native: OnceLock::new(),
+        };
+        assert!(guest("echo ok a").run(&[], &mut Vec::new()).is_ok());
+        assert!(guest("true").run(&[], &mut Vec::new()).is_err());
+        assert!(guest("echo ok a; exit 33").run(&[], &mut Vec::new()).is_err());
+    }
+}
