@@ -1,23 +1,117 @@
-//! The boot bundle: damaged ones, and manifests that no `hypo pack` would write.
+//! The boot bundle: arbitrary bytes, manifests that no `hypo pack` would write, and damaged bundles.
 #![no_main]
 
-use bundle::Manifest;
 use bundle::format::{read, write};
+use bundle::{HostSettings, InitrdRange, Manifest, OnReset, RAM_BASE, Segment, VmConfig};
+use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 
-/// The payload of the bundles that are written here: segments may refer to it.
 const PAYLOAD: [u8; 64] = [0xa5; 64];
 
-fuzz_target!(|bytes: &[u8]| {
-    let _ = read(&words(bytes));
+#[derive(Arbitrary, Debug)]
+struct Input {
+    bytes: Vec<u8>,
+    seed: [u8; 32],
+    window: Option<u64>,
+    log_level: u8,
+    vms: Vec<Vm>,
+    /// Which byte of the bundle is damaged, and how.
+    damage: (u16, u8),
+}
 
-    // The checksums keep nearly everything above from the manifest's rules, so meet those directly.
-    let Ok(manifest) = postcard::from_bytes::<Manifest>(bytes) else { return };
-    let Ok(written) = write(&manifest, &PAYLOAD) else { return };
-    let words = words(&written);
-    let (read_back, payload) = read(&words).expect("what was written can be read");
-    assert_eq!((read_back, payload.len() * 8), (manifest, PAYLOAD.len()));
+#[derive(Arbitrary, Debug)]
+struct Vm {
+    name: String,
+    blocks: Number,
+    vcpus: u32,
+    entry: Number,
+    bootargs: String,
+    segments: Vec<(Number, Number, Number)>,
+    initrd: Option<u8>,
+    device_tree: Number,
+    restarts: bool,
+}
+
+/// A quantity: most often one that may well be allowed.
+#[derive(Arbitrary, Debug, Clone, Copy)]
+enum Number {
+    Steps(u16),
+    Any(u64),
+}
+
+impl Number {
+    fn scaled(self, base: u64, step: u64) -> u64 {
+        match self {
+            Self::Steps(steps) => base + step * u64::from(steps),
+            Self::Any(value) => value,
+        }
+    }
+}
+
+impl Vm {
+    fn config(self) -> VmConfig {
+        let segments: Vec<Segment> = self
+            .segments
+            .into_iter()
+            .map(|(address, offset, len)| Segment {
+                address: address.scaled(RAM_BASE, 8),
+                offset: offset.scaled(0, 8),
+                len: len.scaled(0, 1),
+            })
+            .collect();
+        let initrd = self.initrd.map(|index| match segments.get(usize::from(index)) {
+            Some(segment) => InitrdRange { address: segment.address, len: segment.len },
+            None => InitrdRange { address: RAM_BASE, len: index.into() },
+        });
+        VmConfig {
+            name: self.name,
+            memory: self.blocks.scaled(0, 2 << 20),
+            vcpus: self.vcpus,
+            entry: self.entry.scaled(RAM_BASE, 2),
+            bootargs: self.bootargs,
+            segments,
+            initrd,
+            device_tree: self.device_tree.scaled(RAM_BASE, 4096),
+            on_reset: if self.restarts { OnReset::Restart } else { OnReset::Exit },
+        }
+    }
+}
+
+fuzz_target!(|input: Input| {
+    let _ = read(&words(&input.bytes));
+
+    let vms = input.vms.into_iter().map(Vm::config).collect();
+    let host = HostSettings { seed: input.seed, window: input.window, log_level: input.log_level };
+    let manifest = Manifest { host, vms };
+    let Ok(mut written) = write(&manifest, &PAYLOAD) else { return };
+    manifest.vms.iter().for_each(assert_inside);
+    let whole = words(&written);
+    let (read_back, payload) = read(&whole).expect("what was written can be read");
+    assert_eq!(read_back, manifest);
+    assert_eq!(payload, words(&PAYLOAD));
+
+    let (place, difference) = input.damage;
+    let place = usize::from(place) % written.len();
+    written[place] ^= difference;
+    if let Ok(damaged) = read(&words(&written)) {
+        assert_eq!(damaged, (manifest, payload), "damage at {place} went unnoticed");
+    }
 });
+
+/// What the hypervisor relies on when it fills a guest's memory.
+fn assert_inside(vm: &VmConfig) {
+    let inside = |address: u64, len: u64| {
+        let end = address.checked_add(len).expect("ends within the address space");
+        assert!(address >= RAM_BASE && end <= RAM_BASE + vm.memory);
+    };
+    inside(vm.entry, 2);
+    inside(vm.device_tree, bundle::DEVICE_TREE_SLOT);
+    for segment in &vm.segments {
+        inside(segment.address, segment.len);
+        let end = segment.offset.checked_add(segment.len).expect("ends within the payload");
+        assert!(end <= PAYLOAD.len() as u64);
+    }
+}
 
 /// The bundle as memory holds it; bytes that fill no word are cut off.
 fn words(bytes: &[u8]) -> Vec<u64> {
