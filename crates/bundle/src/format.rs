@@ -8,21 +8,21 @@
 //! | 3 | total length: bytes up to the end of the payload |
 //! | 4 | payload length: bytes, a multiple of 8 |
 //! | 5, 6 | the payload's two sums |
-//! | 7 | CRC-32 of words 0 to 6 and of the manifest |
+//! | 7 | `HostSettings::window`, or 0, for the hypervisor's first stage, which has no heap |
+//! | 8 | CRC-32 of words 0 to 7 and of the manifest |
 //!
 //! Then comes the manifest in postcard's encoding, zeros up to a multiple of 4096, and the payload.
 //! What follows the total length is ignored: a boot loader may hand over more than the file.
 
 use crate::{Manifest, ManifestError};
 use alloc::vec::Vec;
-use core::array;
 use thiserror::Error;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"HYPOBNDL");
 /// Counts up whenever the layout or the manifest's encoding changes.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 /// Words before the manifest.
-const FIXED_WORDS: usize = 8;
+const FIXED_WORDS: usize = 9;
 /// The payload starts at a multiple of this, so that a page of it is a page of memory.
 const PAYLOAD_ALIGN: u64 = 4096;
 /// More than any manifest needs. Bounds the work that a damaged length can cause.
@@ -66,12 +66,13 @@ struct Fixed {
     total_len: u64,
     payload_len: u64,
     sums: Sums,
+    window: u64,
 }
 
 impl Fixed {
     fn words(&self) -> [u64; FIXED_WORDS - 1] {
         let Sums { plain, weighted } = self.sums;
-        [MAGIC, VERSION, self.header_len, self.total_len, self.payload_len, plain, weighted]
+        [MAGIC, VERSION, self.header_len, self.total_len, self.payload_len, plain, weighted, self.window]
     }
 
     /// The CRC of these words and the manifest after them.
@@ -102,7 +103,8 @@ pub fn write(manifest: &Manifest, payload: &[u8]) -> Result<Vec<u8>, FormatError
     for word in whole.iter().chain((!rest.is_empty()).then_some(&last)) {
         sums.add(u64::from_le_bytes(*word));
     }
-    let fixed = Fixed { header_len, total_len: start + payload_len, payload_len, sums };
+    let window = manifest.host.window.unwrap_or(0);
+    let fixed = Fixed { header_len, total_len: start + payload_len, payload_len, sums, window };
 
     let mut bytes = Vec::with_capacity(fixed.total_len as usize);
     for word in fixed.words().into_iter().chain([fixed.crc(&encoded)]) {
@@ -113,6 +115,13 @@ pub fn write(manifest: &Manifest, payload: &[u8]) -> Result<Vec<u8>, FormatError
     bytes.extend_from_slice(payload);
     bytes.resize(fixed.total_len as usize, 0);
     Ok(bytes)
+}
+
+/// `HostSettings::window` of the bundle that starts at `words`, unchecked: `read` finds out whether it is damaged.
+pub fn window(words: &[u64]) -> Option<u64> {
+    let word = |index: usize| words.get(index).map(|word| u64::from_le(*word));
+    let ours = word(0) == Some(MAGIC) && word(1) == Some(VERSION);
+    word(7).filter(|window| ours && *window != 0)
 }
 
 /// The manifest and the payload of the bundle that starts at `words`, which is memory as it lies.
@@ -136,8 +145,9 @@ pub fn read(words: &[u64]) -> Result<(Manifest, &[u64]), FormatError> {
         total_len: word(3)?,
         payload_len: word(4)?,
         sums: Sums { plain: word(5)?, weighted: word(6)? },
+        window: word(7)?,
     };
-    let crc = word(7)?;
+    let crc = word(8)?;
     if !(FIXED_WORDS as u64 * 8..=MAX_HEADER).contains(&fixed.header_len) {
         return Err(FormatError::Header);
     }
@@ -181,8 +191,7 @@ impl Sums {
         // Eight at a time, so that counting and branching weigh little.
         let (chunks, rest) = words.as_chunks::<8>();
         for chunk in chunks {
-            let chunk: [u64; 8] = array::from_fn(|i| u64::from_le(chunk[i]));
-            chunk.into_iter().for_each(|word| sums.add(word));
+            chunk.map(u64::from_le).into_iter().for_each(|word| sums.add(word));
         }
         rest.iter().for_each(|word| sums.add(u64::from_le(*word)));
         sums
@@ -299,8 +308,8 @@ pub(crate) mod tests {
 
         // Forge one with a good CRC.
         let encoded = postcard::to_allocvec(&wrong).unwrap();
-        let header_len = 64 + encoded.len() as u64;
-        let fixed = Fixed { header_len, total_len: 4096, payload_len: 0, sums: Sums::default() };
+        let header_len = FIXED_WORDS as u64 * 8 + encoded.len() as u64;
+        let fixed = Fixed { header_len, total_len: 4096, payload_len: 0, sums: Sums::default(), window: 0 };
         let mut bytes: Vec<u8> =
             fixed.words().into_iter().chain([fixed.crc(&encoded)]).flat_map(u64::to_le_bytes).collect();
         bytes.extend(encoded);
@@ -337,8 +346,8 @@ pub(crate) mod tests {
 
         #[test]
         fn any_bytes_as_a_manifest_are_survived(encoded in prop::collection::vec(any::<u8>(), 0..600)) {
-            let header_len = 64 + encoded.len() as u64;
-            let fixed = Fixed { header_len, total_len: 4096, payload_len: 0, sums: Sums::default() };
+            let header_len = FIXED_WORDS as u64 * 8 + encoded.len() as u64;
+            let fixed = Fixed { header_len, total_len: 4096, payload_len: 0, sums: Sums::default(), window: 0 };
             let mut bytes: Vec<u8> =
                 fixed.words().into_iter().chain([fixed.crc(&encoded)]).flat_map(u64::to_le_bytes).collect();
             bytes.extend(encoded);

@@ -1,2 +1,24 @@
-//! Placeholder.
+//! The real hart: boot, the world switch, CSRs, the hypervisor's own address space, firmware calls, and memory that
+//! is handed out as safe slices.
+//!
+//! All of the hypervisor's unsafe code and assembly is here, and no policy. Empty on other machines than RV64.
 #![no_std]
+#![cfg(target_arch = "riscv64")]
+
+pub mod boot;
+pub mod console;
+mod csr;
+pub mod fault;
+pub mod firmware;
+pub mod float;
+pub mod heap;
+pub mod memory;
+pub mod mmio;
+pub mod space;
+pub mod switch;
+pub mod time;
+
+pub use boot::Image;
+pub use mmio::Mmio;
+pub use space::{HostSpace, Plan};
+pub use switch::{Hart, HartFeatures};

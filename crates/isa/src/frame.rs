@@ -18,6 +18,9 @@ pub struct TrapFrame {
 }
 
 impl TrapFrame {
+    /// Where in the frame the registers are; x0 is the first.
+    pub const REGISTERS_OFFSET: usize = core::mem::offset_of!(Self, x);
+
     /// A register's value; 0 for x0.
     pub const fn get(&self, reg: Reg) -> u64 {
         if reg.index() == 0 { 0 } else { self.x[reg.index()] }

@@ -136,6 +136,16 @@ impl Pte {
     }
 }
 
+/// A page table as the hardware reads it.
+#[derive(Clone, Debug)]
+#[repr(C, align(4096))]
+pub struct PageTable(pub [u64; 512]);
+
+impl PageTable {
+    /// A table without a valid entry.
+    pub const EMPTY: Self = Self([0; 512]);
+}
+
 /// The index of `address` into the table at `level`, 0 for the last.
 pub const fn index(address: u64, level: usize) -> usize {
     (address >> (12 + 9 * level)) as usize & 511

@@ -15,6 +15,5 @@ pub mod shadow;
 pub mod walk;
 
 pub use context::{ContextKey, View};
-pub use pool::PageTable;
 pub use shadow::{HostPaging, Root, ShadowMmu, TlbFlush, Verdict, Window};
 pub use walk::{Access, Rights, Translation, translate};

@@ -2,18 +2,8 @@
 
 use alloc::boxed::Box;
 
-use isa::paging::Pte;
+use isa::paging::{PageTable, Pte};
 use memory::{HostPhysAddr, PAGE_SIZE};
-
-/// A page table as the hardware reads it.
-#[derive(Clone, Debug)]
-#[repr(C, align(4096))]
-pub struct PageTable(pub [u64; 512]);
-
-impl PageTable {
-    /// A table without a valid entry.
-    pub const EMPTY: Self = Self([0; 512]);
-}
 
 /// A table of the pool, by number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

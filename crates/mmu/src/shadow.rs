@@ -7,11 +7,11 @@ use alloc::boxed::Box;
 
 use arrayvec::ArrayVec;
 use isa::Exception;
-use isa::paging::{self, Mode, Pte, Satp};
+use isa::paging::{self, Mode, PageTable, Pte, Satp};
 use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr};
 
 use crate::context::{ContextKey, View};
-use crate::pool::{PageTable, TableId, TableList, TablePool};
+use crate::pool::{TableId, TableList, TablePool};
 use crate::walk::{Access, Rights, Translation, translate};
 
 /// Contexts that a vCPU keeps.

@@ -33,6 +33,7 @@ pub mod sbi;
 pub mod timer;
 
 pub mod vcpu;
+pub mod tree;
 pub mod vm;
 
 pub use csr::{CsrFeatures, CsrFile};

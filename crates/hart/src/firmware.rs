@@ -1,0 +1,29 @@
+//! Calls of the firmware below.
+
+/// Asks for a timer interrupt at `deadline`, in ticks; `u64::MAX` is never. Takes a pending one back.
+pub fn set_timer(deadline: u64) {
+    // It always succeeds; firmware without the extension has the legacy call.
+    if sbi_rt::set_timer(deadline).is_err() {
+        #[allow(deprecated)]
+        sbi_rt::legacy::set_timer(deadline);
+    }
+}
+
+/// Writes a byte to the firmware's console, waiting until it has gone.
+pub fn console_putchar(byte: u8) {
+    #[allow(deprecated)]
+    sbi_rt::legacy::console_putchar(usize::from(byte));
+}
+
+/// Powers the machine off; comes back where the firmware cannot.
+pub fn power_off() {
+    sbi_rt::system_reset(sbi_rt::Shutdown, sbi_rt::NoReason);
+}
+
+/// Stops for ever.
+pub fn halt() -> ! {
+    loop {
+        // SAFETY: waits.
+        unsafe { core::arch::asm!("wfi", options(nomem, nostack)) };
+    }
+}

@@ -1,0 +1,89 @@
+//! Host memory as safe slices: each range is handed out once.
+
+use core::sync::atomic::AtomicU64;
+
+use isa::paging::PageTable;
+use memory::{Extent, Extents, HostPhysAddr, PAGE_SIZE};
+
+use crate::space::HostSpace;
+
+/// The host's free memory.
+#[derive(Debug)]
+pub struct HostMemory<'a> {
+    space: &'a HostSpace,
+    free: Extents,
+}
+
+impl<'a> HostMemory<'a> {
+    /// Manages `free`: RAM that the space maps and that nobody uses, as the host's device tree tells.
+    ///
+    /// To be made once: what it hands out is nobody else's.
+    pub fn new(space: &'a HostSpace, free: Extents) -> Self {
+        Self { space, free }
+    }
+
+    /// Free bytes.
+    pub fn available(&self) -> u64 {
+        self.free.total()
+    }
+
+    /// Words for ever, at a multiple of `align`, holding anything; `size`, in bytes, is a multiple of 8.
+    pub fn take_words(&mut self, size: u64, align: u64) -> Option<(HostPhysAddr, &'static mut [u64])> {
+        let address = self.free.allocate(size, align.max(8))?;
+        let start = self.space.ram_address(address) as *mut u64;
+        // SAFETY: the range is mapped RAM, was free, and is allocated now; any bits are words.
+        Some((address, unsafe { core::slice::from_raw_parts_mut(start, (size / 8) as usize) }))
+    }
+
+    /// Words that guests will share, under the same conditions.
+    pub fn take_shared(&mut self, size: u64, align: u64) -> Option<(HostPhysAddr, &'static [AtomicU64])> {
+        let (address, words) = self.take_words(size, align)?;
+        // SAFETY: the exclusive slice ends here; guests and other harts change the words, which atomics may.
+        Some((address, unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), words.len()) }))
+    }
+
+    /// Page tables for ever, holding anything.
+    pub fn take_tables(&mut self, count: usize) -> Option<(HostPhysAddr, &'static mut [PageTable])> {
+        let (address, words) = self.take_words(count as u64 * PAGE_SIZE, PAGE_SIZE)?;
+        // SAFETY: a page table is 512 words, and the alignment was asked for.
+        Some((address, unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), count) }))
+    }
+
+    /// What a boot loader has left in memory: a range that was never free.
+    ///
+    /// # Panics
+    /// Where it is not aligned to a word or overlaps free memory, which would be handed out again.
+    pub fn given(&self, extent: Extent) -> &'static [u64] {
+        assert!(extent.start.is_aligned(8), "unaligned range {extent:?}");
+        let end = extent.end();
+        let overlaps = self.free.iter().any(|free| free.start < end && extent.start < free.end());
+        assert!(!overlaps, "{extent:?} is free memory");
+        let start = self.space.ram_address(extent.start) as *const u64;
+        // SAFETY: mapped RAM that is never handed out, so nobody writes it.
+        unsafe { core::slice::from_raw_parts(start, (extent.size / 8) as usize) }
+    }
+}
+
+/// The flattened device tree at `address`, while translation is off: as many bytes as its header says.
+///
+/// # Panics
+/// Where the firmware gave none.
+pub fn early_device_tree(address: HostPhysAddr) -> &'static [u8] {
+    const MAGIC: u32 = 0xd00d_feed;
+    assert!(address.0 != 0 && address.is_aligned(8), "the firmware gave no device tree");
+    let header = address.0 as *const [u32; 2];
+    // SAFETY: firmware says that its device tree is there; nobody writes it.
+    let [magic, size] = unsafe { header.read() }.map(u32::from_be);
+    assert!(magic == MAGIC, "the firmware gave no device tree");
+    // SAFETY: as above.
+    unsafe { core::slice::from_raw_parts(address.0 as *const u8, size as usize) }
+}
+
+/// What a boot loader has left in memory, while translation is off; `None` where it is not aligned to a word.
+pub fn early_words(extent: Extent) -> Option<&'static [u64]> {
+    if !extent.start.is_aligned(8) || extent.start.0 == 0 {
+        return None;
+    }
+    // SAFETY: the device tree says that the range is there; nobody writes it.
+    Some(unsafe { core::slice::from_raw_parts(extent.start.0 as *const u64, (extent.size / 8) as usize) })
+}
