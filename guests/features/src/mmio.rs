@@ -61,3 +61,50 @@ pub mod plic {
     /// Claim and complete.
     pub const CLAIM: u64 = PLIC + 0x20_1004;
 }
+
+/// Registers of the goldfish clock.
+pub mod rtc {
+    use super::{RTC, read32, write32};
+
+    /// Low half of the time; reading it latches the high half.
+    pub const TIME_LOW: u64 = RTC;
+    /// High half of the time, as latched.
+    pub const TIME_HIGH: u64 = RTC + 0x04;
+    /// Low half of the alarm; writing it arms.
+    pub const ALARM_LOW: u64 = RTC + 0x08;
+    /// High half of the alarm.
+    pub const ALARM_HIGH: u64 = RTC + 0x0c;
+    /// Whether a rung alarm raises the interrupt.
+    pub const IRQ_ENABLED: u64 = RTC + 0x10;
+    /// Disarms.
+    pub const CLEAR_ALARM: u64 = RTC + 0x14;
+    /// Whether an alarm is armed.
+    pub const ALARM_STATUS: u64 = RTC + 0x18;
+    /// Takes the interrupt back.
+    pub const CLEAR_INTERRUPT: u64 = RTC + 0x1c;
+
+    /// The time in nanoseconds since 1970.
+    pub fn now() -> u64 {
+        let low = read32(TIME_LOW);
+        u64::from(read32(TIME_HIGH)) << 32 | u64::from(low)
+    }
+
+    /// Arms the alarm for `time`; one in the past rings at once.
+    pub fn set_alarm(time: u64) {
+        write32(ALARM_HIGH, (time >> 32) as u32);
+        write32(ALARM_LOW, time as u32);
+    }
+
+    /// Raises the clock's interrupt line, by an alarm in the past.
+    pub fn raise() {
+        write32(IRQ_ENABLED, 1);
+        set_alarm(0);
+    }
+
+    /// Lowers the clock's interrupt line.
+    pub fn lower() {
+        write32(CLEAR_ALARM, 1);
+        write32(CLEAR_INTERRUPT, 1);
+        write32(IRQ_ENABLED, 0);
+    }
+}
