@@ -10,7 +10,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("memory", &[]),
     ("trace", &[]),
     ("bundle", &["memory"]),
-    ("devicetree", &["memory"]),
+    ("devicetree", &["isa", "memory"]),
     ("devices", &["isa", "memory"]),
     ("mmu", &["isa", "memory"]),
     ("hart", &["isa", "memory"]),
@@ -20,7 +20,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("xtask", &["hypo"]),
     ("guest-rt", &["isa"]),
     ("features", &["guest-rt", "isa"]),
-    ("minikernel", &["guest-rt"]),
+    ("minikernel-user", &[]),
+    ("minikernel", &["guest-rt", "minikernel-user"]),
     ("bench", &["guest-rt"]),
     ("linux-bench", &[]),
 ];

@@ -8,6 +8,13 @@ use std::process::Command;
 /// The attribute that the root of every other crate carries.
 const FORBID: &str = "#![forbid(unsafe_code)]";
 
+/// The image cannot forbid it, since its entry's name is an unsafe attribute; nothing else of it may be.
+const IMAGE: &str = "hypocaust";
+/// The attribute that the root of the image carries instead.
+const DENY: &str = "#![deny(unsafe_code)]";
+/// The one line of the image that may say `unsafe`.
+const NAMED: &str = "#[unsafe(no_mangle)]";
+
 /// Directories whose crates may hold unsafe code: the hypervisor's one such crate, and bare guests.
 const UNSAFE: &[&str] = &["crates/hart", "guests"];
 
@@ -21,10 +28,16 @@ pub fn unsafe_only_where_it_may_be(project: &Project) -> Result<()> {
         if UNSAFE.iter().any(|place| package.directory(project).starts_with(place)) {
             continue;
         }
+        let attribute = if package.name == IMAGE { DENY } else { FORBID };
         for target in package.targets.iter().filter(|target| is_code_of_ours(target)) {
-            if !forbids_unsafe(&read(&target.src_path)?) {
-                wrong.push(format!("{} lacks {FORBID}", target.src_path.display()));
+            if !has_line(&read(&target.src_path)?, attribute) {
+                wrong.push(format!("{} lacks {attribute}", target.src_path.display()));
             }
+        }
+    }
+    for path in rust_files(project)?.iter().filter(|path| path.starts_with(IMAGE)) {
+        if let Some(line) = unsafe_line(&read(&project.root().join(path))?) {
+            wrong.push(format!("{}: `{}`", path.display(), line));
         }
     }
     if wrong.is_empty() { Ok(()) } else { bail!("{}", wrong.join("\n")) }
@@ -46,8 +59,16 @@ fn is_code_of_ours(target: &Target) -> bool {
     target.kind.iter().any(|kind| matches!(kind.as_str(), "lib" | "bin"))
 }
 
-fn forbids_unsafe(source: &str) -> bool {
-    source.lines().any(|line| line.trim() == FORBID)
+fn has_line(source: &str, wanted: &str) -> bool {
+    source.lines().any(|line| line.trim() == wanted)
+}
+
+/// The first line of the image's code that says `unsafe` and may not.
+fn unsafe_line(source: &str) -> Option<&str> {
+    let code = |line: &&str| !line.starts_with("//") && *line != NAMED;
+    let says =
+        |line: &&str| line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe");
+    source.lines().map(str::trim).filter(code).find(says)
 }
 
 /// The checkout's Rust files, relative to its top; files that git ignores are not among them.
@@ -71,8 +92,15 @@ mod tests {
 
     #[test]
     fn only_the_attribute_itself_counts() {
-        assert!(forbids_unsafe("//! Head.\n#![no_std]\n#![forbid(unsafe_code)]\n"));
-        assert!(!forbids_unsafe("//! Head.\n// #![forbid(unsafe_code)]\n"));
+        assert!(has_line("//! Head.\n#![no_std]\n#![forbid(unsafe_code)]\n", FORBID));
+        assert!(!has_line("//! Head.\n// #![forbid(unsafe_code)]\n", FORBID));
+    }
+
+    #[test]
+    fn the_image_may_name_its_entry_and_nothing_else() {
+        let entry = "#![deny(unsafe_code)]\n#[allow(unsafe_code)]\n#[unsafe(no_mangle)]\nfn entry() {}\n";
+        assert_eq!(unsafe_line(entry), None);
+        assert_eq!(unsafe_line("// unsafe {}\nlet x = unsafe { y() };"), Some("let x = unsafe { y() };"));
     }
 
     #[test]
