@@ -1,7 +1,7 @@
 //! Drives a program over its standard streams as a person would: wait for a text, type a line.
 //!
-//! Knows nothing of guests or QEMU. The program runs in a process group of its own, so that whatever it
-//! started (hypo starts QEMU) ends with it.
+//! Knows nothing of guests or QEMU. The program runs in a process group of its own, so that what it started
+//! ends with it.
 
 use regex::bytes::Regex;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// How often a program that is silent is asked whether it still runs.
 const POLL: Duration = Duration::from_millis(50);
+/// How long a program may take to end when it is asked to.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How long output may still come from a program that has ended.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -42,7 +44,7 @@ pub enum Missed {
 pub enum Ending {
     /// The program ended by itself, with this exit status (or 128 + a signal's number).
     Exited(i32),
-    /// It was still running when the session's limit was over, and was killed.
+    /// It was still running when the session's limit was over, and was ended.
     Killed,
 }
 
@@ -102,7 +104,7 @@ impl Session {
                 Ok(Some(status)) => break Ending::Exited(code(status)),
                 Ok(None) if Instant::now() < self.deadline => {}
                 Ok(None) | Err(_) => {
-                    kill_group(&mut self.child);
+                    end_group(&mut self.child);
                     break Ending::Killed;
                 }
             }
@@ -131,19 +133,27 @@ impl Session {
     }
 }
 
-/// Kills a program that was started in a process group of its own, with all that it started.
-pub fn kill_group(child: &mut Child) {
-    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+/// Ends a program that was started in a process group of its own, with the rest of the group: asks first,
+/// since hypo, whose QEMU has yet another group, ends that one when it is asked.
+pub fn end_group(child: &mut Child) {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let signal = |signal| {
         // It may have ended in this very moment, which is as good.
-        let _ = kill_process_group(group, Signal::KILL);
+        group.map(|group| kill_process_group(group, signal));
+    };
+    signal(Signal::TERM);
+    let until = Instant::now() + PATIENCE;
+    while matches!(child.try_wait(), Ok(None)) && Instant::now() < until {
+        std::thread::sleep(POLL);
     }
+    signal(Signal::KILL);
     let _ = child.wait();
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
-            kill_group(&mut self.child);
+            end_group(&mut self.child);
         }
     }
 }

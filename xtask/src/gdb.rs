@@ -2,7 +2,7 @@
 //!
 //! gdb takes the terminal, so the console goes to a file; with `--console` it is the other way round.
 
-use crate::expect::kill_group;
+use crate::expect::end_group;
 use crate::project::{Project, show};
 use anyhow::{Context, Result};
 use std::fs::File;
@@ -54,7 +54,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let mut qemu = qemu.spawn().context("hypo cannot be started")?;
     let status = gdb.status().context("gdb cannot be started");
     // gdb's `kill` ends QEMU, its `quit` does not.
-    kill_group(&mut qemu);
+    end_group(&mut qemu);
     Ok(status?.success())
 }
 
