@@ -24,7 +24,8 @@ pub struct Run {
 pub fn start(hypo: &Path, arguments: &[String], limit: Duration) -> Result<Run> {
     let mut command = Command::new(hypo);
     command.args(arguments);
-    if arguments.first().is_some_and(|word| word == "run") {
+    let has = |word: &str| arguments.iter().any(|argument| argument == word);
+    if has("run") && !has("--timeout") {
         command.args(["--timeout", &limit.as_secs().to_string()]);
     }
     let limit = limit + GRACE;

@@ -38,7 +38,8 @@ struct Entry {
 }
 
 /// Types a line, if there is one, then waits for a text, if there is one. The guest echoes what is typed, so
-/// the text should not be part of the line.
+/// the text should not be part of the line. What a named group of an earlier text matched, `{NAME}` in a
+/// line stands for.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Step {
@@ -108,21 +109,34 @@ fn play(entry: &Entry, hypo: &Path, log: &mut Vec<u8>) -> Result<()> {
 }
 
 fn follow(session: &mut Session, steps: &[Step], limit: Duration) -> Result<()> {
+    let mut captured: Vec<(String, String)> = Vec::new();
     for step in steps {
         if let Some(line) = &step.send {
+            let line = captured.iter().fold(line.clone(), |line, (name, text)| line.replace(name, text));
             session.send(&format!("{line}\n")).with_context(|| format!("nobody reads {line:?}"))?;
         }
         if let Some(Pattern(pattern)) = &step.expect {
-            session.expect(pattern, limit).map_err(|missed| {
+            let text = session.expect(pattern, limit).map_err(|missed| {
                 let how = match missed {
                     Missed::TimedOut => "did not come in time",
                     Missed::Ended => "did not come before the end",
                 };
                 anyhow!("{:?} {how}", pattern.as_str())
             })?;
+            captured.extend(groups(pattern, &text));
         }
     }
     Ok(())
+}
+
+/// The named groups of a match: `{NAME}` and its text.
+fn groups(pattern: &Regex, text: &str) -> Vec<(String, String)> {
+    let Some(captures) = pattern.captures(text.as_bytes()) else { return Vec::new() };
+    let group = |name: &str| {
+        let bytes = captures.name(name)?.as_bytes();
+        Some((format!("{{{name}}}"), String::from_utf8_lossy(bytes).into_owned()))
+    };
+    pattern.capture_names().flatten().filter_map(group).collect()
 }
 
 #[cfg(test)]
@@ -153,12 +167,12 @@ mod tests {
             hypo = ["-c", "echo ready; read line; echo got $line; exit 32"]
             limit = 20
             status = 32
-            steps = [{ expect = "^ready$" }, { send = "something", expect = "got some" }]
+            steps = [{ expect = "^re(?P<part>ad)y$" }, { send = "b{part}", expect = "got bad" }]
             "#,
         );
         let mut log = Vec::new();
         play(&entry, Path::new("sh"), &mut log).unwrap();
-        assert!(String::from_utf8(log).unwrap().contains("got something"));
+        assert!(String::from_utf8(log).unwrap().contains("got bad"));
     }
 
     #[test]
