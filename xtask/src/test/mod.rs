@@ -1,11 +1,12 @@
 //! `cargo xtask test`: host tests first, then everything that wants QEMU, two at a time.
 //!
-//! What is tested stands in tables: `tests/guests.toml` (our own feature guests) and `tests/sessions.toml`
-//! (scripted runs). Logs and `results.json` go to `test-logs` in the target directory. The last line is
+//! What is tested stands in tables: `tests/guests.toml` (our own feature guests), `tests/sessions.toml`
+//! (scripted runs) and `tests/kernel-log.toml` (what Linux may log differently). Logs and `results.json` go to `test-logs` in the target directory. The last line is
 //! `N passed, M failed`, and CI reads it.
 
 mod guests;
 mod host;
+mod kernel_log;
 mod runner;
 mod sessions;
 
@@ -38,6 +39,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let hypo = project.target_directory().join("debug/hypo");
     let mut cases = guests::cases(&project, &hypo)?;
     cases.extend(sessions::cases(&project, &hypo)?);
+    cases.push(kernel_log::case(&project, &hypo)?);
     cases.retain(|case| wanted(&case.name));
     if options.list {
         list(&cases, wanted(HOST));
