@@ -224,7 +224,7 @@ pub(crate) mod tests {
     pub(crate) fn linux_like() -> Manifest {
         let memory = 512 << 20;
         Manifest {
-            host: HostSettings { seed: [7; 32], window: None, log_level: 2 },
+            host: HostSettings { seed: [7; 32], window: None, log_level: 2, check_every: 0 },
             vms: vec![VmConfig {
                 name: "linux".into(),
                 memory,

@@ -38,8 +38,10 @@ pub struct HostSettings {
     /// Where the hypervisor's window lies on a host with Sv39 only; `None` takes the default.
     /// A multiple of 1 GiB, canonical in Sv39.
     pub window: Option<u64>,
-    /// Log verbosity: 0 errors only to 4 everything.
+    /// Log verbosity: 0 errors, 1 warnings, 2 what starts and ends, 3 with exit counters, 4 with details.
     pub log_level: u8,
+    /// Exits between two scans of the shadow tables for broken invariants; 0 is never. For tests: it is slow.
+    pub check_every: u32,
 }
 
 /// What happens when a guest asks for a reset.

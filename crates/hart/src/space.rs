@@ -16,7 +16,6 @@ use isa::paging::{self, Mode, PageTable, Pte};
 use memory::{Extent, HostPhysAddr, PAGE_SIZE};
 
 use crate::boot::Image;
-use crate::csr;
 use crate::mmio::Mmio;
 
 const GIB: u64 = 1 << 30;

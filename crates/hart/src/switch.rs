@@ -1,6 +1,7 @@
 //! The world switch: runs a guest until it traps, and holds the hart state that goes with a vCPU.
 
 use core::mem::offset_of;
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 use isa::csr::sstatus;
 use isa::{TrapFrame, TrapInfo};
@@ -44,6 +45,16 @@ pub struct Environment {
     pub senvcfg: u64,
     /// scounteren.
     pub scounteren: u64,
+}
+
+/// The frame of the guest that ran last, for a panic's epitaph.
+static RUNNING: AtomicPtr<TrapFrame> = AtomicPtr::new(core::ptr::null_mut());
+
+/// The registers of the guest that ran last, if any did. For a panic's epitaph only.
+pub fn last_frame() -> Option<TrapFrame> {
+    let frame = RUNNING.load(Ordering::Relaxed);
+    // SAFETY: frames belong to vCPUs, which live as long as the hypervisor; after a panic nobody writes one.
+    unsafe { frame.as_ref() }.cloned()
 }
 
 /// Bits of sie that the hypervisor wants: software, timer and external.
@@ -100,6 +111,7 @@ impl Hart {
             self.scounteren = environment.scounteren;
             csr::write!("scounteren", environment.scounteren);
         }
+        RUNNING.store(frame, Ordering::Relaxed);
         // SPP, SUM and MXR are clear, and user mode does not ask SIE.
         csr::write!("sstatus", sstatus::UXL_64 | sstatus::SPIE | environment.unit_states);
         // SAFETY: `switch` restores every register that the calling convention wants kept; the guest runs in user
@@ -145,7 +157,20 @@ impl Hart {
 
     /// The interrupts that are pending and enabled, as bits of sip.
     pub fn pending_interrupts(&self) -> u64 {
-        csr::read!("sip") & SIE
+        csr::read!("sip") & csr::read!("sie")
+    }
+
+    /// Lets the timer interrupt this hart, or not. Masking a timer that has fired is cheaper than a firmware call.
+    pub fn mask_timer(&self, masked: bool) {
+        const STIE: u64 = 1 << 5;
+        // SAFETY: changes STIE only.
+        unsafe {
+            if masked {
+                core::arch::asm!("csrc sie, {}", in(reg) STIE, options(nomem, nostack));
+            } else {
+                core::arch::asm!("csrs sie, {}", in(reg) STIE, options(nomem, nostack));
+            }
+        }
     }
 
     /// Takes a software interrupt as served.

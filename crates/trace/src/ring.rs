@@ -1,4 +1,6 @@
-//! The last exits of a vCPU, for the epitaph of a panic.
+//! The last exits of a hart, for the epitaph of a panic.
+
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// An exit as the hardware reported it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -14,30 +16,38 @@ pub struct Event {
 /// Events that the ring remembers; a power of two.
 pub const LENGTH: usize = 32;
 
-/// A ring of the last `LENGTH` events.
-#[derive(Clone, Debug)]
+/// A ring of the last `LENGTH` events. One hart records; a panic may read at any time, so the words are atomic.
+#[derive(Debug)]
 pub struct Ring {
-    events: [Event; LENGTH],
-    count: usize,
+    events: [[AtomicU64; 3]; LENGTH],
+    count: AtomicUsize,
 }
 
 impl Ring {
     /// A ring that remembers nothing yet.
     pub const fn new() -> Self {
-        Self { events: [Event { pc: 0, cause: 0, value: 0 }; LENGTH], count: 0 }
+        Self { events: [const { [const { AtomicU64::new(0) }; 3] }; LENGTH], count: AtomicUsize::new(0) }
     }
 
     /// Records an event.
     #[inline]
-    pub fn record(&mut self, event: Event) {
-        self.events[self.count % LENGTH] = event;
-        self.count = self.count.wrapping_add(1);
+    pub fn record(&self, event: Event) {
+        let count = self.count.load(Ordering::Relaxed);
+        let [pc, cause, value] = &self.events[count % LENGTH];
+        pc.store(event.pc, Ordering::Relaxed);
+        cause.store(event.cause, Ordering::Relaxed);
+        value.store(event.value, Ordering::Relaxed);
+        self.count.store(count.wrapping_add(1), Ordering::Relaxed);
     }
 
     /// What is remembered, the oldest first.
     pub fn iter(&self) -> impl Iterator<Item = Event> + '_ {
-        let known = self.count.min(LENGTH);
-        (self.count - known..self.count).map(|n| self.events[n % LENGTH])
+        let count = self.count.load(Ordering::Relaxed);
+        (count.saturating_sub(LENGTH)..count).map(|n| {
+            let [pc, cause, value] = &self.events[n % LENGTH];
+            let read = |word: &AtomicU64| word.load(Ordering::Relaxed);
+            Event { pc: read(pc), cause: read(cause), value: read(value) }
+        })
     }
 }
 
@@ -53,7 +63,7 @@ mod tests {
 
     #[test]
     fn the_oldest_events_are_forgotten_first() {
-        let mut ring = Ring::new();
+        let ring = Ring::new();
         assert_eq!(ring.iter().count(), 0);
         for pc in 0..LENGTH as u64 + 3 {
             ring.record(Event { pc, ..Event::default() });

@@ -3,6 +3,8 @@
 //! Holds values and rules. Says nothing of where an instruction came from but the privilege it ran with, and
 //! carries out no effect: translation and interrupts are looked at again before the guest runs on.
 
+use core::fmt;
+
 use isa::csr::{CsrAddr, scounteren, senvcfg, sstatus};
 use isa::paging::{Mode, Satp};
 use isa::{Interrupt, Privilege};
@@ -302,5 +304,13 @@ impl CsrFile {
             Privilege::Supervisor => 1,
         };
         if csr.privilege() > reach { Err(Illegal) } else { Ok(()) }
+    }
+}
+
+impl fmt::Display for CsrFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sstatus {:#x} sie {:#x} sip {:#x} ", self.sstatus(), self.sie, self.pending)?;
+        write!(f, "stvec {:#x} sepc {:#x} scause {:#x} ", self.stvec, self.sepc, self.scause)?;
+        write!(f, "stval {:#x} sscratch {:#x} satp {:#x}", self.stval, self.sscratch, self.satp)
     }
 }

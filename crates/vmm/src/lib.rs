@@ -32,8 +32,8 @@ pub mod outcome;
 pub mod sbi;
 pub mod timer;
 
-pub mod vcpu;
 pub mod tree;
+pub mod vcpu;
 pub mod vm;
 
 pub use csr::{CsrFeatures, CsrFile};

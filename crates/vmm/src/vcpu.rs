@@ -1,8 +1,8 @@
 //! A virtual hart: its registers, privilege and translation. The only place that moves the pc.
 
-use isa::{Exception, Interrupt, Privilege, Reg, TrapFrame, TrapInfo};
+use isa::{Exception, Interrupt, Privilege, Reg, TrapFrame};
 use mmu::{ContextKey, Rights, ShadowMmu};
-use trace::{Event, ExitCounters, Ring};
+use trace::ExitCounters;
 
 use crate::csr::{CsrFeatures, CsrFile};
 use crate::outcome::{Fatal, Outcome, StopReason};
@@ -49,8 +49,6 @@ pub struct Vcpu {
     pub state: RunState,
     /// Exits, by kind.
     pub exits: ExitCounters,
-    /// The last exits.
-    pub recent: Ring,
 }
 
 impl Vcpu {
@@ -65,7 +63,6 @@ impl Vcpu {
             timer: VirtualTimer::OFF,
             state: RunState::Stopped,
             exits: ExitCounters::default(),
-            recent: Ring::new(),
         }
     }
 
@@ -102,11 +99,6 @@ impl Vcpu {
     /// The address in the register `base`, plus `offset`.
     pub fn effective_address(&self, base: Reg, offset: i32) -> u64 {
         self.frame.get(base).wrapping_add_signed(i64::from(offset))
-    }
-
-    /// Remembers an exit for the epitaph.
-    pub fn record(&mut self, trap: TrapInfo) {
-        self.recent.record(Event { pc: self.frame.pc, cause: trap.cause, value: trap.value });
     }
 
     /// Carries out what a handler decided.

@@ -120,7 +120,6 @@ pub fn serve(
     trap: TrapInfo,
     host: &mut impl Host,
 ) -> Result<(), StopReason> {
-    vcpu.record(trap);
     let outcome = exit::handle(machine, vcpu, trap, host);
     vcpu.apply(outcome)
 }

@@ -1,0 +1,77 @@
+//! The real hart as virtual machines see it.
+
+use core::fmt::{self, Write};
+
+use isa::FReg;
+use vmm::Host;
+
+use crate::console::Console;
+
+/// The real hart and the operator's console.
+#[derive(Debug)]
+pub struct RealHost {
+    /// The operator's console.
+    pub console: Console,
+    /// Whether the hart's cycle and instret can be read.
+    counters: bool,
+    log_level: u8,
+}
+
+/// How loud a message is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Level {
+    /// Something does not work.
+    Error = 0,
+    /// What starts and ends.
+    Info = 2,
+    /// Exit counters.
+    Counters = 3,
+}
+
+impl RealHost {
+    /// The host with this console.
+    pub const fn new(console: Console, counters: bool, log_level: u8) -> Self {
+        Self { console, counters, log_level }
+    }
+
+    /// Tells the operator something, where the log level lets it.
+    pub fn say(&mut self, level: Level, message: fmt::Arguments) {
+        if level as u8 <= self.log_level {
+            // The console never fails.
+            let _ = writeln!(self.console, "hypocaust: {message}");
+        }
+    }
+}
+
+impl Host for RealHost {
+    #[inline]
+    fn now(&self) -> u64 {
+        hart::time::now()
+    }
+
+    // A hart without counters to read shows the time: like them, it never goes backwards.
+    fn cycle(&self) -> u64 {
+        if self.counters { hart::time::cycle() } else { hart::time::now() }
+    }
+
+    fn instret(&self) -> u64 {
+        if self.counters { hart::time::instret() } else { hart::time::now() }
+    }
+
+    fn console_write(&mut self, bytes: &[u8]) -> usize {
+        self.console.write(bytes)
+    }
+
+    fn console_read(&mut self) -> Option<u8> {
+        self.console.read()
+    }
+
+    fn fp_read(&mut self, register: FReg) -> u64 {
+        hart::float::read(register)
+    }
+
+    fn fp_write(&mut self, register: FReg, value: u64) {
+        hart::float::write(register, value);
+    }
+}

@@ -1,0 +1,82 @@
+//! The hypervisor's image: finds out what the machine is, starts the guests of the bundle, and runs them.
+//!
+//! Boots in two stages, see `hart::boot`: `hypocaust_main` plans the address space at the physical address, `main`
+//! does the rest at the virtual one.
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+mod console;
+mod drivers;
+mod finish;
+mod host;
+mod panic;
+mod run;
+mod setup;
+
+use core::fmt::Write;
+
+use arrayvec::ArrayVec;
+use devicetree::HostInfo;
+use hart::console::EarlyConsole;
+use hart::{HostSpace, Image, Plan};
+use memory::{Extent, HostPhysAddr};
+
+/// What the first stage hands to the second: plain numbers, no pointers.
+struct Stage {
+    hart_id: u64,
+    machine: HostInfo,
+    device_tree: Extent,
+    image: Image,
+    space: HostSpace,
+}
+
+/// The first stage. The entry code calls it with translation off.
+#[allow(unsafe_code, reason = "the entry code in `hart` needs the name")]
+#[unsafe(no_mangle)]
+extern "C" fn hypocaust_main(hart_id: u64, device_tree: u64) -> ! {
+    let address = HostPhysAddr(device_tree);
+    let blob = hart::memory::early_device_tree(address);
+    let machine = match HostInfo::parse(blob) {
+        Ok(machine) => machine,
+        Err(error) => panic!("the host's device tree is of no use: {error}"),
+    };
+    let image = Image::locate();
+    let window = machine.initrd.and_then(hart::memory::early_words).and_then(bundle::format::window);
+    let devices = device_registers(&machine);
+    let plan = Plan { ram: &machine.memory, devices: &devices, window };
+    let space = match HostSpace::build(image, &plan) {
+        Ok(space) => space,
+        Err(error) => panic!("the hypervisor's address space cannot be made: {error:x?}"),
+    };
+    let device_tree = Extent::new(address, blob.len() as u64);
+    let mut stage = Stage { hart_id, machine, device_tree, image, space };
+    let space = stage.space.clone();
+    hart::boot::enter(&space, &mut stage, main)
+}
+
+/// The second stage.
+fn main(stage: &mut Stage) -> ! {
+    let status = match setup::prepare(stage) {
+        Ok(mut world) => {
+            let status = run::run(&mut world);
+            world.host.console.flush();
+            status
+        }
+        Err(error) => {
+            let _ = writeln!(EarlyConsole, "hypocaust: {error}");
+            finish::Status::Failed
+        }
+    };
+    finish::power_off(&stage.space, stage.machine.finisher, status)
+}
+
+/// The registers of all devices that the hypervisor drives.
+fn device_registers(machine: &HostInfo) -> ArrayVec<Extent, 4> {
+    let page = |start| Extent::new(start, memory::PAGE_SIZE);
+    let console = machine.console.map(|console| console.registers);
+    let plic = machine.plic.map(|plic| plic.registers);
+    [console, plic, machine.finisher.map(page), machine.rtc.map(page)].into_iter().flatten().collect()
+}

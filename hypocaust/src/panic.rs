@@ -1,0 +1,25 @@
+//! The epitaph: what the hypervisor's last words are when it finds a bug of its own. A guest never gets here.
+
+use core::fmt::Write;
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use hart::console::EarlyConsole;
+
+use crate::finish::Status;
+
+/// A panic within the epitaph says nothing more.
+static DYING: AtomicBool = AtomicBool::new(false);
+
+#[panic_handler]
+fn panic(info: &PanicInfo) -> ! {
+    if !DYING.swap(true, Ordering::Relaxed) {
+        let mut console = EarlyConsole;
+        let _ = writeln!(console, "\nhypocaust: this is a bug in the hypervisor, please report it");
+        let _ = writeln!(console, "hypocaust: {info}");
+        crate::run::epitaph(&mut console);
+        let _ = writeln!(console, "hypocaust: halted with status {}", Status::Failed as u8);
+    }
+    hart::firmware::power_off();
+    hart::firmware::halt()
+}

@@ -1,0 +1,186 @@
+//! The loop: runs the guest, serves physical interrupts, and hands everything else to `vmm`.
+
+use core::fmt::Write;
+
+use bundle::OnReset;
+use hart::switch::Environment;
+use isa::Interrupt;
+use mmu::TlbFlush;
+use trace::{Event, ExitKind, Ring};
+use vmm::vm::{self, Entry, Next};
+use vmm::{Host, StopReason};
+
+use crate::finish::Status;
+use crate::host::Level;
+use crate::setup::World;
+
+/// The last exits, for the epitaph.
+static RECENT: Ring = Ring::new();
+
+/// Runs the virtual machine until it ends for good.
+pub fn run(world: &mut World) -> Status {
+    loop {
+        let reason = run_until_stop(world);
+        world.report_exits();
+        let name = &world.vm.name;
+        let message = format_args!("guest `{name}` {reason}");
+        let status = match reason {
+            StopReason::PowerOff => {
+                world.host.say(Level::Info, message);
+                Status::PoweredOff
+            }
+            StopReason::Failed(_) => {
+                world.host.say(Level::Info, message);
+                Status::GuestFailed
+            }
+            StopReason::Reset => {
+                world.host.say(Level::Info, message);
+                match world.on_reset {
+                    OnReset::Exit => Status::Reset,
+                    OnReset::Restart => match world.vm.start() {
+                        Ok(()) => continue,
+                        Err(memory::NotRam) => Status::Failed,
+                    },
+                }
+            }
+            StopReason::Fatal(_) => {
+                world.host.say(Level::Error, format_args!("guest `{name}` was stopped: {reason}"));
+                world.report_registers();
+                Status::Stopped
+            }
+        };
+        return status;
+    }
+}
+
+fn run_until_stop(world: &mut World) -> StopReason {
+    let World { hart, host, interrupts, vm, check_every, .. } = world;
+    let vmm::Vm { machine, vcpus, .. } = vm;
+    let Some(vcpu) = vcpus.first_mut() else { return StopReason::PowerOff };
+    // What the timer is armed for, and how much of the guest's memory had been written at the last FENCE.I.
+    let (mut armed, mut writes_seen) = (u64::MAX, machine.ram.writes());
+    let mut exits = 0_u32;
+    loop {
+        let next = vm::prepare(machine, vcpu);
+        let deadline = vm::deadline(machine, vcpu);
+        if deadline != armed && deadline != u64::MAX {
+            hart::firmware::set_timer(deadline);
+            hart.mask_timer(false);
+        }
+        armed = deadline;
+        let entry = match next {
+            Next::Run(entry) => entry,
+            Next::Idle => {
+                hart.wait_for_interrupt();
+                serve_interrupts(hart, host, interrupts.as_ref(), machine, vcpu, &mut armed);
+                continue;
+            }
+        };
+        match entry.flush {
+            TlbFlush::Nothing => {}
+            TlbFlush::Address(address) => hart.flush_address(address.0),
+            TlbFlush::All => hart.flush_all(),
+        }
+        let writes = machine.ram.writes();
+        if writes != writes_seen {
+            writes_seen = writes;
+            hart.fence_i();
+        }
+        let environment = environment(vcpu.shadow.host().mode, &entry);
+        let (trap, sstatus) = hart.run(&mut vcpu.frame, &environment);
+        vcpu.csr.merge_unit_states(sstatus);
+        RECENT.record(Event { pc: vcpu.frame.pc, cause: trap.cause, value: trap.value });
+        if trap.cause & Interrupt::CAUSE_BIT != 0 {
+            let timer = trap.cause == Interrupt::Timer.cause();
+            vcpu.exits.count(if timer { ExitKind::HostTimer } else { ExitKind::HostInterrupt });
+            serve_interrupts(hart, host, interrupts.as_ref(), machine, vcpu, &mut armed);
+        } else if let Err(reason) = vm::serve(machine, vcpu, trap, host) {
+            machine.drain_console(host);
+            return reason;
+        }
+        exits = exits.wrapping_add(1);
+        if *check_every != 0 && exits.is_multiple_of(*check_every) {
+            if let Err(violation) = mmu::check::check(&vcpu.shadow, &machine.ram) {
+                panic!("{violation}");
+            }
+        }
+    }
+}
+
+fn environment(mode: isa::paging::Mode, entry: &Entry) -> Environment {
+    Environment {
+        mode,
+        root: entry.root.table,
+        // ASID 0 is the hypervisor's own root's.
+        asid: entry.root.number as u16 + 1,
+        unit_states: entry.unit_states,
+        senvcfg: entry.senvcfg,
+        scounteren: entry.scounteren,
+    }
+}
+
+fn serve_interrupts(
+    hart: &hart::Hart,
+    host: &mut crate::host::RealHost,
+    interrupts: Option<&crate::setup::Interrupts>,
+    machine: &mut vmm::Machine,
+    vcpu: &mut vmm::Vcpu,
+    armed: &mut u64,
+) {
+    let pending = hart.pending_interrupts();
+    if pending & Interrupt::Timer.mask() != 0 {
+        hart.mask_timer(true);
+        *armed = u64::MAX;
+        vm::tick(machine, vcpu, host.now());
+    }
+    if pending & Interrupt::Software.mask() != 0 {
+        hart.clear_software_interrupt();
+    }
+    if pending & Interrupt::External.mask() != 0
+        && let Some(interrupts) = interrupts
+    {
+        while let Some(source) = interrupts.plic.claim() {
+            if source == interrupts.console {
+                host.console.serve_interrupt();
+                machine.drain_console(host);
+                machine.feed_console(host);
+            }
+            interrupts.plic.complete(source);
+        }
+    }
+}
+
+impl World {
+    /// Prints how often the guest left, by kind.
+    fn report_exits(&mut self) {
+        use alloc::string::String;
+        for vcpu in &self.vm.vcpus {
+            let mut line = String::new();
+            for (kind, count) in vcpu.exits.iter() {
+                let _ = write!(line, " {}={count}", kind.name());
+            }
+            let _ = write!(line, " shadow-fills={}", vcpu.shadow.fills);
+            self.host.say(Level::Counters, format_args!("exits{line}"));
+        }
+    }
+
+    fn report_registers(&mut self) {
+        for vcpu in &self.vm.vcpus {
+            let (id, privilege, csr) = (vcpu.id, vcpu.privilege, &vcpu.csr);
+            self.host.say(Level::Error, format_args!("hart {id} in {privilege:?} mode\n{}", vcpu.frame));
+            self.host.say(Level::Error, format_args!("{csr}"));
+        }
+    }
+}
+
+/// What a panic says of the guest that ran last.
+pub fn epitaph(to: &mut impl Write) {
+    let _ = writeln!(to, "hypocaust: the last exits, the latest last:");
+    for event in RECENT.iter() {
+        let _ =
+            writeln!(to, "  pc {:#018x} scause {:#018x} stval {:#018x}", event.pc, event.cause, event.value);
+    }
+    if let Some(frame) = hart::switch::last_frame() {
+        let _ = writeln!(to, "hypocaust: the guest's registers:\n{frame}");
+    }
+}

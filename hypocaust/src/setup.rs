@@ -1,0 +1,233 @@
+//! From what the machine is and what the bundle says to virtual machines that are ready to start.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bundle::{Manifest, OnReset, VmConfig};
+use devices::Board;
+use devicetree::HostInfo;
+use hart::memory::HostMemory;
+use hart::{Hart, HostSpace};
+use memory::{BLOCK_SIZE, Extent, Extents, GuestPhysAddr, GuestRam, InitialData, PAGE_SIZE};
+use mmu::shadow::HostPaging;
+use mmu::{ShadowMmu, Window};
+use rand_chacha::ChaCha20Rng;
+use rand_core::{RngCore, SeedableRng};
+use vmm::machine::{Clock, Machine};
+use vmm::vm::{Boot, Vm};
+use vmm::{Vcpu, tree};
+
+use crate::Stage;
+use crate::console::Console;
+use crate::drivers::{plic::Plic, rtc, uart::Uart};
+use crate::host::{Level, RealHost};
+
+/// Everything that runs.
+#[derive(Debug)]
+pub struct World {
+    /// The hart.
+    pub hart: Hart,
+    /// What virtual machines see of it.
+    pub host: RealHost,
+    /// The interrupt controller, and the console's source at it.
+    pub interrupts: Option<Interrupts>,
+    /// The virtual machine.
+    pub vm: Vm,
+    /// What its reset does.
+    pub on_reset: OnReset,
+    /// Exits between two scans of the shadow tables; 0 is never.
+    pub check_every: u32,
+}
+
+/// The host's interrupts.
+#[derive(Debug)]
+pub struct Interrupts {
+    /// The interrupt controller.
+    pub plic: Plic,
+    /// The console's source.
+    pub console: u32,
+}
+
+/// The heap: device trees, manifests, and a few hundred bytes for each megabyte of guest RAM.
+const HEAP: u64 = 4 << 20;
+/// Shadow tables for each vCPU: some for itself, and one for each megabyte of RAM, which maps it once in 4 KiB pages
+/// and leaves as much for contexts.
+const TABLES: u64 = 1024;
+const TABLES_PER_MIB: u64 = 1;
+
+/// Sets everything up, up to the guest's first instruction.
+///
+/// # Errors
+/// One line that says what is missing.
+pub fn prepare(stage: &Stage) -> Result<World, String> {
+    let hart = Hart::take_over();
+    let mut memory = HostMemory::new(&stage.space, free_memory(stage)?);
+    let (_, heap) = memory.take_words(HEAP, PAGE_SIZE).ok_or_else(|| String::from(NO_MEMORY))?;
+    hart::heap::add(heap);
+
+    let initrd = stage.machine.initrd.filter(|initrd| initrd.size > 0).ok_or(
+        "there is no boot bundle: start the image with one in the initrd slot (`hypo pack` makes it)",
+    )?;
+    if !initrd.start.is_aligned(8) {
+        return Err(format!("the boot bundle at {} is not aligned to 8 bytes", initrd.start));
+    }
+    let (manifest, payload) =
+        bundle::format::read(memory.given(initrd)).map_err(|error| format!("{error}"))?;
+
+    let mut host = open_host(stage, &hart, &manifest);
+    let interrupts = open_interrupts(stage);
+    host.say(Level::Info, format_args!("{}", Banner(stage)));
+    let [config] = manifest.vms.as_slice() else {
+        return Err(format!(
+            "the bundle has {} virtual machines, and this version runs one",
+            manifest.vms.len()
+        ));
+    };
+    let vm = build_vm(stage, &manifest, config, payload, &mut memory)?;
+    clear_units(stage);
+    hart.fence_i();
+    Ok(World {
+        hart,
+        host,
+        interrupts,
+        vm,
+        on_reset: config.on_reset,
+        check_every: manifest.host.check_every,
+    })
+}
+
+const NO_MEMORY: &str = "the host has too little memory; give QEMU more with --host-memory";
+
+fn free_memory(stage: &Stage) -> Result<Extents, String> {
+    let too_many = |_| String::from("the host's memory map has too many ranges");
+    let mut free = Extents::new();
+    for ram in &stage.machine.memory {
+        // Only what the direct map has: whole pages.
+        let start = ram.start.align_up(PAGE_SIZE).unwrap_or(ram.start);
+        let end = ram.end().align_down(PAGE_SIZE);
+        free.add(Extent::new(start, end.offset_from(start).unwrap_or(0))).map_err(too_many)?;
+    }
+    let image = Extent::new(stage.image.start, stage.image.size);
+    let used = [Some(image), Some(stage.device_tree), stage.machine.initrd];
+    for extent in stage.machine.reserved.iter().copied().chain(used.into_iter().flatten()) {
+        free.remove(extent).map_err(too_many)?;
+    }
+    Ok(free)
+}
+
+fn open_host(stage: &Stage, hart: &Hart, manifest: &Manifest) -> RealHost {
+    let uart = stage.machine.console.and_then(|console| {
+        let registers = stage.space.device(console.registers.start)?;
+        Some(Uart::new(registers, console.kind))
+    });
+    RealHost::new(Console::new(uart), hart.features().counters, manifest.host.log_level)
+}
+
+/// The console's interrupt, where the host can deliver it; without it, nothing can be typed.
+fn open_interrupts(stage: &Stage) -> Option<Interrupts> {
+    let machine = &stage.machine;
+    let plic = machine.plic?;
+    let own = machine.harts.iter().find(|hart| hart.id == stage.hart_id)?;
+    let registers = stage.space.device(plic.registers.start)?;
+    let console = machine.console?.irq?;
+    let plic = Plic::new(registers, own.plic_context?, plic.sources);
+    plic.enable_source(console);
+    Some(Interrupts { plic, console })
+}
+
+fn build_vm(
+    stage: &Stage,
+    manifest: &Manifest,
+    config: &VmConfig,
+    payload: &'static [u64],
+    memory: &mut HostMemory,
+) -> Result<Vm, String> {
+    let too_little = || {
+        format!(
+            "guest `{}` wants {} MiB and the host has {} MiB left; give the guest less memory or QEMU more \
+             with --host-memory",
+            config.name,
+            config.memory >> 20,
+            memory.available() >> 20
+        )
+    };
+    let ram_size = config.memory;
+    let tables = TABLES + TABLES_PER_MIB * (ram_size >> 20);
+    if memory.available() < ram_size + tables * PAGE_SIZE {
+        return Err(too_little());
+    }
+    let (host_base, words) =
+        memory.take_shared(ram_size, BLOCK_SIZE).ok_or_else(|| String::from(NO_MEMORY))?;
+    let (table_base, tables) = memory.take_tables(tables as usize).ok_or_else(|| String::from(NO_MEMORY))?;
+    let initial = config
+        .segments
+        .iter()
+        .map(|segment| {
+            let first = (segment.offset / 8) as usize;
+            let count = segment.len.div_ceil(8) as usize;
+            let words = payload.get(first..first + count).unwrap_or(&[]);
+            InitialData { address: GuestPhysAddr(segment.address), words }
+        })
+        .collect();
+
+    let machine = &stage.machine;
+    let host_isa = machine.common_isa();
+    let paging = host_paging(&stage.space);
+    let mode = paging.widest_guest_mode();
+    let mut seed = [0; 64];
+    random_source(machine, manifest).fill_bytes(&mut seed);
+    let tree = tree::build(config, host_isa, mode, machine.timebase_frequency, &seed);
+    let wall = machine.rtc.and_then(|rtc| stage.space.device(rtc)).map_or(0, |rtc| rtc::now(&rtc));
+    let clock = Clock::new(machine.timebase_frequency);
+    let boot_wall = wall.saturating_sub(clock.board_time(hart::time::now()).0);
+
+    let ram = GuestRam::new(words, tree::RAM_BASE, host_base, initial);
+    let board = Board::new(1, boot_wall);
+    let features = tree::csr_features(host_isa.guest_view(), mode);
+    let vcpu = Vcpu::new(0, features, ShadowMmu::new(paging, tables, table_base));
+    let boot = Boot { entry: config.entry, tree_address: GuestPhysAddr(config.device_tree), tree };
+    let vcpus = Vec::from([vcpu]);
+    let mut vm = Vm::new(config.name.clone(), Machine::new(ram, board, 1, clock), vcpus, boot);
+    vm.start().map_err(|_| format!("guest `{}`: its device tree does not lie in RAM", config.name))?;
+    Ok(vm)
+}
+
+fn host_paging(space: &HostSpace) -> HostPaging {
+    let window =
+        Window { first_slot: space.first_slot(), entries: space.root_entries().iter().copied().collect() };
+    HostPaging { mode: space.mode(), window }
+}
+
+/// Entropy for guests: the bundle's, mixed with the host's.
+fn random_source(machine: &HostInfo, manifest: &Manifest) -> ChaCha20Rng {
+    let mut seed = manifest.host.seed;
+    for (n, byte) in machine.rng_seed.iter().enumerate() {
+        let place = &mut seed[n % 32];
+        *place = place.rotate_left(3) ^ byte;
+    }
+    ChaCha20Rng::from_seed(seed)
+}
+
+/// Registers that the hypervisor never touches must not show a guest what was in them before.
+fn clear_units(stage: &Stage) {
+    let isa = stage.machine.common_isa().extensions;
+    if isa.contains(devicetree::Extension::D) {
+        hart::float::clear();
+    }
+    if isa.contains(devicetree::Extension::V) {
+        hart::float::clear_vector();
+    }
+}
+
+/// The line at the start.
+struct Banner<'a>(&'a Stage);
+
+impl core::fmt::Display for Banner<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Stage { machine, space, hart_id, .. } = self.0;
+        let memory: u64 = machine.memory.iter().map(|range| range.size >> 20).sum();
+        write!(f, "version {}, hart {hart_id}, {memory} MiB, ", env!("CARGO_PKG_VERSION"))?;
+        write!(f, "{:?}, window {:#x}", space.mode(), space.window())
+    }
+}
