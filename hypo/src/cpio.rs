@@ -104,8 +104,23 @@ mod tests {
         archive.file("/init", 0o755, b"#!/x\n");
         let bytes = archive.finish();
         let expected = [
-            "070701", "00000000", "000081ed", "00000000", "00000000", "00000001", "00000000", "00000005", "00000000",
-            "00000000", "00000000", "00000000", "00000005", "00000000", "init\0\0", "#!/x\n\0\0\0", "070701",
+            "070701",
+            "00000000",
+            "000081ed",
+            "00000000",
+            "00000000",
+            "00000001",
+            "00000000",
+            "00000005",
+            "00000000",
+            "00000000",
+            "00000000",
+            "00000000",
+            "00000005",
+            "00000000",
+            "init\0\0",
+            "#!/x\n\0\0\0",
+            "070701",
         ];
         assert!(bytes.starts_with(expected.concat().as_bytes()));
         assert!(bytes.len().is_multiple_of(4));
@@ -120,7 +135,8 @@ mod tests {
         archive.directory("a");
         let bytes = archive.finish();
         let text = String::from_utf8_lossy(&bytes);
-        let names: Vec<&str> = text.split("070701").skip(1).map(|entry| entry[104..].split('\0').next().unwrap()).collect();
+        let names: Vec<&str> =
+            text.split("070701").skip(1).map(|entry| entry[104..].split('\0').next().unwrap()).collect();
         assert_eq!(names, ["a", "a/b", "a/b/c", "a/b/d", "TRAILER!!!"]);
     }
 

@@ -39,5 +39,7 @@ pub fn with_busybox(busybox: &[u8]) -> Result<Vec<u8>> {
     archive.file("etc/passwd", 0o644, b"root::0:0:root:/root:/bin/sh\n");
     archive.file("etc/group", 0o644, b"root:x:0:\n");
     archive.file("init", 0o755, INIT.as_bytes());
-    archive.finish_gzip().map_err(|error| Error::new(format_args!("cannot compress the initial RAM disk: {error}")))
+    archive
+        .finish_gzip()
+        .map_err(|error| Error::new(format_args!("cannot compress the initial RAM disk: {error}")))
 }

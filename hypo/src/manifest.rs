@@ -48,6 +48,8 @@ pub struct Host {
     /// Log verbosity, 0 to 4.
     #[serde(default)]
     pub log_level: Option<u8>,
+    /// Exits between two scans of the shadow tables for broken invariants; 0, the default, is never.
+    pub check_every: Option<u32>,
     /// Where the hypervisor lives on a host with Sv39 only.
     #[serde(default)]
     pub window: Option<Address>,

@@ -5,7 +5,7 @@ use crate::manifest::{Reset, Vm};
 use crate::size::Size;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// The oldest QEMU that is known to work.
 const OLDEST: (u32, u32) = (7, 2);
@@ -23,8 +23,8 @@ pub struct Machine {
     pub model: String,
     /// QEMU's CPU model; `None` takes the machine's own.
     pub cpu: Option<String>,
-    /// Harts.
-    pub harts: u32,
+    /// Harts; `None` takes the machine's own number.
+    pub harts: Option<u32>,
     /// RAM.
     pub memory: Size,
     /// `default` or a file.
@@ -56,21 +56,26 @@ pub enum Boot<'a> {
 
 impl Machine {
     /// The whole command line, the program first. `control` is the socket over which QEMU tells what happens.
-    pub fn command_line(&self, boot: Boot<'_>, control: Option<&Path>) -> Vec<OsString> {
+    pub fn command_line(&self, boot: Option<Boot<'_>>, control: Option<&Path>) -> Vec<OsString> {
         let mut line: Vec<OsString> = vec![self.program.clone().into()];
-        let mut add = |words: &[&dyn AsRef<std::ffi::OsStr>]| line.extend(words.iter().map(|w| w.as_ref().to_owned()));
+        let mut add =
+            |words: &[&dyn AsRef<std::ffi::OsStr>]| line.extend(words.iter().map(|w| w.as_ref().to_owned()));
         add(&[&"-machine", &self.model]);
         if let Some(cpu) = &self.cpu {
             add(&[&"-cpu", cpu]);
         }
-        add(&[&"-smp", &self.harts.to_string(), &"-m", &qemu_size(self.memory), &"-bios", &self.firmware]);
+        if let Some(harts) = self.harts {
+            add(&[&"-smp", &harts.to_string()]);
+        }
+        add(&[&"-m", &qemu_size(self.memory), &"-bios", &self.firmware]);
         add(&[&"-display", &"none", &"-serial", &"stdio", &"-monitor", &"none"]);
         if self.icount {
             add(&[&"-icount", &"shift=0,sleep=off"]);
         }
         match boot {
-            Boot::Hypervisor { image, bundle } => add(&[&"-kernel", &image, &"-initrd", &bundle]),
-            Boot::Native { vm, kernel } => {
+            None => {}
+            Some(Boot::Hypervisor { image, bundle }) => add(&[&"-kernel", &image, &"-initrd", &bundle]),
+            Some(Boot::Native { vm, kernel }) => {
                 add(&[&"-kernel", &kernel]);
                 if let Some(initrd) = &vm.initrd {
                     add(&[&"-initrd", initrd]);
@@ -104,22 +109,23 @@ impl Machine {
         self.model.split(',').next() == Some(VIRT)
     }
 
-    /// The device tree that QEMU makes for this machine.
+    /// The device tree that QEMU makes for this machine. `scratch` is a folder for its file.
     ///
     /// # Errors
     /// QEMU does not start or refuses the machine.
-    pub fn device_tree(&self, scratch: &Path) -> Result<Vec<u8>> {
-        let file = scratch.join("host.dtb");
-        let mut machine = OsString::from(format!("{},dumpdtb=", self.model));
-        machine.push(escaped(&file));
-        let mut command = Command::new(&self.program);
-        command.arg("-machine").arg(machine).args(["-smp", &self.harts.to_string()]);
-        command.args(["-m", &qemu_size(self.memory), "-display", "none", "-bios", "none"]);
-        command.args(self.cpu.iter().flat_map(|cpu| ["-cpu", cpu]));
-        let output = command.output().map_err(|error| not_started(&self.program, &error))?;
+    pub fn device_tree(&self, boot: Option<Boot<'_>>, scratch: &Path) -> Result<Vec<u8>> {
+        let file = scratch.join("machine.dtb");
+        let model = format!("{},dumpdtb={}", self.model, file.display().to_string().replace(',', ",,"));
+        let line = Self { model, ..self.clone() }.command_line(boot, None);
+        let (program, arguments) = line.split_first().ok_or_else(|| Error::new("no command to run"))?;
+        let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+        let output = output.map_err(|error| not_started(&self.program, &error))?;
         std::fs::read(&file).map_err(|_| {
-            Error::new(format_args!("QEMU refuses the machine: {}", String::from_utf8_lossy(&output.stderr).trim()))
-                .remedy("check --machine, --cpu, --harts and --host-memory")
+            Error::new(format_args!(
+                "QEMU refuses the machine: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            ))
+            .remedy("check --machine, --cpu, --harts and --host-memory")
         })
     }
 }
@@ -129,7 +135,8 @@ impl Machine {
 /// # Errors
 /// It does not start or says something else than a version.
 pub fn version(program: &Path) -> Result<(u32, u32)> {
-    let output = Command::new(program).arg("--version").output().map_err(|error| not_started(program, &error))?;
+    let output =
+        Command::new(program).arg("--version").output().map_err(|error| not_started(program, &error))?;
     let text = String::from_utf8_lossy(&output.stdout);
     parse_version(&text).ok_or_else(|| {
         Error::new(format_args!("`{}` does not say which version of QEMU it is", program.display()))
@@ -154,11 +161,13 @@ pub fn check_version(program: &Path) -> Result<()> {
 /// Whether the QEMU at `program` finds the firmware that `-bios default` names.
 pub fn has_default_firmware(program: &Path) -> bool {
     let Ok(output) = Command::new(program).args(["-L", "help"]).output() else { return false };
-    String::from_utf8_lossy(&output.stdout).lines().any(|folder| Path::new(folder).join(DEFAULT_FIRMWARE).is_file())
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .any(|folder| Path::new(folder).join(DEFAULT_FIRMWARE).is_file())
 }
 
-/// The error for a program that cannot be started.
-fn not_started(program: &Path, error: &std::io::Error) -> Error {
+/// The error for a QEMU that cannot be started.
+pub fn not_started(program: &Path, error: &std::io::Error) -> Error {
     Error::new(format_args!("cannot start `{}`: {error}", program.display()))
         .remedy("`cargo hypo doctor` says what to install; or give the path with --qemu")
 }
@@ -202,7 +211,7 @@ mod tests {
             program: "qemu-system-riscv64".into(),
             model: VIRT.into(),
             cpu: Some("rv64,h=off".into()),
-            harts: 2,
+            harts: Some(2),
             memory: Size(768 << 20),
             firmware: "default".into(),
             icount: false,
@@ -214,7 +223,7 @@ mod tests {
     fn the_hypervisor_gets_its_bundle_as_the_ram_disk() {
         let boot = Boot::Hypervisor { image: Path::new("hypocaust.bin"), bundle: Path::new("b") };
         assert_eq!(
-            as_shell(&machine().command_line(boot, None)),
+            as_shell(&machine().command_line(Some(boot), None)),
             "qemu-system-riscv64 -machine virt -cpu rv64,h=off -smp 2 -m 768M -bios default \
              -display none -serial stdio -monitor none -kernel hypocaust.bin -initrd b"
         );
@@ -230,7 +239,8 @@ mod tests {
         let mut machine = machine();
         machine.icount = true;
         machine.extra = vec!["-s".into()];
-        let line = as_shell(&machine.command_line(Boot::Native { vm: &vm, kernel: Path::new("k") }, None));
+        let line =
+            as_shell(&machine.command_line(Some(Boot::Native { vm: &vm, kernel: Path::new("k") }), None));
         assert!(
             line.ends_with(
                 "-icount shift=0,sleep=off -kernel k -initrd rd -append 'console=ttyS0 it'\\''s' \

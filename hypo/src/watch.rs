@@ -39,6 +39,11 @@ impl Watch {
         Self { expect, fail, halted, line: Vec::new() }
     }
 
+    /// The same watch at the beginning of a stream.
+    pub fn restarted(&self) -> Self {
+        Self::new(self.expect.clone(), self.fail.clone(), self.halted)
+    }
+
     /// Takes the next bytes of the stream and says what is seen first in them. On one line the failure counts.
     pub fn feed(&mut self, bytes: &[u8]) -> Option<Seen> {
         let mut rest = bytes;
@@ -65,7 +70,8 @@ impl Watch {
         let line = self.line.trim_ascii_end();
         // Only the line end goes: trailing spaces may be part of the pattern.
         let end = self.line.iter().rposition(|byte| *byte != b'\r').map_or(0, |last| last + 1);
-        let found = |pattern: &Option<Regex>| pattern.as_ref().is_some_and(|regex| regex.is_match(&self.line[..end]));
+        let found =
+            |pattern: &Option<Regex>| pattern.as_ref().is_some_and(|regex| regex.is_match(&self.line[..end]));
         if found(&self.fail) {
             return Some(Seen::Failure);
         }

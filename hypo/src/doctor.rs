@@ -1,0 +1,81 @@
+//! `hypo doctor`: what this machine has and lacks, and what to type. Installs nothing.
+
+use crate::cache::Cache;
+use crate::error::Result;
+use crate::guests::Asset;
+use crate::status::Status;
+use crate::{image, qemu, setup};
+use std::path::Path;
+
+/// One thing looked at.
+struct Finding {
+    what: String,
+    /// What to type where it is missing.
+    remedy: Option<String>,
+    /// Whether nothing works without it.
+    needed: bool,
+}
+
+/// Prints the findings. The status is a failure if something needed is missing.
+///
+/// # Errors
+/// None: what cannot be found out is a finding.
+pub fn run() -> Result<Status> {
+    let findings = [toolchain(), emulator(), firmware(), tools(), cached(Asset::Linux), cached(Asset::UBoot)];
+    for finding in &findings {
+        match &finding.remedy {
+            None => println!("  ok       {}", finding.what),
+            Some(remedy) => {
+                let mark = if finding.needed { "MISSING" } else { "not yet" };
+                println!("  {mark}  {}\n             {remedy}", finding.what);
+            }
+        }
+    }
+    let broken = findings.iter().any(|finding| finding.needed && finding.remedy.is_some());
+    println!("{}", if broken { "`cargo hypo run` does what it can of this by itself." } else { "Ready." });
+    Ok(if broken { Status::Failed } else { Status::PoweredOff })
+}
+
+fn finding(what: impl Into<String>, needed: bool, present: bool, remedy: impl FnOnce() -> String) -> Finding {
+    Finding { what: what.into(), needed, remedy: (!present).then(remedy) }
+}
+
+fn toolchain() -> Finding {
+    finding(format!("Rust's target {}", image::TARGET), true, setup::has_target(), setup::add_target)
+}
+
+fn emulator() -> Finding {
+    let install = || format!("type: {}", setup::install_command(setup::qemu_packages()));
+    let program = Path::new(setup::QEMU);
+    match qemu::version(program) {
+        Ok((major, minor)) => {
+            let what = format!("QEMU {major}.{minor} as {}", setup::QEMU);
+            finding(what, true, qemu::check_version(program).is_ok(), || {
+                "install QEMU 7.2 or later".to_owned()
+            })
+        }
+        Err(_) => finding(format!("QEMU as {}", setup::QEMU), true, false, install),
+    }
+}
+
+fn firmware() -> Finding {
+    let present = qemu::has_default_firmware(Path::new(setup::QEMU));
+    finding("OpenSBI, QEMU's default firmware", true, present, || {
+        format!("type: {}", setup::install_command(&["opensbi"]))
+    })
+}
+
+fn tools() -> Finding {
+    let present = ["apt-get", "dpkg-deb", "tar"].iter().all(setup::on_path);
+    finding("apt-get, dpkg-deb and tar, to fetch guests with", false, present, || {
+        "fetch on a Debian machine and copy its cache folder, or use --kernel with your own files".to_owned()
+    })
+}
+
+fn cached(asset: Asset) -> Finding {
+    let name = asset.name();
+    let present = Cache::open().is_ok_and(|cache| cache.has(name));
+    finding(format!("{name} in the cache"), false, present, || {
+        format!("`cargo hypo run {name}` fetches it; or type: cargo hypo fetch {name}")
+    })
+}

@@ -1,0 +1,100 @@
+//! `hypo run --dry-run`: what would be run, as text. Starts no guest; QEMU is only asked for its device tree.
+
+use crate::error::{Error, Result};
+use crate::layout::Region;
+use crate::pack::Packed;
+use crate::qemu::{Boot, Machine, as_shell};
+use crate::size::Size;
+use bundle::VmConfig;
+use devices::board::MAP;
+use devicetree::{HostInfo, to_dts};
+use isa::paging::Mode;
+use std::fmt::Write;
+use std::path::Path;
+
+/// Prints memory maps, device trees and QEMU's command line.
+///
+/// # Errors
+/// QEMU refuses the machine.
+pub fn print(packed: &Packed, machine: &Machine, boot: Boot<'_>, scratch: &Path) -> Result<()> {
+    for (config, regions) in packed.manifest.vms.iter().zip(&packed.regions) {
+        println!("Memory of guest `{}`:\n{}", config.name, memory_map(config, regions));
+    }
+    match boot {
+        Boot::Native { .. } => {
+            let tree = machine.device_tree(Some(boot), scratch)?;
+            println!("Device tree by QEMU:\n{}", as_text(&tree)?);
+        }
+        Boot::Hypervisor { .. } => {
+            let tree = machine.device_tree(None, scratch)?;
+            let host = HostInfo::parse(&tree)
+                .map_err(|error| Error::new(format_args!("QEMU's device tree cannot be used: {error:?}")))?;
+            let widest = host.harts.iter().map(|hart| hart.mmu_type).min_by_key(|mode| *mode as u8);
+            for config in &packed.manifest.vms {
+                let mode = offered(widest.unwrap_or(Mode::Sv39));
+                // The hypervisor makes the seed; zeros stand for it.
+                let tree =
+                    vmm::tree::build(config, host.common_isa(), mode, host.timebase_frequency, &[0; 32]);
+                println!("Device tree of guest `{}`:\n{}", config.name, as_text(&tree)?);
+            }
+        }
+    }
+    println!("Command line:\n{}", as_shell(&machine.command_line(Some(boot), None)));
+    Ok(())
+}
+
+/// The widest mode that a guest gets: narrower than the host's where the host has more than Sv39.
+fn offered(host: Mode) -> Mode {
+    match host {
+        Mode::Sv57 => Mode::Sv48,
+        Mode::Bare | Mode::Sv39 | Mode::Sv48 => Mode::Sv39,
+    }
+}
+
+fn as_text(tree: &[u8]) -> Result<String> {
+    to_dts(tree).ok_or_else(|| Error::new("the device tree cannot be printed"))
+}
+
+fn memory_map(config: &VmConfig, regions: &[Region]) -> String {
+    let mut lines: Vec<(u64, u64, &str)> =
+        MAP.iter().map(|device| (device.base.as_u64(), device.claimed, device.name)).collect();
+    lines.extend(regions.iter().map(|region| (region.address, region.len, region.name.as_str())));
+    lines.push((bundle::RAM_BASE, config.memory, "RAM"));
+    lines.sort_by_key(|(address, len, _)| (*address, std::cmp::Reverse(*len)));
+    let mut text = String::new();
+    for (address, len, name) in lines {
+        let end = address.saturating_add(len).saturating_sub(1);
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "  {address:#012x} - {end:#012x}  {:>14}  {name}", Size(len).to_string());
+    }
+    let _ = writeln!(text, "  entered at {:#x} by {} virtual hart(s)", config.entry, config.vcpus);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bundle::OnReset;
+
+    #[test]
+    fn the_map_shows_devices_and_memory_in_order() {
+        let config = VmConfig {
+            name: "g".into(),
+            memory: 512 << 20,
+            vcpus: 1,
+            entry: 0x8020_0000,
+            bootargs: String::new(),
+            segments: Vec::new(),
+            initrd: None,
+            device_tree: 0x9fe0_0000,
+            on_reset: OnReset::Restart,
+        };
+        let kernel = Region { name: "kernel".into(), address: 0x8020_0000, len: 4097 };
+        let text = memory_map(&config, &[kernel]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "  0x0000100000 - 0x0000100fff              4K  finisher");
+        assert!(text.contains("  0x0080200000 - 0x0080201000      4097 bytes  kernel"));
+        let at = |name: &str| lines.iter().position(|line| line.ends_with(name)).unwrap();
+        assert!(at("uart") < at("RAM") && at("RAM") < at("kernel"));
+    }
+}

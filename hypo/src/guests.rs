@@ -1,0 +1,159 @@
+//! The guests that have names: our own kernel, Debian's Linux, and U-Boot. Fetches or builds what they need.
+
+use crate::cache::Cache;
+use crate::debian::{self, Archive};
+use crate::error::{Error, Result};
+use crate::manifest::{Load, Vm};
+use crate::size::{Address, Size};
+use crate::{image, initramfs};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where U-Boot finds Linux and its initial RAM disk, as in U-Boot's own documentation for QEMU's `virt`.
+const UBOOT_KERNEL: Address = Address(0x8400_0000);
+const UBOOT_INITRD: Address = Address(0x8800_0000);
+
+/// A guest that has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// Our teaching kernel.
+    Minikernel,
+    /// Debian's kernel with busybox.
+    Linux,
+    /// Debian's U-Boot for S-mode, with Linux in memory beside it.
+    UBoot,
+}
+
+/// What is fetched as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Asset {
+    /// Debian's kernel and its static busybox
+    Linux,
+    /// Debian's U-Boot
+    UBoot,
+}
+
+/// A named guest, ready to be packed.
+#[derive(Debug)]
+pub struct Ready {
+    /// The guest.
+    pub vm: Vm,
+    /// What the operator should know at the start.
+    pub hint: Option<String>,
+}
+
+impl Named {
+    /// The guest of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "minikernel" => Some(Self::Minikernel),
+            "linux" => Some(Self::Linux),
+            "u-boot" => Some(Self::UBoot),
+            _ => None,
+        }
+    }
+
+    /// Makes the guest's files: in the cache, in cargo's target folder, or in `scratch`.
+    ///
+    /// # Errors
+    /// Something cannot be built or fetched.
+    pub fn prepare(self, cache: impl FnOnce() -> Result<Cache>, scratch: &Path) -> Result<Ready> {
+        match self {
+            Self::Minikernel => {
+                Ok(Ready { vm: Vm::new("minikernel", image::build("minikernel")?), hint: None })
+            }
+            Self::Linux => {
+                let linux = Asset::Linux.fetch(&cache()?)?;
+                let mut vm = Vm::new("linux", linux.join("Image"));
+                vm.initrd = Some(make_initramfs(&linux, scratch)?);
+                vm.append = "console=ttyS0".to_owned();
+                vm.memory = Size(1 << 30);
+                Ok(Ready { vm, hint: None })
+            }
+            Self::UBoot => {
+                let cache = cache()?;
+                let (uboot, linux) = (Asset::UBoot.fetch(&cache)?, Asset::Linux.fetch(&cache)?);
+                let initrd = make_initramfs(&linux, scratch)?;
+                let size = fs::metadata(&initrd).map_err(|error| Error::file("read", &initrd, &error))?.len();
+                let mut vm = Vm::new("u-boot", uboot.join("u-boot.bin"));
+                vm.memory = Size(1 << 30);
+                vm.load = vec![
+                    Load { file: linux.join("Image"), address: UBOOT_KERNEL },
+                    Load { file: initrd, address: UBOOT_INITRD },
+                ];
+                let hint = format!(
+                    "Linux is in memory; at U-Boot's prompt type: \
+                     booti {UBOOT_KERNEL} {UBOOT_INITRD}:{size:#x} ${{fdtcontroladdr}}"
+                );
+                Ok(Ready { vm, hint: Some(hint) })
+            }
+        }
+    }
+}
+
+impl Asset {
+    /// The name of its folder in the cache.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Linux => "linux",
+            Self::UBoot => "u-boot",
+        }
+    }
+
+    /// Fetches what is not in the cache and gives the folder.
+    ///
+    /// # Errors
+    /// The archive or the cache cannot be used.
+    pub fn fetch(self, cache: &Cache) -> Result<PathBuf> {
+        cache.entry(self.name(), |folder| {
+            eprintln!("hypo: fetching {} from Debian's archive", self.name());
+            let progress = debian::progress_bar();
+            let archive = Archive::open(&progress)?;
+            match self {
+                Self::Linux => {
+                    let kernel = archive.dependency("linux-image-riscv64", "linux-image-6")?;
+                    let package = archive.download(&kernel, &progress)?;
+                    // Already an uncompressed Image, for all its name.
+                    take(&package, "./boot/vmlinux-*", folder, "Image")?;
+                    let package = archive.download("busybox-static", &progress)?;
+                    // /usr/bin since Debian 13, /bin before.
+                    take(&package, "*bin/busybox", folder, "busybox")?;
+                }
+                Self::UBoot => {
+                    let package = archive.download("u-boot-qemu", &progress)?;
+                    take(&package, "*/qemu-riscv64_smode/u-boot.bin", folder, "u-boot.bin")?;
+                }
+            }
+            progress.finish_and_clear();
+            Ok(())
+        })
+    }
+}
+
+/// Unpacks the one file that matches `pattern` as `folder/name`.
+fn take(package: &Path, pattern: &str, folder: &Path, name: &str) -> Result<()> {
+    let fail = |error| Error::file("unpack", package, &error);
+    let scratch = tempfile::tempdir_in(folder).map_err(fail)?;
+    debian::unpack(package, pattern, scratch.path())?;
+    let mut folders = vec![scratch.path().to_owned()];
+    while let Some(inside) = folders.pop() {
+        for entry in fs::read_dir(&inside).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            if entry.file_type().map_err(fail)?.is_dir() {
+                folders.push(entry.path());
+            } else {
+                return fs::rename(entry.path(), folder.join(name)).map_err(fail);
+            }
+        }
+    }
+    Err(Error::new(format_args!("`{}` has no file `{pattern}`", package.display())))
+}
+
+fn make_initramfs(linux: &Path, scratch: &Path) -> Result<PathBuf> {
+    let busybox = linux.join("busybox");
+    let busybox = fs::read(&busybox).map_err(|error| Error::file("read", &busybox, &error))?;
+    let path = scratch.join("initramfs.cpio.gz");
+    fs::write(&path, initramfs::with_busybox(&busybox)?)
+        .map_err(|error| Error::file("write", &path, &error))?;
+    Ok(path)
+}
