@@ -257,7 +257,9 @@ impl Kernel {
     /// Waits, unless there is input already. Interrupts are off, so one that arrives before the WFI is not served
     /// before it either: it is still pending, and WFI does not wait then.
     fn wait_for_interrupt(&mut self) {
-        timer::arm(self.next_wake_up());
+        // Not for ever: an emulator may let its clock run ahead to the next deadline while all harts wait
+        // (QEMU's `-icount sleep=off`), and must find one.
+        timer::arm(self.next_wake_up().min(now() + self.machine.timebase));
         if input::is_empty() {
             // SAFETY: waits, and touches nothing.
             unsafe { asm!("wfi", options(nomem, nostack)) };

@@ -47,7 +47,6 @@ fn main(hart: u64, device_tree: u64) {
     input::install(&kernel.machine);
     // Programs may read the clock themselves, but no other counter.
     csr_write!(SCOUNTEREN, scounteren::TM);
-    timer::disarm();
     trap::install();
     shell::run(kernel)
 }

@@ -61,6 +61,7 @@ pub enum Ending {
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
+            Self::Exited(0) => f.write_str("done"),
             Self::Exited(status) => write!(f, "exited with status {status}"),
             Self::Killed => write!(f, "killed"),
             Self::Faulted { exception, value, pc } => {

@@ -148,11 +148,11 @@ struct Stack(UnsafeCell<[u8; EMERGENCY_SIZE]>);
 unsafe impl Sync for Stack {}
 static EMERGENCY_STACK: Stack = Stack(UnsafeCell::new([0; EMERGENCY_SIZE]));
 
-/// Points the hart at the vector and enables the interrupts that this kernel serves.
+/// Points the hart at the vector and enables interrupts; that of the timer is enabled by `timer`.
 pub fn install() {
     csr_write!(SSCRATCH, 0);
     csr_write!(STVEC, kernel_entry as *const () as u64);
-    csr_write!(SIE, Interrupt::Timer.mask() | Interrupt::External.mask());
+    csr_write!(SIE, Interrupt::External.mask());
     interrupts_on();
 }
 
@@ -181,7 +181,7 @@ pub fn run_user(frame: &mut TrapFrame) -> Trap {
 
 /// Serves every interrupt that waits, wherever it arrived. Interrupts are off.
 pub extern "C" fn serve_interrupt() {
-    let waiting = csr_read!(SIP);
+    let waiting = csr_read!(SIP) & csr_read!(SIE);
     if waiting & Interrupt::External.mask() != 0 {
         input::serve();
     }

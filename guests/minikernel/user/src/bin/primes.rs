@@ -1,6 +1,6 @@
 //! Computes without ever asking the kernel for anything: only the timer takes the hart away from it.
 //!
-//! `run primes N` counts the primes below N, or below 50,000.
+//! `run primes N` counts the primes below N, or below two million.
 #![no_std]
 #![no_main]
 
@@ -9,7 +9,7 @@ use user::{println, sys};
 user::program!(main);
 
 fn main(argument: usize) -> usize {
-    let limit = if argument == 0 { 50_000 } else { argument };
+    let limit = if argument == 0 { 2_000_000 } else { argument };
     let started = sys::uptime();
     let count = (2..limit).filter(|&number| is_prime(number)).count();
     println!("primes: {count} below {limit}, found in {} ms", (sys::uptime() - started) / 1000);
