@@ -1,11 +1,10 @@
 //! Code made at run time: instructions that no assembler would write, or that a table lists.
 
 use crate::insn::{self, A0, ZERO};
-use guest_rt::access;
-use guest_rt::paging;
-use guest_rt::trap::Trap;
 use core::arch::asm;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use guest_rt::access;
+use guest_rt::paging::{self, LazyFrame};
+use guest_rt::trap::Trap;
 
 /// Writes instructions to `address`, which must be a frame of the pool that can be written there, and makes
 /// the hart's fetches see them.
@@ -33,11 +32,8 @@ pub fn page(words: &[u32]) -> u64 {
 /// Runs `words` in supervisor mode as a function of a0 that gives a0, or says which trap came first.
 pub fn run(words: &[u32], a0: u64) -> Result<u64, Trap> {
     /// One page for all runs.
-    static PAGE: AtomicU64 = AtomicU64::new(0);
-    if PAGE.load(Relaxed) == 0 {
-        PAGE.store(paging::frame(), Relaxed);
-    }
-    let page = PAGE.load(Relaxed);
+    static PAGE: LazyFrame = LazyFrame::new();
+    let page = PAGE.address();
     write(page + 4 * words.len() as u64, &[insn::RET]);
     write(page, words);
     access::call(page, a0)

@@ -1,9 +1,9 @@
 //! What the feature guests share: their verdict, code made at run time, page-table set-ups and the suite of
 //! the page walk.
 //!
-//! Each guest in `bin/` checks one feature from inside. All run on QEMU itself as well, which keeps the checks
-//! honest: a check allows what the specification allows, no more, and where it must allow more on QEMU it says
-//! why ([`native`]).
+//! Each guest in `bin/` checks one feature from inside. All run on QEMU itself as well, which keeps the
+//! checks honest: a check allows what the specification allows, no more, and where it must allow more on QEMU
+//! it says why ([`native`]).
 #![no_std]
 #![cfg(target_arch = "riscv64")]
 
@@ -17,7 +17,8 @@ pub mod walk;
 use guest_rt::isa::Exception;
 use guest_rt::trap::Trap;
 
-/// Makes a bin a feature guest: runs a `fn(hart: u64, device_tree: u64)` of checks and powers off with the verdict.
+/// Makes a bin a feature guest: runs a `fn(hart: u64, device_tree: u64)` of checks and powers off with the
+/// verdict.
 #[macro_export]
 macro_rules! feature {
     ($checks:path) => {

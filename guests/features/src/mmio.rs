@@ -1,4 +1,5 @@
-//! Registers of the machine's devices, by plain accesses that are expected to work, and where the devices are.
+//! Registers of the machine's devices, by plain accesses that are expected to work, and where the devices
+//! are.
 
 /// The interrupt controller.
 pub const PLIC: u64 = 0x0c00_0000;

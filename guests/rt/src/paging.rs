@@ -4,7 +4,7 @@
 use crate::csr_write;
 use core::arch::asm;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 pub use isa::paging::{Mode, Pte, Satp, index, leaf_size};
 
 /// Bytes in a page.
@@ -40,6 +40,30 @@ pub fn frames(count: usize) -> u64 {
     let first = TAKEN.fetch_add(count, Relaxed);
     assert!(first + count <= POOL_PAGES, "the pool of frames is empty");
     POOL.0.get() as u64 + first as u64 * PAGE
+}
+
+/// A frame that is taken at its first use, for a `static`.
+pub struct LazyFrame(AtomicU64);
+
+impl LazyFrame {
+    /// Not taken yet.
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Its physical address.
+    pub fn address(&self) -> u64 {
+        if self.0.load(Relaxed) == 0 {
+            self.0.store(frame(), Relaxed);
+        }
+        self.0.load(Relaxed)
+    }
+}
+
+impl Default for LazyFrame {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// A tree of page tables.

@@ -48,8 +48,8 @@ unsafe extern "C" {
 }
 
 /// Runs user code from `frame`'s pc with its registers until it traps, by whatever cause, and gives the trap.
-/// The frame then holds its registers and pc. Bits that are set in the frame's sstatus are set in sstatus (SPIE,
-/// FS); SPP and SIE are taken care of. Interrupts that sie enables end the run as well.
+/// The frame then holds its registers and pc. Bits that are set in the frame's sstatus are set in sstatus
+/// (SPIE, FS); SPP and SIE are taken care of. Interrupts that sie enables end the run as well.
 pub fn run(frame: &mut Frame) -> Trap {
     let now = csr_read!(SSTATUS);
     frame.sstatus = ((now & !sstatus::SPIE) | frame.sstatus) & !(sstatus::SPP | sstatus::SIE);

@@ -1,5 +1,5 @@
-//! Accessed and dirty bits. Priv. spec, "Virtual Address Translation Process", step 9: a hart either sets them
-//! or faults (Svade); whichever it does, it does always.
+//! Accessed and dirty bits. Priv. spec, "Virtual Address Translation Process", step 9: a hart either sets
+//! them or faults (Svade); whichever it does, it does always.
 #![no_std]
 #![no_main]
 
@@ -42,7 +42,14 @@ struct Scheme {
 
 impl Scheme {
     /// With A and D as in `before`, `body` should leave `after`, or fault with `kind` and leave all as it is.
-    fn expect<T>(&self, name: &str, flags: u64, after: u64, kind: Exception, body: impl FnOnce() -> Result<T, Trap>) {
+    fn expect<T>(
+        &self,
+        name: &str,
+        flags: u64,
+        after: u64,
+        kind: Exception,
+        body: impl FnOnce() -> Result<T, Trap>,
+    ) {
         self.arena.map(DATA, self.frame, flags);
         let got = (exception(body()), self.arena.tables.get(DATA, 0));
         let lacks = after & !flags != 0;
@@ -58,7 +65,9 @@ impl Scheme {
         self.expect("load_sets_a_alone", fresh, A, LoadPageFault, || load(DATA));
         self.expect("fetch_sets_a_alone", fresh, A, InstructionPageFault, || access::call(DATA, 0));
         self.expect("store_sets_both", fresh, A | D, StorePageFault, || store(DATA, arena::peek(self.frame)));
-        self.expect("store_sets_d", fresh | A, A | D, StorePageFault, || store(DATA, arena::peek(self.frame)));
+        self.expect("store_sets_d", fresh | A, A | D, StorePageFault, || {
+            store(DATA, arena::peek(self.frame))
+        });
         self.expect("load_of_a_clean_page_leaves_it", fresh | A, A, LoadPageFault, || load(DATA));
         self.expect("load_sets_a_of_a_dirty_page", fresh | D, A | D, LoadPageFault, || load(DATA));
         self.expect("store_to_a_dirty_page_leaves_it", RWX, A | D, StorePageFault, || {
@@ -95,8 +104,13 @@ impl Scheme {
     /// An operating system clears the bits to learn of use: after a fence they must be set anew.
     fn cleared_again(&self) {
         for round in 1..=3 {
-            self.expect(["", "first_store", "second_store", "third_store"][round], RWX & !A & !D, A | D,
-                StorePageFault, || store(DATA, arena::peek(self.frame)));
+            self.expect(
+                ["", "first_store", "second_store", "third_store"][round],
+                RWX & !A & !D,
+                A | D,
+                StorePageFault,
+                || store(DATA, arena::peek(self.frame)),
+            );
         }
         self.expect("a_is_set_anew_after_a_fence", RWX & !A, A | D, LoadPageFault, || load(DATA));
         self.expect("d_is_set_anew_after_a_fence", RWX & !D, A | D, StorePageFault, || {

@@ -57,11 +57,11 @@ fn spaces_are_apart(mode: Mode) {
 /// More spaces than any cache of roots is likely to hold.
 fn many_spaces(mode: Mode) {
     const SPACES: u16 = 24;
-    // One kernel tree, shared: only the root and what leads to DATA differ.
+    let code = exec::page(&arena::USER_ACCESSES);
     let spaces: [Tables; SPACES as usize] = core::array::from_fn(|number| {
         let tables = Tables::with_kernel(mode);
-        tables.map(DATA, frame_of(number as u64), 0, RWX | Pte::U);
-        tables.map(USER, exec_page(), 0, USER_RWX);
+        tables.map(DATA, frame_with(1000 + number as u64), 0, RWX | Pte::U);
+        tables.map(USER, code, 0, USER_RWX);
         tables
     });
     fence_all();
@@ -75,20 +75,6 @@ fn many_spaces(mode: Mode) {
     }
     paging::deactivate();
     check!(format_args!("{mode:?}_user_mode_in_{SPACES}_spaces_sees_each_its_own"), wrong, 0u32);
-}
-
-/// The page that holds 1000 + `number`, the same for every mode.
-fn frame_of(number: u64) -> u64 {
-    frame_with(1000 + number)
-}
-
-fn exec_page() -> u64 {
-    use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-    static PAGE: AtomicU64 = AtomicU64::new(0);
-    if PAGE.load(Relaxed) == 0 {
-        PAGE.store(exec::page(&arena::USER_ACCESSES), Relaxed);
-    }
-    PAGE.load(Relaxed)
 }
 
 /// A page that all spaces map alike and mark so.
@@ -107,7 +93,11 @@ fn global_pages(mode: Mode) {
     fence_asid(12);
     let after = outcome(load(DATA));
     paging::deactivate();
-    check!(format_args!("{mode:?}_global_pages_are_in_all_spaces"), (in_first, in_second, after), (Ok(30), Ok(30), Ok(30)));
+    check!(
+        format_args!("{mode:?}_global_pages_are_in_all_spaces"),
+        (in_first, in_second, after),
+        (Ok(30), Ok(30), Ok(30))
+    );
 }
 
 /// An operating system gives an identifier to another space after a fence of it.
@@ -153,7 +143,11 @@ fn modes_between() {
     fence_all();
     let mut seen = [0; 4];
     for (round, slot) in seen.iter_mut().enumerate() {
-        if round % 2 == 0 { switch(&small, 3) } else { switch(&large, 4) }
+        if round % 2 == 0 {
+            switch(&small, 3)
+        } else {
+            switch(&large, 4)
+        }
         *slot = load(DATA).unwrap_or(0);
     }
     paging::deactivate();

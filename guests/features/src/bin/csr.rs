@@ -10,7 +10,7 @@ use features::{arena::Arena, exec::read_csr, exec::write_csr};
 use guest_rt::isa::Exception::IllegalInstruction;
 use guest_rt::isa::csr::{CsrAddr, scounteren, senvcfg, sstatus};
 use guest_rt::paging::{self, Mode, Tables};
-use guest_rt::{check, csr_clear, csr_read, csr_set, csr_swap, csr_write};
+use guest_rt::{check, check_any, csr_clear, csr_read, csr_set, csr_swap, csr_write};
 
 features::feature!(checks);
 
@@ -38,8 +38,14 @@ fn instruction_forms() {
     let before = |word, start| outcome(exec::run(&[set, insn::addi(A0, ZERO, -1), word], start));
     check!("csrrw_writes_all_64_bits", after(insn::NOP, 0x8000_0001_ffff_fffe), Ok(0x8000_0001_ffff_fffe));
     check!("csrrw_gives_the_old_value", before(insn::csrrw(A0, SSCRATCH, ZERO), 5), Ok(5));
-    check!("csrrw_exchanges_one_register", outcome(exec::run(
-        &[insn::addi(A1, ZERO, 9), insn::csrrw(ZERO, SSCRATCH, A1), insn::csrrw(A0, SSCRATCH, A0)], 3)), Ok(9));
+    check!(
+        "csrrw_exchanges_one_register",
+        outcome(exec::run(
+            &[insn::addi(A1, ZERO, 9), insn::csrrw(ZERO, SSCRATCH, A1), insn::csrrw(A0, SSCRATCH, A0)],
+            3
+        )),
+        Ok(9)
+    );
     check!("csrrs_sets_bits", after(insn::csrrs(ZERO, SSCRATCH, A0), 0xf0), Ok(0xf0));
     check!("csrrs_from_x0_leaves_it", after(insn::csrrs(ZERO, SSCRATCH, ZERO), 0xf0), Ok(0xf0));
     check!("csrrc_clears_bits", after(insn::csrrc(ZERO, SSCRATCH, A0), 0xf0), Ok(0));
@@ -47,11 +53,18 @@ fn instruction_forms() {
     check!("csrrsi_sets_bits", after(insn::csrrsi(ZERO, SSCRATCH, 0x11), 0x100), Ok(0x111));
     check!("csrrci_clears_bits", after(insn::csrrci(ZERO, SSCRATCH, 0x1f), 0x1ff), Ok(0x1e0));
     check!("csrrsi_gives_the_old_value", before(insn::csrrsi(A0, SSCRATCH, 1), 6), Ok(6));
-    check!("x0_as_destination_stays_zero", outcome(exec::run(
-        &[set, insn::csrrw(ZERO, SSCRATCH, ZERO), insn::addi(A0, ZERO, 0)], 77)), Ok(0));
+    check!(
+        "x0_as_destination_stays_zero",
+        outcome(exec::run(&[set, insn::csrrw(ZERO, SSCRATCH, ZERO), insn::addi(A0, ZERO, 0)], 77)),
+        Ok(0)
+    );
 
     let illegal = Some(IllegalInstruction);
-    check!("read_only_csr_can_be_read_by_csrrs", exception(exec::run(&[insn::csrrs(A0, CYCLE, ZERO)], 0)), None);
+    check!(
+        "read_only_csr_can_be_read_by_csrrs",
+        exception(exec::run(&[insn::csrrs(A0, CYCLE, ZERO)], 0)),
+        None
+    );
     check!("and_by_csrrc", exception(exec::run(&[insn::csrrc(A0, CYCLE, ZERO)], 0)), None);
     check!("and_by_csrrsi_0", exception(exec::run(&[insn::csrrsi(A0, CYCLE, 0)], 0)), None);
     check!("and_by_csrrci_0", exception(exec::run(&[insn::csrrci(A0, CYCLE, 0)], 0)), None);
@@ -62,7 +75,11 @@ fn instruction_forms() {
         ("csrrsi_1", insn::csrrsi(ZERO, CYCLE, 1)),
         ("csrrci_1", insn::csrrci(ZERO, CYCLE, 1)),
     ] {
-        check!(format_args!("{name}_on_a_read_only_csr_is_illegal"), exception(exec::run(&[word], 0)), illegal);
+        check!(
+            format_args!("{name}_on_a_read_only_csr_is_illegal"),
+            exception(exec::run(&[word], 0)),
+            illegal
+        );
     }
     for (name, word) in [("csrrs", insn::csrrs(ZERO, CYCLE, A0)), ("csrrc", insn::csrrc(ZERO, CYCLE, A0))] {
         // QEMU takes a register that holds 0 for x0.
@@ -75,12 +92,18 @@ fn status_fields() {
     // VS is there only with vectors; bits 23 and 24 (SPELP, SDT) only with extensions that few harts have.
     let optional = sstatus::VS | 1 << 23 | 1 << 24;
     let before = csr_swap!(SSTATUS, sstatus::UXL_64);
-    let cleared = csr_swap!(SSTATUS, (!0 & !(3 << 32)) | sstatus::UXL_64);
+    let cleared = csr_swap!(SSTATUS, !(3 << 32) | sstatus::UXL_64);
     let filled = csr_swap!(SSTATUS, sstatus::UXL_64 | sstatus::FS_INITIAL);
     let initial = csr_swap!(SSTATUS, 0);
     let uxl_zero = csr_swap!(SSTATUS, before);
-    let all = sstatus::SIE | sstatus::SPIE | sstatus::SPP | sstatus::FS | sstatus::SUM | sstatus::MXR
-        | sstatus::UXL_64 | sstatus::SD;
+    let all = sstatus::SIE
+        | sstatus::SPIE
+        | sstatus::SPP
+        | sstatus::FS
+        | sstatus::SUM
+        | sstatus::MXR
+        | sstatus::UXL_64
+        | sstatus::SD;
     check!("sstatus_clears", cleared, sstatus::UXL_64);
     check!("sstatus_holds_exactly_its_fields", filled & !optional, all);
     check!("sd_follows_fs", initial & !optional, sstatus::UXL_64 | sstatus::FS_INITIAL);
@@ -100,8 +123,8 @@ fn trap_registers() {
     let vector = csr_swap!(STVEC, 0x8020_1000);
     check!("stvec_direct", csr_swap!(STVEC, 0xffff_ffc0_1234_5679), 0x8020_1000u64);
     check!("stvec_vectored_in_the_upper_half", csr_swap!(STVEC, 0x8020_1002), 0xffff_ffc0_1234_5679u64);
-    check!("stvec_mode_2_keeps_a_legal_mode", csr_swap!(STVEC, 0x8020_1003) & 3, in [0, 1]);
-    check!("stvec_mode_3_keeps_a_legal_mode", csr_swap!(STVEC, vector) & 3, in [0, 1]);
+    check_any!("stvec_mode_2_keeps_a_legal_mode", csr_swap!(STVEC, 0x8020_1003) & 3, [0, 1]);
+    check_any!("stvec_mode_3_keeps_a_legal_mode", csr_swap!(STVEC, vector) & 3, [0, 1]);
     check!("stvec_is_restored", csr_read!(STVEC), vector);
 
     csr_write!(SEPC, 0xffff_ffc0_0000_0002);
@@ -151,17 +174,25 @@ fn satp_fields() {
     check!("sv48_is_supported", paging::supports(Mode::Sv48));
     // Sv57 is QEMU's, and hidden by the hypervisor: either way a write must be whole.
     let five = paging::supports(Mode::Sv57);
-    check!("sv57_is_taken_whole_or_refused", five, in [false, native()]);
+    check_any!("sv57_is_taken_whole_or_refused", five, [false, native()]);
 }
 
 fn counters() {
     for name in ["cycle", "time", "instret"] {
-        let csr = CYCLE + match name { "cycle" => 0, "time" => 1, _ => 2 };
+        let csr = CYCLE
+            + match name {
+                "cycle" => 0,
+                "time" => 1,
+                _ => 2,
+            };
         csr_write!(SCOUNTEREN, 0);
         let first = read_csr(csr);
         let second = read_csr(csr);
         check!(format_args!("{name}_is_readable_whatever_scounteren_says"), exception(first), None);
-        check!(format_args!("{name}_does_not_run_backwards"), second.unwrap_or(0) >= first.unwrap_or(u64::MAX));
+        check!(
+            format_args!("{name}_does_not_run_backwards"),
+            second.unwrap_or(0) >= first.unwrap_or(u64::MAX)
+        );
     }
     csr_write!(SCOUNTEREN, !0);
     let three = scounteren::CY | scounteren::TM | scounteren::IR;
@@ -183,29 +214,72 @@ fn environment() {
 
 fn machine_and_unknown_registers() {
     for (name, csr) in [
-        ("mstatus", 0x300), ("misa", 0x301), ("medeleg", 0x302), ("mideleg", 0x303), ("mie", 0x304),
-        ("mtvec", 0x305), ("mcounteren", 0x306), ("menvcfg", 0x30a), ("mscratch", 0x340), ("mepc", 0x341),
-        ("mcause", 0x342), ("mtval", 0x343), ("mip", 0x344), ("pmpcfg0", 0x3a0), ("pmpaddr0", 0x3b0),
-        ("mcycle", 0xb00), ("minstret", 0xb02), ("mvendorid", 0xf11), ("mhartid", 0xf14), ("dcsr", 0x7b0),
-        ("tselect", 0x7a0), ("custom_supervisor", 0x5c0), ("custom_supervisor_read_only", 0xdc0),
-        ("reserved_supervisor", 0x11f), ("sedeleg", 0x102), ("sideleg", 0x103), ("custom_user", 0x800),
-        ("ustatus", 0x000), ("uepc", 0x041), ("cycleh", 0xc80), ("reserved_user", 0x0ff),
+        ("mstatus", 0x300),
+        ("misa", 0x301),
+        ("medeleg", 0x302),
+        ("mideleg", 0x303),
+        ("mie", 0x304),
+        ("mtvec", 0x305),
+        ("mcounteren", 0x306),
+        ("menvcfg", 0x30a),
+        ("mscratch", 0x340),
+        ("mepc", 0x341),
+        ("mcause", 0x342),
+        ("mtval", 0x343),
+        ("mip", 0x344),
+        ("pmpcfg0", 0x3a0),
+        ("pmpaddr0", 0x3b0),
+        ("mcycle", 0xb00),
+        ("minstret", 0xb02),
+        ("mvendorid", 0xf11),
+        ("mhartid", 0xf14),
+        ("dcsr", 0x7b0),
+        ("tselect", 0x7a0),
+        ("custom_supervisor", 0x5c0),
+        ("custom_supervisor_read_only", 0xdc0),
+        ("reserved_supervisor", 0x11f),
+        ("sedeleg", 0x102),
+        ("sideleg", 0x103),
+        ("custom_user", 0x800),
+        ("ustatus", 0x000),
+        ("uepc", 0x041),
+        ("cycleh", 0xc80),
+        ("reserved_user", 0x0ff),
     ] {
         check!(format_args!("reading_{name}_is_illegal"), exception(read_csr(csr)), Some(IllegalInstruction));
     }
     check!("writing_mstatus_is_illegal", exception(write_csr(0x300, 0)), Some(IllegalInstruction));
     let read = read_csr(0x300).map_err(|trap| trap.tval);
     let bits = u64::from(insn::csrrs(A0, 0x300, ZERO));
-    check!("stval_is_the_instruction_or_0", read, in [Err(bits), Err(0)]);
+    check_any!("stval_is_the_instruction_or_0", read, [Err(bits), Err(0)]);
 }
 
 fn hidden_registers() {
     for (name, csr) in [
-        ("hstatus", 0x600), ("hideleg", 0x603), ("hgatp", 0x680), ("htval", 0x643), ("vsstatus", 0x200),
-        ("vsatp", 0x280), ("hcounteren", 0x606), ("htimedelta", 0x605), ("hgeip", 0xe12), ("stimecmp", 0x14d),
-        ("vstimecmp", 0x24d), ("scontext", 0x5a8), ("siselect", 0x150), ("sireg", 0x151), ("stopei", 0x15c),
-        ("stopi", 0xdb0), ("sstateen0", 0x10c), ("scountovf", 0xda0), ("srmcfg", 0x181), ("sctrctl", 0x14e),
-        ("ssp", 0x011), ("jvt", 0x017), ("hpmcounter3", 0xc03), ("hpmcounter31", 0xc1f),
+        ("hstatus", 0x600),
+        ("hideleg", 0x603),
+        ("hgatp", 0x680),
+        ("htval", 0x643),
+        ("vsstatus", 0x200),
+        ("vsatp", 0x280),
+        ("hcounteren", 0x606),
+        ("htimedelta", 0x605),
+        ("hgeip", 0xe12),
+        ("stimecmp", 0x14d),
+        ("vstimecmp", 0x24d),
+        ("scontext", 0x5a8),
+        ("siselect", 0x150),
+        ("sireg", 0x151),
+        ("stopei", 0x15c),
+        ("stopi", 0xdb0),
+        ("sstateen0", 0x10c),
+        ("scountovf", 0xda0),
+        ("srmcfg", 0x181),
+        ("sctrctl", 0x14e),
+        ("ssp", 0x011),
+        ("jvt", 0x017),
+        ("hpmcounter3", 0xc03),
+        ("hpmcounter31", 0xc1f),
     ] {
         hidden(format_args!("{name}_is_hidden"), &read_csr(csr));
     }
@@ -220,11 +294,17 @@ fn user_mode() {
         arena.user_code(words);
         arena::user_call(arena::USER, 0, 0)
     };
-    for (name, csr) in [("sstatus", 0x100), ("sie", 0x104), ("sscratch", SSCRATCH), ("satp", 0x180), ("mstatus", 0x300)] {
+    for (name, csr) in
+        [("sstatus", 0x100), ("sie", 0x104), ("sscratch", SSCRATCH), ("satp", 0x180), ("mstatus", 0x300)]
+    {
         let got = exception(user(&[insn::csrrs(A0, csr, ZERO), ECALL]));
         check!(format_args!("user_mode_reading_{name}_is_illegal"), got, illegal);
     }
-    check!("user_mode_writing_cycle_is_illegal", exception(user(&[insn::csrrw(ZERO, CYCLE, A0), ECALL])), illegal);
+    check!(
+        "user_mode_writing_cycle_is_illegal",
+        exception(user(&[insn::csrrw(ZERO, CYCLE, A0), ECALL])),
+        illegal
+    );
     for (name, bit) in [("cycle", 0), ("time", 1), ("instret", 2)] {
         let read = [insn::csrrs(A0, CYCLE + bit, ZERO), ECALL];
         csr_write!(SCOUNTEREN, 1 << bit);
@@ -233,7 +313,7 @@ fn user_mode() {
         let denied = exception(user(&read));
         if name == "time" {
             // Firmware may emulate rdtime whatever scounteren says.
-            check!("user_mode_reading_time_else_is_illegal_or_emulated", denied, in [illegal, None]);
+            check_any!("user_mode_reading_time_else_is_illegal_or_emulated", denied, [illegal, None]);
         } else {
             check!(format_args!("user_mode_reading_{name}_else_is_illegal"), denied, illegal);
         }

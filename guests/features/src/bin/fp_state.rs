@@ -12,7 +12,7 @@ use guest_rt::isa::Exception::{self, *};
 use guest_rt::isa::csr::sstatus::{FS, FS_INITIAL, SD};
 use guest_rt::paging::{self, Mode, RW};
 use guest_rt::trap::Frame;
-use guest_rt::{check, csr_clear, csr_read, csr_set, user};
+use guest_rt::{check, check_any, csr_clear, csr_read, csr_set, user};
 
 features::feature!(checks);
 
@@ -57,7 +57,8 @@ fn read_fa0() -> u64 {
     let bits;
     // SAFETY: reads a register that Rust does not use.
     unsafe {
-        asm!(".option push", ".option arch, +d", "fmv.x.d {}, fa0", ".option pop", out(reg) bits, options(nostack));
+        asm!(".option push", ".option arch, +d", "fmv.x.d {}, fa0", ".option pop",
+            out(reg) bits, options(nostack));
     }
     bits
 }
@@ -66,7 +67,8 @@ fn read_fa0() -> u64 {
 fn write_fa0(bits: u64) {
     // SAFETY: writes a register that Rust does not use.
     unsafe {
-        asm!(".option push", ".option arch, +d", "fmv.d.x fa0, {}", ".option pop", in(reg) bits, options(nostack));
+        asm!(".option push", ".option arch, +d", "fmv.d.x fa0, {}", ".option pop",
+            in(reg) bits, options(nostack));
     }
 }
 
@@ -74,12 +76,26 @@ fn off() {
     set_fs(0);
     let frame = arena::frame_with(0);
     for (name, word) in [
-        ("fmv_d_x", TO_FA0), ("fmv_x_d", FROM_FA0), ("fadd_d", ADD), ("fld", FLD), ("fsd", FSD),
-        ("flw", 0x0005_2507), ("fsw", 0x00a5_2027), ("c_fld", 0x0001_2108), ("c_fsd", 0x0001_a108),
-        ("c_fldsp", 0x0001_2502), ("c_fsdsp", 0x0001_a02a),
-        ("fmadd_d", 0x52a5_7543), ("fcvt_d_l", 0xd225_7553), ("feq_d", 0xa2a5_2553),
-        ("reading_fcsr", csrrs(A0, 3, ZERO)), ("reading_frm", csrrs(A0, 2, ZERO)), ("reading_fflags", csrrs(A0, 1, ZERO)),
-        ("writing_fcsr", csrrw(ZERO, 3, A0)), ("writing_frm", csrrw(ZERO, 2, ZERO)), ("writing_fflags", csrrw(A0, 1, ZERO)),
+        ("fmv_d_x", TO_FA0),
+        ("fmv_x_d", FROM_FA0),
+        ("fadd_d", ADD),
+        ("fld", FLD),
+        ("fsd", FSD),
+        ("flw", 0x0005_2507),
+        ("fsw", 0x00a5_2027),
+        ("c_fld", 0x0001_2108),
+        ("c_fsd", 0x0001_a108),
+        ("c_fldsp", 0x0001_2502),
+        ("c_fsdsp", 0x0001_a02a),
+        ("fmadd_d", 0x52a5_7543),
+        ("fcvt_d_l", 0xd225_7553),
+        ("feq_d", 0xa2a5_2553),
+        ("reading_fcsr", csrrs(A0, 3, ZERO)),
+        ("reading_frm", csrrs(A0, 2, ZERO)),
+        ("reading_fflags", csrrs(A0, 1, ZERO)),
+        ("writing_fcsr", csrrw(ZERO, 3, A0)),
+        ("writing_frm", csrrw(ZERO, 2, ZERO)),
+        ("writing_fflags", csrrw(A0, 1, ZERO)),
     ] {
         let got = exception(exec::run(&[word], frame));
         check!(format_args!("with_fs_off_{name}_is_illegal"), got, Some(IllegalInstruction));
@@ -95,16 +111,27 @@ fn becomes_dirty() {
         let sd = csr_read!(SSTATUS) & SD != 0;
         check!(format_args!("sd_follows_{state_name}"), sd, state == DIRTY);
         for (name, word, argument) in [
-            ("fmv_d_x", TO_FA0, 5), ("fadd_d", ADD, 0), ("fld", FLD, frame), ("writing_frm", csrrw(ZERO, 2, ZERO), 0),
+            ("fmv_d_x", TO_FA0, 5),
+            ("fadd_d", ADD, 0),
+            ("fld", FLD, frame),
+            ("writing_frm", csrrw(ZERO, 2, ZERO), 0),
         ] {
             set_fs(state);
             let trap = exception(exec::run(&[word], argument));
-            check!(format_args!("{name}_makes_{state_name}_dirty"), (trap, csr_read!(SSTATUS) & (FS | SD)), (None, FS | SD));
+            check!(
+                format_args!("{name}_makes_{state_name}_dirty"),
+                (trap, csr_read!(SSTATUS) & (FS | SD)),
+                (None, FS | SD)
+            );
         }
         set_fs(state);
         let trap = exception(exec::run(&[FSD], frame));
         // A hart may call any use dirty.
-        check!(format_args!("fsd_leaves_{state_name}_or_makes_it_dirty"), (trap, fs()), in [(None, state), (None, DIRTY)]);
+        check_any!(
+            format_args!("fsd_leaves_{state_name}_or_makes_it_dirty"),
+            (trap, fs()),
+            [(None, state), (None, DIRTY)]
+        );
     }
 }
 
@@ -166,7 +193,7 @@ fn faulting_accesses() {
     set_fs(CLEAN);
     let got = exec::run(&[FLD], DATA).err().map(|trap| (Exception::from_code(trap.cause), trap.tval));
     check!("a_faulting_fld_reports_its_address", got, Some((Some(LoadPageFault), DATA)));
-    check!("it_leaves_fs_or_makes_it_dirty", fs(), in [CLEAN, DIRTY]);
+    check_any!("it_leaves_fs_or_makes_it_dirty", fs(), [CLEAN, DIRTY]);
     check!("and_leaves_the_register", read_fa0(), 77u64);
     let got = exec::run(&[FSD], DATA).err().map(|trap| (Exception::from_code(trap.cause), trap.tval));
     check!("a_faulting_fsd_reports_its_address", got, Some((Some(StorePageFault), DATA)));

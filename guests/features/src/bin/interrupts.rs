@@ -129,7 +129,7 @@ fn taken_at_once() {
     check!("its_stval_is_0", trap.map(|trap| trap.tval), Some(0));
 
     csr_write!(SIE, 0);
-    let masked = catch(|| open_and_shut());
+    let masked = catch(open_and_shut);
     check!("interrupts_that_sie_masks_wait", which(masked), None);
     let (trap, next) = with_interrupts_on("csrs sie", Software.mask());
     check!("setting_a_bit_of_sie_lets_it_in", which(trap), Some(Software.cause()));
@@ -183,7 +183,7 @@ fn priority() {
         ("external_comes_before_timer", External.mask() | Timer.mask(), External),
     ] {
         csr_write!(SIE, enabled);
-        let trap = catch(|| open_and_shut());
+        let trap = catch(open_and_shut);
         // QEMU without AIA takes the one with the lowest number.
         let lowest = Some(Interrupt::CAUSE_BIT | u64::from(enabled.trailing_zeros()));
         check!(name, forgive(which(trap), lowest, Some(first.cause())), Some(first.cause()));
@@ -193,7 +193,7 @@ fn priority() {
         withdraw(interrupt);
     }
     csr_write!(SIE, ALL);
-    let quiet = catch(|| open_and_shut());
+    let quiet = catch(open_and_shut);
     check!("withdrawn_interrupts_do_not_come", which(quiet), None);
     csr_write!(SIE, 0);
 }
@@ -256,10 +256,16 @@ fn from_user_mode() {
         let enabled = run(SPIE);
         withdraw(interrupt);
         check!(format_args!("{interrupt:?}_masked_by_sie_leaves_user_mode_alone"), masked.cause, 8u64);
-        check!(format_args!("{interrupt:?}_interrupts_user_mode_with_sie_clear"),
-            (disabled.cause, disabled.epc, disabled.sstatus & (SPP | SPIE)), (interrupt.cause(), USER, 0));
-        check!(format_args!("{interrupt:?}_interrupts_user_mode_with_sie_set"),
-            (enabled.cause, enabled.epc, enabled.sstatus & (SPP | SPIE)), (interrupt.cause(), USER, SPIE));
+        check!(
+            format_args!("{interrupt:?}_interrupts_user_mode_with_sie_clear"),
+            (disabled.cause, disabled.epc, disabled.sstatus & (SPP | SPIE)),
+            (interrupt.cause(), USER, 0)
+        );
+        check!(
+            format_args!("{interrupt:?}_interrupts_user_mode_with_sie_set"),
+            (enabled.cause, enabled.epc, enabled.sstatus & (SPP | SPIE)),
+            (interrupt.cause(), USER, SPIE)
+        );
     }
     let spin = csr_swap!(SIE, Timer.mask());
     arena.user_code(&[0x0000_006f]); // j .

@@ -48,7 +48,11 @@ fn alarm() {
     let far = rtc::now() + 1000 * SECOND;
     rtc::set_alarm(far);
     check!("a_future_alarm_is_armed", read32(rtc::ALARM_STATUS), 1u32);
-    check!("it_reads_back", (read32(rtc::ALARM_HIGH), read32(rtc::ALARM_LOW)), ((far >> 32) as u32, far as u32));
+    check!(
+        "it_reads_back",
+        (read32(rtc::ALARM_HIGH), read32(rtc::ALARM_LOW)),
+        ((far >> 32) as u32, far as u32)
+    );
     write32(rtc::CLEAR_ALARM, 1);
     check!("it_can_be_cleared", read32(rtc::ALARM_STATUS), 0u32);
     rtc::set_alarm(rtc::now() + SECOND / 1000);

@@ -90,10 +90,18 @@ fn fetches(arena: &Arena, mode: Mode) {
     let code = exec::page(&[addi(A0, ZERO, 9), RET]);
     arena.map(DATA, code, Pte::U | Pte::R | Pte::X | A_D);
     let got = with(SUM | MXR, || outcome(access::call(DATA, 0)));
-    check!(format_args!("{mode:?}_sum_does_not_open_user_pages_to_fetches"), got, fault(InstructionPageFault, DATA));
+    check!(
+        format_args!("{mode:?}_sum_does_not_open_user_pages_to_fetches"),
+        got,
+        fault(InstructionPageFault, DATA)
+    );
     arena.map(DATA, code, Pte::R | A_D);
     let got = with(SUM | MXR, || outcome(access::call(DATA, 0)));
-    check!(format_args!("{mode:?}_mxr_does_not_make_pages_executable"), got, fault(InstructionPageFault, DATA));
+    check!(
+        format_args!("{mode:?}_mxr_does_not_make_pages_executable"),
+        got,
+        fault(InstructionPageFault, DATA)
+    );
 }
 
 /// MXR works in user mode too; SUM means nothing there.
@@ -105,5 +113,9 @@ fn in_user_mode(arena: &Arena, mode: Mode) {
     check!(format_args!("{mode:?}_user_accesses_of_it_with_mxr"), mxr, (Ok(10), fault(StorePageFault, DATA)));
     arena.map(DATA, frame_with(11), Pte::R | A_D);
     let sum = with(SUM, || outcome(user_load(DATA)));
-    check!(format_args!("{mode:?}_sum_does_not_open_supervisor_pages_to_user"), sum, fault(LoadPageFault, DATA));
+    check!(
+        format_args!("{mode:?}_sum_does_not_open_supervisor_pages_to_user"),
+        sum,
+        fault(LoadPageFault, DATA)
+    );
 }

@@ -1,4 +1,5 @@
-//! Superpages: 2 MiB, 1 GiB and, in Sv48, 512 GiB. Priv. spec, "Sv39: Page-Based 39-bit Virtual-Memory System".
+//! Superpages: 2 MiB, 1 GiB and, in Sv48, 512 GiB. Priv. spec, "Sv39: Page-Based 39-bit Virtual-Memory
+//! System".
 #![no_std]
 #![no_main]
 
@@ -73,8 +74,13 @@ fn misaligned(arena: &Arena, mode: Mode, level: usize) {
     for below in 0..level {
         arena.set(virt, level, Pte::new(leaf_size(below), RWX));
         let got = (outcome(load(virt)), outcome(store(virt, 0)), outcome(access::call(virt, 0)));
-        let wanted = (fault(LoadPageFault, virt), fault(StorePageFault, virt), fault(InstructionPageFault, virt));
-        check!(Named(mode, level, ["misaligned_by_4k", "misaligned_by_2m", "misaligned_by_1g"][below]), got, wanted);
+        let wanted =
+            (fault(LoadPageFault, virt), fault(StorePageFault, virt), fault(InstructionPageFault, virt));
+        check!(
+            Named(mode, level, ["misaligned_by_4k", "misaligned_by_2m", "misaligned_by_1g"][below]),
+            got,
+            wanted
+        );
     }
 }
 
@@ -86,7 +92,11 @@ fn for_user_mode(arena: &Arena, mode: Mode, level: usize) {
     arena.user_code(&arena::USER_ACCESSES);
     check!(Named(mode, level, "user_fetch"), outcome(user_call(virt, 0, 0)), Ok(31));
     check!(Named(mode, level, "user_load"), outcome(user_load(virt + PAGE)), Ok(32));
-    check!(Named(mode, level, "supervisor_load_of_a_user_one"), outcome(load(virt)), fault(LoadPageFault, virt));
+    check!(
+        Named(mode, level, "supervisor_load_of_a_user_one"),
+        outcome(load(virt)),
+        fault(LoadPageFault, virt)
+    );
 }
 
 /// Kernels split superpages to change one page, and join them again.
@@ -104,10 +114,17 @@ fn split_and_joined(arena: &Arena, mode: Mode) {
     arena.set(virt, 1, Pte::new(table, Pte::V));
     arena.map(virt, frame_with(42), RW & !Pte::W);
     check!(Named(mode, 1, "split_shows_the_new_page"), outcome(load(virt)), Ok(42));
-    check!(Named(mode, 1, "split_keeps_the_new_permissions"), outcome(store(virt, 0)), fault(StorePageFault, virt));
+    check!(
+        Named(mode, 1, "split_keeps_the_new_permissions"),
+        outcome(store(virt, 0)),
+        fault(StorePageFault, virt)
+    );
     let neighbour = if virt == base { virt + PAGE } else { base };
-    check!(Named(mode, 1, "split_keeps_the_neighbours"), outcome(load(neighbour)),
-        Ok(arena::peek(whole.address() + (neighbour - base))));
+    check!(
+        Named(mode, 1, "split_keeps_the_neighbours"),
+        outcome(load(neighbour)),
+        Ok(arena::peek(whole.address() + (neighbour - base)))
+    );
     arena.set(virt, 1, whole);
     check!(Named(mode, 1, "joined_shows_the_old_page"), outcome(load(virt)), Ok(41));
     check!(Named(mode, 1, "joined_has_the_old_permissions"), outcome(store(virt, 43)), Ok(()));

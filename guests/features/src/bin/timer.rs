@@ -70,7 +70,11 @@ fn with_setter(name: &str, set: impl Fn(u64) -> i64) {
         set(deadline);
         let cleared = !stip();
         spin(MILLISECOND);
-        check!(format_args!("{name}_{what}_clears_and_never_comes"), (before, cleared, stip()), (true, true, false));
+        check!(
+            format_args!("{name}_{what}_clears_and_never_comes"),
+            (before, cleared, stip()),
+            (true, true, false)
+        );
     }
     set(0);
     set(now() + LONG);
