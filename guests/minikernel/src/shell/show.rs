@@ -65,11 +65,8 @@ pub fn hart(kernel: &Kernel) {
         ("scounteren", csr_read!(SCOUNTEREN)),
         ("satp", csr_read!(SATP)),
     ];
-    for pair in csrs.chunks(2) {
-        for (name, value) in pair {
-            print!("{name:11} {value:#018x}    ");
-        }
-        println!();
+    for (name, value) in csrs {
+        println!("{name:11} {value:#018x}");
     }
 }
 
