@@ -3,14 +3,12 @@
 //! All of it comes from `cargo metadata`, so a new crate is known as soon as it is in the workspace.
 
 use anyhow::{Context, Result, bail};
+use hypo::image::{PROFILE, TARGET};
+use hypo::qemu::as_shell;
 use serde::Deserialize;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-/// The target of the hypervisor and of our own guests.
-pub const BARE_TARGET: &str = "riscv64imac-unknown-none-elf";
-/// The cargo profile of the hypervisor and of our own guests.
-pub const IMAGE_PROFILE: &str = "image";
 
 /// The workspace as cargo sees it.
 #[derive(Deserialize)]
@@ -93,7 +91,7 @@ impl Project {
 
     /// A program that cargo built for the bare-metal target.
     pub fn bare_program(&self, name: &str) -> PathBuf {
-        self.target_directory.join(BARE_TARGET).join(IMAGE_PROFILE).join(name)
+        self.target_directory.join(TARGET).join(PROFILE).join(name)
     }
 
     /// A cargo command at the top of the checkout.
@@ -111,8 +109,7 @@ impl Project {
 
     /// Builds bare-metal packages as `hypo` would, all in one go.
     pub fn build_bare<'a>(&self, packages: impl Iterator<Item = &'a str>) -> Result<()> {
-        let mut command =
-            self.cargo(&["build", "--quiet", "--target", BARE_TARGET, "--profile", IMAGE_PROFILE]);
+        let mut command = self.cargo(&["build", "--quiet", "--target", TARGET, "--profile", PROFILE]);
         for package in packages {
             command.args(["--package", package]);
         }
@@ -147,21 +144,8 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// A command as one would type it, without the directory of the program.
 pub fn show(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
-    std::iter::once(program)
-        .chain(command.get_args())
-        .map(|word| quote(&word.to_string_lossy()))
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
-/// Quotes a word for a shell where it has to be.
-fn quote(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.into()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
+    let words: Vec<_> = std::iter::once(program).chain(command.get_args()).map(OsString::from).collect();
+    as_shell(&words)
 }
 
 #[cfg(test)]

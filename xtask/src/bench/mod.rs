@@ -53,7 +53,8 @@ const SUITES: [Suite; 2] =
 pub fn run(options: &Options) -> Result<bool> {
     let project = Project::load()?;
     let hypo = project.build_hypo()?;
-    project.build_bare(["hypocaust", "bench", "linux-bench"].into_iter())?;
+    let hypervisor = (!options.native).then_some("hypocaust");
+    project.build_bare(["bench", "linux-bench"].into_iter().chain(hypervisor))?;
     let mut tables = Vec::new();
     for suite in &SUITES {
         if options.suite.as_deref().is_none_or(|name| name == suite.name) {
@@ -104,6 +105,15 @@ fn bare(project: &Project) -> Result<Vec<String>> {
 
 /// Debian's kernel with an initial RAM disk that holds nothing but our two programs.
 fn linux(project: &Project) -> Result<Vec<String>> {
-    let _ = project;
-    bail!("the RAM disk for the kernel with {APPEND:?} cannot be packed yet")
+    let initrd = project.target_directory().join("linux-bench.cpio");
+    let mut archive = hypo::cpio::Archive::default();
+    for (name, program) in [("init", "linux-bench"), ("exec", "linux-bench-exec")] {
+        let path = project.bare_program(program);
+        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        archive.file(name, 0o755, &bytes);
+    }
+    std::fs::write(&initrd, archive.finish())
+        .with_context(|| format!("cannot write {}", initrd.display()))?;
+    let initrd = initrd.display().to_string();
+    Ok(["run", "linux", "--initrd", &initrd, "--append", APPEND, "--icount"].map(String::from).to_vec())
 }

@@ -5,8 +5,10 @@
 mod arrows;
 mod sources;
 
-use crate::project::{BARE_TARGET, Project, run as run_command};
+use crate::project::{Project, run as run_command};
 use anyhow::{Result, bail};
+use hypo::image::TARGET;
+use hypo::setup;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -64,7 +66,7 @@ fn clippy_host(project: &Project) -> Result<()> {
 }
 
 fn clippy_bare(project: &Project) -> Result<()> {
-    let mut command = project.cargo(&["clippy", "--quiet", "--target", BARE_TARGET]);
+    let mut command = project.cargo(&["clippy", "--quiet", "--target", TARGET]);
     for package in project.bare_packages() {
         command.args(["--package", &package.name]);
     }
@@ -86,6 +88,7 @@ fn panics(project: &Project) -> Result<()> {
 
 /// Adds what rustup has and this machine lacks; without rustup, says what is needed.
 fn add_components() -> Result<()> {
+    setup::ensure_target()?;
     for (tool, component) in [("cargo-fmt", "rustfmt"), ("cargo-clippy", "clippy")] {
         if answers(tool) {
             continue;

@@ -12,8 +12,14 @@ mod sessions;
 
 use crate::project::Project;
 use anyhow::{Context, Result, bail};
+use hypo::setup;
 use runner::Case;
+use std::path::Path;
 use std::time::Instant;
+
+/// What the tests start, and Debian's packages that have it.
+const PROGRAMS: &[(&str, &str)] =
+    &[("dtc", "device-tree-compiler"), ("riscv64-linux-gnu-objdump", "binutils-riscv64-linux-gnu")];
 
 /// The name of the first stage.
 const HOST: &str = "host";
@@ -50,6 +56,10 @@ pub fn run(options: &Options) -> Result<bool> {
     }
     let logs = project.target_directory().join("test-logs");
     std::fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
+
+    setup::ensure_target()?;
+    setup::ensure_qemu(Path::new(setup::QEMU), "default")?;
+    setup::ensure_programs(PROGRAMS)?;
 
     let mut tally = host::Tally::default();
     if wanted(HOST) {
