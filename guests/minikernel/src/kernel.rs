@@ -178,7 +178,7 @@ impl Kernel {
         let process = self.processes[slot].as_mut()?;
         active::switch_to(process.space.satp(), has_asids);
         let next = loop {
-            let Some(process) = self.processes[slot].as_mut() else { return None };
+            let process = self.processes[slot].as_mut()?;
             match trap::run_user(&mut process.frame) {
                 Trap::Interrupt(_) => {
                     trap::serve_interrupt();

@@ -8,6 +8,7 @@ use arrayvec::ArrayVec;
 use core::ops::Range;
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
+use guest_rt::image;
 use guest_rt::isa::Interrupt;
 
 /// Ranges of RAM that are not the kernel's to use; more than these are an error.
@@ -65,7 +66,6 @@ impl Machine {
         let plic = find(root, &["sifive,plic-1.0.0", "riscv,plic0"]).ok_or(Missing("a PLIC"))?;
         let (base, size) = first_reg(plic).ok_or(Missing("the PLIC's registers"))?;
         let uart = find(root, &["ns16550a"]).ok_or(Missing("a 16550 UART"))?;
-        let here = &raw const FIRST_BYTE as u64;
 
         Ok(Self {
             model: string(root, "model").unwrap_or("unnamed machine"),
@@ -74,7 +74,8 @@ impl Machine {
             isa: string(cpu, "riscv,isa").or_else(|| string(cpu, "riscv,isa-base")).unwrap_or("unknown"),
             mmu: string(cpu, "mmu-type").unwrap_or("none"),
             timebase: number(cpus, "timebase-frequency").ok_or(Missing("timebase-frequency"))?.into(),
-            memory: memory_around(root, here).ok_or(Missing("the memory that the kernel lies in"))?,
+            memory: memory_around(root, image::text().start)
+                .ok_or(Missing("the memory that the kernel lies in"))?,
             reserved: reserved(fdt, tree).ok_or(Missing("fewer reserved ranges"))?,
             plic: base..base.saturating_add(size),
             plic_context: plic_context(plic, number(cpu_intc, "phandle"))
@@ -83,9 +84,6 @@ impl Machine {
         })
     }
 }
-
-/// Somewhere in the kernel's image.
-static FIRST_BYTE: u8 = 0;
 
 /// Depth first, the node that is compatible with one of `names`.
 fn find<'a>(node: FdtNode<'a>, names: &[&str]) -> Option<FdtNode<'a>> {

@@ -87,7 +87,7 @@ pub fn memory(kernel: &Kernel) {
     }
     let (used, total) = (kernel.frames.used(), kernel.frames.total());
     let free = total - used;
-    println!("frames    {used} used, {free} free of {total} ({} MiB free)", free as u64 * PAGE >> 20);
+    println!("frames    {used} used, {free} free of {total} ({} MiB free)", (free as u64 * PAGE) >> 20);
     println!();
     println!("TABLE             TABLES  4 KiB  2 MiB  1 GiB  SATP");
     let line = |pid: u32, name: &str, census: Census, satp: u64| {
