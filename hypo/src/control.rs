@@ -4,13 +4,13 @@
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Child;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// How often the socket is looked for while QEMU starts.
+/// How often a starting QEMU is looked for.
 const POLL: Duration = Duration::from_millis(5);
 
 /// What was reported by the time QEMU had ended.
@@ -37,30 +37,51 @@ struct EventData {
     reason: Option<String>,
 }
 
-/// A listener on the socket.
+/// The socket, before QEMU is started: QEMU connects to it as the first thing it does.
+pub struct Socket(UnixListener);
+
+impl Socket {
+    /// Makes the socket at `path`.
+    ///
+    /// # Errors
+    /// The path is taken, or too long for a socket's.
+    pub fn bind(path: &Path) -> Result<Self> {
+        let listener = UnixListener::bind(path).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        });
+        listener.map(Self).map_err(|error| {
+            Error::file("make the socket", path, &error).remedy("set TMPDIR to a folder with a short path")
+        })
+    }
+
+    /// Waits for the QEMU that `child` is. One that ends before it connects gives an empty report.
+    ///
+    /// # Errors
+    /// QEMU's state cannot be found out.
+    pub fn accept(&self, child: &mut Child) -> Result<Control> {
+        let fail = |error| Error::new(format_args!("cannot watch QEMU: {error}"));
+        loop {
+            // First, so that a connection made just before the end is not missed.
+            let ended = child.try_wait().map_err(fail)?.is_some();
+            if let Ok((stream, _)) = self.0.accept() {
+                stream.set_nonblocking(false).map_err(fail)?;
+                return Ok(Control { listener: Some(thread::spawn(move || listen(stream))) });
+            }
+            if ended {
+                return Ok(Control { listener: None });
+            }
+            thread::sleep(POLL);
+        }
+    }
+}
+
+/// A connection to a running QEMU.
 pub struct Control {
     listener: Option<JoinHandle<Report>>,
 }
 
 impl Control {
-    /// Connects to the QEMU that `child` is. A QEMU that ends before it listens gives an empty report.
-    ///
-    /// # Errors
-    /// QEMU's state cannot be found out.
-    pub fn connect(socket: &Path, child: &mut Child) -> Result<Self> {
-        loop {
-            if let Ok(stream) = UnixStream::connect(socket) {
-                return Ok(Self { listener: Some(thread::spawn(move || listen(stream))) });
-            }
-            let ended =
-                child.try_wait().map_err(|error| Error::new(format_args!("cannot watch QEMU: {error}")))?;
-            if ended.is_some() {
-                return Ok(Self { listener: None });
-            }
-            thread::sleep(POLL);
-        }
-    }
-
     /// The report, once QEMU has ended.
     pub fn report(self) -> Report {
         self.listener.and_then(|listener| listener.join().ok()).unwrap_or_default()

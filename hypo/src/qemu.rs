@@ -97,7 +97,6 @@ impl Machine {
         if let Some(socket) = control {
             let mut channel = OsString::from("unix:");
             channel.push(escaped(socket));
-            channel.push(",server=on,wait=on");
             add(&[&"-qmp", &channel]);
         }
         line.extend(self.extra.iter().map(OsString::from));

@@ -4,7 +4,7 @@
 //! Each stream has a thread; the main thread only waits for what ends the run.
 
 use crate::console::{Escape, HELP, RawTerminal};
-use crate::control::{Control, Report};
+use crate::control::{Report, Socket};
 use crate::error::{Error, Result};
 use crate::qemu::not_started;
 use crate::status::Status;
@@ -65,12 +65,13 @@ impl Session<'_> {
     /// QEMU does not start, fails before the guest runs, or a signal ends the run.
     pub fn run(self) -> Result<Status> {
         let expecting = self.watch.expect.is_some();
+        let socket = Socket::bind(self.control)?;
         let (program, arguments) =
             self.command.split_first().ok_or_else(|| Error::new("no command to run"))?;
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| not_started(Path::new(program), &error))?;
-        let outcome = self.drive(&mut child);
+        let outcome = self.drive(&mut child, &socket);
         if outcome.is_err() {
             // QEMU does not outlive the run. It may be gone already.
             let _ = child.kill();
@@ -83,9 +84,9 @@ impl Session<'_> {
         Ok(if expecting { status.without_expected() } else { status })
     }
 
-    fn drive(&self, child: &mut Child) -> Result<(Ending, ExitStatus, Report)> {
+    fn drive(&self, child: &mut Child, socket: &Socket) -> Result<(Ending, ExitStatus, Report)> {
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let control = Control::connect(self.control, child)?;
+        let control = socket.accept(child)?;
         let (events, inbox) = mpsc::channel();
         // Before the terminal is raw, so that no signal can leave it so.
         catch_signals(&events)?;
@@ -107,8 +108,13 @@ impl Session<'_> {
         let ending = self.wait(&inbox, deadline, child);
         let exit = reap(child)?;
         // It has closed its streams; what it has printed is shown to the last byte.
-        for thread in [output, messages].into_iter().flatten() {
-            let _ = thread.join();
+        let line_open = output.is_some_and(|thread| thread.join().unwrap_or(false));
+        if line_open {
+            // So that what this program says next has a line of its own.
+            eprint!("{}", if terminal.is_some() { "\r\n" } else { "\n" });
+        }
+        if let Some(messages) = messages {
+            let _ = messages.join();
         }
         Ok((ending?, exit, control.report()))
     }
@@ -181,16 +187,18 @@ fn catch_signals(events: &Sender<Event>) -> Result<()> {
     Ok(())
 }
 
-fn forward_output(mut from: impl Read, mut watch: Watch, events: &Sender<Event>) {
+/// Shows what the guest prints. Returns whether the last line has not ended.
+fn forward_output(mut from: impl Read, mut watch: Watch, events: &Sender<Event>) -> bool {
     let mut buffer = [0; 4096];
     let mut to = stdout().lock();
-    let mut done = false;
+    let (mut done, mut line_open) = (false, false);
     while let Ok(len @ 1..) = from.read(&mut buffer) {
         let piece = buffer.get(..len).unwrap_or_default();
         if to.write_all(piece).and_then(|()| to.flush()).is_err() {
             let _ = events.send(Event::OutputRefused);
-            return;
+            return false;
         }
+        line_open = piece.last() != Some(&b'\n');
         // What comes after is still shown.
         if !done && let Some(seen) = watch.feed(piece) {
             done = true;
@@ -198,6 +206,7 @@ fn forward_output(mut from: impl Read, mut watch: Watch, events: &Sender<Event>)
         }
     }
     let _ = events.send(Event::OutputEnded);
+    line_open
 }
 
 /// Passes on what QEMU itself says. A raw terminal wants a carriage return at each line's end.

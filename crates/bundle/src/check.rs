@@ -21,10 +21,10 @@ const MAX_BOOTARGS: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ManifestError {
     /// There is nothing to run.
-    #[error("there is no virtual machine; give at least one")]
+    #[error("there is no guest; give at least one")]
     NoVms,
     /// Two guests have one name.
-    #[error("two virtual machines are named `{0}`; rename one")]
+    #[error("two guests are named `{0}`; rename one")]
     DuplicateName(String),
     /// The window is misaligned or outside Sv39.
     #[error(
@@ -36,7 +36,7 @@ pub enum ManifestError {
     #[error("log level {0} does not exist; use 0 (errors only) to 4 (everything)")]
     LogLevel(u8),
     /// One guest's description is wrong.
-    #[error("virtual machine `{name}`: {error}")]
+    #[error("guest `{name}`: {error}")]
     Vm {
         /// The guest's name.
         name: String,
