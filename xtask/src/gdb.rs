@@ -29,7 +29,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<bool> {
     let project = Project::load()?;
     let hypo = project.build_hypo()?;
-    project.build_bare(["hypocaust"].into_iter())?;
+    project.build_bare(&["hypocaust"])?;
     let image = project.bare_program("hypocaust");
 
     let mut qemu = Command::new(hypo);

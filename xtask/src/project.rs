@@ -107,13 +107,14 @@ impl Project {
         Ok(self.target_directory.join("debug/hypo"))
     }
 
-    /// Builds bare-metal packages as `hypo` would, all in one go.
-    pub fn build_bare<'a>(&self, packages: impl Iterator<Item = &'a str>) -> Result<()> {
-        let mut command = self.cargo(&["build", "--quiet", "--target", TARGET, "--profile", PROFILE]);
+    /// Builds the programs of bare-metal packages as `hypo` would: one at a time, since a feature that one of
+    /// them wants of a common dependency (a heap, for one) would be there for all.
+    pub fn build_bare(&self, packages: &[&str]) -> Result<()> {
         for package in packages {
-            command.args(["--package", package]);
+            let options = ["--quiet", "--target", TARGET, "--profile", PROFILE, "--package", package];
+            run(self.cargo(&["build"]).args(options))?;
         }
-        run(&mut command)
+        Ok(())
     }
 
     fn is_host(&self, package: &Package) -> bool {
