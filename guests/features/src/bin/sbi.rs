@@ -251,13 +251,16 @@ fn debug_console() {
         call(DBCN, 0, [0, text, 0, 0, 0, 0]),
         sbi::Ret { error: 0, value: 0 }
     );
-    let outside = call(DBCN, 0, [16, HOLE, 0, 0, 0, 0]).error;
-    check!("debug_console_outside_ram", outside, INVALID_PARAM);
+    if !native() {
+        // OpenSBI 1.6 takes it for memory and dies.
+        let [write, read] = [0, 1].map(|function| call(DBCN, function, [16, HOLE, 0, 0, 0, 0]).error);
+        check!("debug_console_writes_from_outside_ram", write, INVALID_PARAM);
+        check!("debug_console_reads_to_outside_ram", read, INVALID_PARAM);
+    }
     let upper = call(DBCN, 0, [16, text, 1, 0, 0, 0]).error;
     check_any!("debug_console_with_an_upper_half", upper, [INVALID_PARAM, FAILED]);
     let read = call(DBCN, 1, [0, text, 0, 0, 0, 0]);
     check!("debug_console_reads_nothing", read, sbi::Ret { error: 0, value: 0 });
-    check!("debug_console_reads_outside_ram", call(DBCN, 1, [16, HOLE, 0, 0, 0, 0]).error, INVALID_PARAM);
     check!(
         "debug_console_writes_the_low_byte",
         call2(DBCN, 2, 0xffff_ff00 | u64::from(b'\n'), 0).error,
