@@ -15,6 +15,7 @@ pub mod native;
 pub mod walk;
 
 use guest_rt::isa::Exception;
+use guest_rt::paging::{self, Mode};
 use guest_rt::trap::Trap;
 
 /// Makes a bin a feature guest: runs a `fn(hart: u64, device_tree: u64)` of checks and powers off with the
@@ -56,4 +57,9 @@ pub fn outcome<T>(result: Result<T, Trap>) -> Outcome<T> {
 /// Which exception a result is, if one.
 pub fn exception<T>(result: Result<T, Trap>) -> Option<Exception> {
     result.err().and_then(|trap| Exception::from_code(trap.cause))
+}
+
+/// The translation modes to test in: those of Sv39 and Sv48 that the hart has. Sv39 is never missing.
+pub fn modes() -> impl Iterator<Item = Mode> {
+    [Mode::Sv39, Mode::Sv48].into_iter().filter(|&mode| paging::supports(mode))
 }

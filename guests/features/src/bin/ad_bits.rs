@@ -5,7 +5,7 @@
 
 use features::arena::{self, Arena, DATA, USER, frame_with, load, store, user_call, user_load, user_store};
 use features::insn::{A0, ECALL, RET, ZERO, addi};
-use features::{exception, exec};
+use features::{exception, exec, modes};
 use guest_rt::isa::Exception::{self, *};
 use guest_rt::paging::{self, Mode, Pte, RWX, leaf_size};
 use guest_rt::trap::Trap;
@@ -17,7 +17,7 @@ const A: u64 = Pte::A;
 const D: u64 = Pte::D;
 
 fn checks(_hart: u64, _device_tree: u64) {
-    for mode in [Mode::Sv39, Mode::Sv48] {
+    for mode in modes() {
         let arena = Arena::new(mode);
         let frame = exec::page(&[addi(A0, ZERO, 1), RET]);
         arena.map(DATA, frame, RWX & !A & !D);

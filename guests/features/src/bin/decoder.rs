@@ -272,7 +272,7 @@ fn every_register() {
 
 /// A page's rights count before what lies behind it.
 fn through_page_tables() {
-    let arena = Arena::new(Mode::Sv48);
+    let arena = Arena::new(Mode::Sv39);
     let at = DATA + (WORD & 0xfff);
     mmio::write32(WORD, 0x10);
     arena.map(DATA, WORD & !0xfff, RW & !Pte::W);

@@ -5,7 +5,7 @@
 
 use core::arch::asm;
 use features::arena::{self, Arena, DATA, frame_with, load, store, user_load};
-use features::{exception, exec, fault, insn, outcome};
+use features::{exception, exec, fault, insn, modes, outcome};
 use guest_rt::isa::Exception::*;
 use guest_rt::paging::{
     self, Mode, PAGE, Pte, RW, fence_address, fence_address_asid, fence_all, fence_asid, leaf_size,
@@ -20,7 +20,7 @@ const ASID: u16 = 7;
 
 fn checks(_hart: u64, _device_tree: u64) {
     without_translation();
-    for mode in [Mode::Sv39, Mode::Sv48] {
+    for mode in modes() {
         let arena = Arena::new(mode);
         arena.tables.activate(ASID);
         let stage = Stage { arena, mode };

@@ -8,7 +8,7 @@ use features::arena::{Arena, DATA, USER, USER_RWX, load, store};
 use features::insn::ECALL;
 use features::mmio::{self, BEYOND_RAM, HOLE, PLIC, UART, plic};
 use features::native::{forgive, native};
-use features::{exception, exec, fault, outcome};
+use features::{exception, exec, fault, modes, outcome};
 use guest_rt::isa::Exception::{self, *};
 use guest_rt::isa::{Interrupt::Timer, Width};
 use guest_rt::paging::{self, Mode, PAGE, Pte, RWX};
@@ -64,7 +64,7 @@ fn nowhere() {
 }
 
 fn odd_tables() {
-    for mode in [Mode::Sv39, Mode::Sv48] {
+    for mode in modes() {
         let arena = Arena::new(mode);
         arena.map(DATA, paging::frame(), RWX);
         let table = arena.tables.get(DATA, 1);

@@ -6,7 +6,7 @@
 use features::arena::{self, Arena, DATA, USER, USER_RWX};
 use features::insn::{A0, A1, ECALL, RET, ZERO, addi, csrrs, csrrw};
 use features::mmio::write32;
-use features::{exception, exec, outcome};
+use features::{exception, exec, modes, outcome};
 use guest_rt::isa::Exception::{Breakpoint, IllegalInstruction};
 use guest_rt::isa::csr::CsrAddr;
 use guest_rt::paging::{self, Mode, PAGE, Pte, RW, RWX};
@@ -79,7 +79,7 @@ fn privileged_instructions_replaced() {
 
 /// Written by one virtual address, run by another.
 fn by_another_mapping() {
-    for mode in [Mode::Sv39, Mode::Sv48] {
+    for mode in modes() {
         let arena = Arena::new(mode);
         let page = paging::frame();
         let (writable, executable) = (DATA, DATA + PAGE);

@@ -5,7 +5,7 @@
 
 use features::arena::{self, Arena, DATA, frame_with, load, store, user_load, user_store};
 use features::insn::{A0, RET, ZERO, addi};
-use features::{Outcome, exec, fault, outcome};
+use features::{Outcome, exec, fault, modes, outcome};
 use guest_rt::isa::Exception::*;
 use guest_rt::isa::csr::sstatus::{MXR, SUM};
 use guest_rt::paging::{self, Mode, Pte};
@@ -17,7 +17,7 @@ const A_D: u64 = Pte::V | Pte::A | Pte::D;
 
 fn checks(_hart: u64, _device_tree: u64) {
     without_translation();
-    for mode in [Mode::Sv39, Mode::Sv48] {
+    for mode in modes() {
         let arena = Arena::new(mode);
         arena.user_code(&arena::USER_ACCESSES);
         all_combinations(&arena, mode);

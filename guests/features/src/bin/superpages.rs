@@ -6,7 +6,7 @@
 use features::arena::{self, Arena, USER_RWX, frame_with, load, store, user_call, user_load};
 use features::insn::{A0, ECALL, RET, ZERO, addi};
 use features::mmio::{BEYOND_RAM, HOLE, UART};
-use features::{exec, fault, outcome};
+use features::{exec, fault, modes, outcome};
 use guest_rt::isa::Exception::*;
 use guest_rt::isa::Width;
 use guest_rt::paging::{self, Mode, PAGE, Pte, RW, RWX, leaf_size};
@@ -17,7 +17,7 @@ features::feature!(checks);
 const RAM: u64 = 0x8000_0000;
 
 fn checks(_hart: u64, _device_tree: u64) {
-    for mode in [Mode::Sv39, Mode::Sv48] {
+    for mode in modes() {
         for level in 1..mode.levels() {
             let arena = Arena::new(mode);
             whole(&arena, mode, level);
