@@ -29,9 +29,9 @@ pub fn print(packed: &Packed, machine: &Machine, boot: Boot<'_>, scratch: &Path)
             let tree = machine.device_tree(None, scratch)?;
             let host = HostInfo::parse(&tree)
                 .map_err(|error| Error::new(format_args!("QEMU's device tree cannot be used: {error:?}")))?;
-            let widest = host.harts.iter().map(|hart| hart.mmu_type).min_by_key(|mode| *mode as u8);
+            let claimed = host.harts.iter().map(|hart| hart.mmu_type).min_by_key(|mode| *mode as u8);
+            let mode = offered(claimed.unwrap_or(Mode::Sv39));
             for config in &packed.manifest.vms {
-                let mode = offered(widest.unwrap_or(Mode::Sv39));
                 // The hypervisor makes the seed; zeros stand for it.
                 let tree =
                     vmm::tree::build(config, host.common_isa(), mode, host.timebase_frequency, &[0; 32]);

@@ -119,13 +119,18 @@ impl Machine {
         let (program, arguments) = line.split_first().ok_or_else(|| Error::new("no command to run"))?;
         let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
         let output = output.map_err(|error| not_started(&self.program, &error))?;
-        std::fs::read(&file).map_err(|_| {
+        let mut tree = std::fs::read(&file).map_err(|_| {
             Error::new(format_args!(
                 "QEMU refuses the machine: {}",
                 String::from_utf8_lossy(&output.stderr).trim()
             ))
             .remedy("check --machine, --cpu, --harts and --host-memory")
-        })
+        })?;
+        // QEMU writes its whole buffer; the tree's header says how much of it is the tree.
+        if let Some(size) = tree.get(4..).and_then(|rest| rest.first_chunk::<4>()) {
+            tree.truncate(u32::from_be_bytes(*size) as usize);
+        }
+        Ok(tree)
     }
 }
 
