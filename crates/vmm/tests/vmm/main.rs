@@ -1,1 +1,7 @@
-#[test] fn t(){ let mut c = softcore_rv64::new_core(softcore_rv64::config::U74); c.reset(); }
+//! Drives whole virtual machines the way the run loop does, with everything but the hardware real.
+//!
+//! `support` has the fake host, a guest to run on it, an assembler and page tables; `model` compares with the
+//! executable form of the specification.
+
+mod model;
+mod support;
