@@ -2,7 +2,8 @@
 //!
 //! Invariants, by name:
 //! - **owned-leaf**: each leaf maps only memory of the guest's own RAM.
-//! - **user-leaf**: each leaf has U=1 and G=0, and A=D=1, so the hardware never writes a table.
+//! - **user-leaf**: each leaf has U=1 and G=0, and A=D=1, so the hardware never writes a table, and no reserved
+//!   encoding.
 //! - **pool-table**: each pointer leads to a table of the pool, one level down, with no flag but V and ours.
 //! - **whole-window**: each root carries the hypervisor's window unchanged.
 
@@ -13,6 +14,9 @@ use memory::{GuestRam, HostPhysAddr};
 
 use crate::pool::TableId;
 use crate::shadow::ShadowMmu;
+
+#[cfg(test)]
+mod tests;
 
 /// A broken invariant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,7 +69,8 @@ fn check_table(
                 return Err(broken("whole-window"));
             }
         } else if entry.is_leaf() {
-            if !entry.has(LEAF_FLAGS) || entry.has(Pte::G) || entry.0 & Pte::RESERVED != 0 {
+            let write_only = entry.has(Pte::W) && !entry.has(Pte::R);
+            if !entry.has(LEAF_FLAGS) || entry.has(Pte::G) || write_only || entry.0 & Pte::RESERVED != 0 {
                 return Err(broken("user-leaf"));
             }
             let size = paging::leaf_size(level);

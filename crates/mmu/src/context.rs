@@ -5,6 +5,9 @@ use isa::paging::{Mode, Satp};
 
 use crate::walk::Rights;
 
+#[cfg(test)]
+mod tests;
+
 /// How the guest's permissions are seen. All shadow leaves are user pages, so each combination that changes what
 /// a leaf allows has tables of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]

@@ -7,11 +7,15 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 pub mod check;
 pub mod context;
 pub mod pool;
 pub mod shadow;
+#[cfg(test)]
+mod testing;
 pub mod walk;
 
 pub use context::{ContextKey, View};

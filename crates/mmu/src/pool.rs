@@ -151,8 +151,10 @@ mod tests {
         pool.give_back(&mut b);
         assert_eq!(pool.available(), 5);
         let mut all = TableList::default();
-        let mut taken: alloc::vec::Vec<_> =
-            core::iter::from_fn(|| pool.take(&mut all)).map(|id| pool.address(id)).collect();
+        let mut taken = vec![];
+        while let Some(table) = pool.take(&mut all) {
+            taken.push(pool.address(table));
+        }
         taken.sort();
         taken.dedup();
         assert_eq!(taken.len(), 5);

@@ -14,6 +14,9 @@ use crate::context::{ContextKey, View};
 use crate::pool::{TableId, TableList, TablePool};
 use crate::walk::{Access, Rights, Translation, translate};
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 /// Contexts that a vCPU keeps.
 pub const CONTEXTS: usize = 64;
 
@@ -306,6 +309,8 @@ impl ShadowMmu {
             match next {
                 Some(next) if entry.has(PIECES) => {
                     self.pool.set_entry(table, slot, Pte(entry.0 & !PIECES));
+                    // More goes than the one address that the caller flushes.
+                    self.flush = TlbFlush::All;
                     return self.drop_below(next, level);
                 }
                 Some(next) => table = next,
@@ -349,8 +354,10 @@ impl ShadowMmu {
             if level == 0 || level == 1 && block && !old.is_table() {
                 let size = if level == 0 { memory::PAGE_SIZE } else { BLOCK_SIZE };
                 let leaf = Pte::new(host.align_down(size).0, leaf_flags(translation.leaf, rights, view));
-                if old == leaf {
-                    // The hardware faulted on what it may have cached as invalid.
+                let gains = leaf.has(old.0) && leaf.address() == old.address() && leaf != old;
+                if old.is_leaf() && !gains {
+                    // The same again: the hardware faulted on what it had cached before. Less or elsewhere: what it
+                    // has cached is wrong now.
                     self.flush = self.flush.and(TlbFlush::Address(address));
                 }
                 self.pool.set_entry(table, slot, leaf);

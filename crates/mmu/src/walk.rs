@@ -5,6 +5,9 @@ use isa::paging::{self, Mode, Pte, Satp};
 use isa::{Exception, Privilege};
 use memory::{GuestPhysAddr, GuestRam, GuestVirtAddr};
 
+#[cfg(test)]
+mod tests;
+
 /// What an access does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Access {

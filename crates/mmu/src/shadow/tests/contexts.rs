@@ -1,0 +1,135 @@
+//! Contexts: kept across satp writes, evicted when room is needed, never in the way of progress.
+
+use core::cell::RefCell;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::testing::{KERNEL, RAM_BASE, SUPERVISOR, USER, USER_MODE, for_all};
+
+const VA: u64 = 0x12_3456_7000;
+
+/// The key of address space `asid`, over a root that is not there.
+fn empty_space(asid: u16) -> ContextKey {
+    ContextKey::new(Satp { mode: Mode::Sv39, asid, ppn: RAM_BASE >> 12 }, SUPERVISOR)
+}
+
+#[test]
+fn a_context_keeps_its_root_number_and_pages_while_others_run() {
+    let mut rig = Rig::new(Mode::Sv48);
+    let satp = rig.guest.space(Mode::Sv39, 1);
+    let key = ContextKey::new(satp, SUPERVISOR);
+    rig.guest.map(satp, VA, 0, Pte::new(RAM_BASE, KERNEL));
+    rig.fill(key, VA, Access::Load);
+    let root = rig.shadow.activate(key);
+    rig.shadow.take_flush();
+    for asid in 10..20 {
+        rig.shadow.activate(empty_space(asid));
+    }
+    assert_eq!(rig.shadow.activate(key), root);
+    assert_eq!(rig.shadow.take_flush(), TlbFlush::Nothing);
+    assert!(rig.seen(key, VA).is_some());
+}
+
+#[test]
+fn contexts_that_live_together_differ_in_number_and_root() {
+    let mut shadow = shadow(Mode::Sv48, 128);
+    let roots: Vec<_> = (0..CONTEXTS as u16).map(|asid| shadow.activate(empty_space(asid))).collect();
+    let mut numbers: Vec<_> = roots.iter().map(|root| root.number).collect();
+    let mut tables: Vec<_> = roots.iter().map(|root| root.table).collect();
+    numbers.sort();
+    tables.sort();
+    tables.dedup();
+    assert!(numbers.into_iter().eq(0..CONTEXTS));
+    assert_eq!(tables.len(), CONTEXTS);
+    assert_eq!(shadow.take_flush(), TlbFlush::Nothing);
+}
+
+#[test]
+fn the_context_unused_for_longest_makes_room_for_a_new_one_and_everything_is_flushed() {
+    let mut shadow = shadow(Mode::Sv48, 128);
+    let roots: Vec<_> = (0..CONTEXTS as u16).map(|asid| shadow.activate(empty_space(asid))).collect();
+    shadow.activate(empty_space(0));
+    let new = shadow.activate(empty_space(1000));
+    assert_eq!(new.number, roots[1].number);
+    assert_eq!(shadow.take_flush(), TlbFlush::All);
+    assert_eq!(shadow.activate(empty_space(0)), roots[0]);
+    assert_eq!(shadow.take_flush(), TlbFlush::Nothing);
+}
+
+#[test]
+fn a_pool_without_a_free_table_gives_up_the_context_unused_for_longest() {
+    let mut rig = Rig { shadow: shadow(Mode::Sv39, MIN_TABLES), guest: Guest::new() };
+    let satp = rig.guest.space(Mode::Sv39, 1);
+    let key = ContextKey::new(satp, SUPERVISOR);
+    let old = empty_space(9);
+    rig.shadow.activate(old);
+    for page in 0.. {
+        let address = page << 30;
+        rig.guest.map(satp, address, 0, Pte::new(RAM_BASE, KERNEL));
+        rig.shadow.take_flush();
+        rig.fill(key, address, Access::Load);
+        if rig.shadow.take_flush() == TlbFlush::All {
+            break;
+        }
+    }
+    assert!(rig.shadow.numbered().all(|(_, key, _)| key != old));
+    assert!(rig.seen(key, 0).is_some(), "the context in use is not the one to go");
+}
+
+#[test]
+#[should_panic(expected = "too small")]
+fn a_pool_that_could_stop_progress_is_refused() {
+    shadow(Mode::Sv57, MIN_TABLES - 1);
+}
+
+/// The four pages that one instruction may need at once: two fetched and two accessed, with nothing in common but
+/// the root.
+fn pages(seed: u64, guest_mode: Mode) -> [(u64, Access); 4] {
+    let span = 1 << (guest_mode.address_bits() - 1);
+    let store = if seed.is_multiple_of(2) { Access::Store } else { Access::Load };
+    let page = |part: u64| part * (span / 4) + (seed.wrapping_mul(0x9e37_79b9) << 21) % (span / 4);
+    let boundary = |part: u64| page(part) & !0xfff;
+    [
+        (boundary(0) + 0x1000 - 2, Access::Fetch),
+        (boundary(0) + BLOCK_SIZE, Access::Fetch),
+        (boundary(2) + 0x1000 - 4, store),
+        (boundary(3) + 0x1000, store),
+    ]
+}
+
+#[test]
+fn an_instruction_finishes_in_a_few_faults_however_many_contexts_share_a_small_pool() {
+    for mode in [Mode::Sv48, Mode::Sv57] {
+        let rig = RefCell::new(Rig { shadow: shadow(mode, MIN_TABLES), guest: Guest::new() });
+        let guest_mode = rig.borrow().shadow.host().widest_guest_mode();
+        // All spaces share their tables: what differs is the ASID.
+        let satp = rig.borrow_mut().guest.space(guest_mode, 0);
+        let program = prop::collection::vec((0..80u16, 0..12u64, any::<bool>()), 1..60);
+        for_all(150, &program, |instructions| {
+            let rig = &mut *rig.borrow_mut();
+            rig.shadow.clear();
+            for (asid, seed, user) in instructions {
+                let rights = if user { USER_MODE } else { SUPERVISOR };
+                let key = ContextKey::new(Satp { asid, ..satp }, rights);
+                let flags = if user { USER } else { KERNEL } & !Pte::D;
+                let needed = pages(seed, guest_mode);
+                for (address, _) in needed {
+                    rig.guest.map(satp, address, 0, Pte::new(RAM_BASE, flags));
+                }
+                rig.shadow.fence(None, Some(asid));
+                let mut faults = 0;
+                while let Some((address, access)) = needed.into_iter().find(|(address, access)| {
+                    !rig.seen(key, *address).is_some_and(|leaf| leaf.permits(*access))
+                }) {
+                    assert_eq!(rig.resolve(key, address, access), Verdict::Filled);
+                    faults += 1;
+                    assert!(faults <= 2 * needed.len(), "no progress");
+                }
+            }
+            assert_eq!(crate::check::check(&rig.shadow, &rig.guest.ram).map(|leaves| leaves > 0), Ok(true));
+            rig.shadow.clear();
+            assert_eq!(rig.shadow.pool.available(), rig.shadow.pool.capacity());
+        });
+    }
+}

@@ -1,0 +1,207 @@
+//! The real hart in user mode: its walk of the shadow tables, and a TLB that forgets nothing unless told to.
+//! Priv. spec, "Virtual Address Translation Process", with A and D never written, and "Supervisor Memory-Management
+//! Fence Instruction".
+
+use std::vec::Vec;
+
+use super::*;
+
+/// A leaf of a shadow table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leaf {
+    /// The first address that it maps.
+    pub start: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Where `start` is in host memory.
+    pub host: HostPhysAddr,
+    /// Its flag bits.
+    pub flags: u64,
+}
+
+impl Leaf {
+    /// Whether a program in user mode may do this here.
+    pub fn permits(&self, access: Access) -> bool {
+        let needed = match access {
+            Access::Fetch => Pte::X,
+            Access::Load => Pte::R,
+            Access::Store => Pte::W | Pte::D,
+        };
+        self.flags & (needed | Pte::U | Pte::A) == needed | Pte::U | Pte::A
+    }
+
+    /// Where an address in it is in host memory.
+    pub fn host_of(&self, address: u64) -> HostPhysAddr {
+        HostPhysAddr(self.host.0 + (address - self.start))
+    }
+
+    /// Whether it maps `address`.
+    pub fn covers(&self, address: u64) -> bool {
+        address.wrapping_sub(self.start) < self.size
+    }
+
+    /// Whether both map some address.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.covers(other.start) || other.covers(self.start)
+    }
+
+    /// Whether it is as `other` or allows more.
+    pub fn includes(&self, other: &Self) -> bool {
+        (self.start, self.size, self.host) == (other.start, other.size, other.host)
+            && self.flags & other.flags == other.flags
+    }
+}
+
+/// What an entry at `level` is to the hardware.
+enum Entry {
+    Invalid,
+    Pointer(HostPhysAddr),
+    Leaf(HostPhysAddr, u64),
+}
+
+fn read(shadow: &ShadowMmu, table: TableId, slot: usize, level: usize) -> Entry {
+    let entry = shadow.pool.entry(table, slot).0;
+    let address = (entry >> 10 & 0xfff_ffff_ffff) * 4096;
+    let reserved = entry >> 54 != 0;
+    match entry & 0xf {
+        // V, and R or X, and no W without R.
+        0b0011 | 0b0111 | 0b1001 | 0b1011 | 0b1111 if !reserved && address % (4096 << (9 * level)) == 0 => {
+            Entry::Leaf(HostPhysAddr(address), entry & 0xff)
+        }
+        0b0001 if !reserved && level > 0 && entry & (Pte::A | Pte::D | Pte::U) == 0 => {
+            Entry::Pointer(HostPhysAddr(address))
+        }
+        _ => Entry::Invalid,
+    }
+}
+
+/// A pointer on the way of a walk: the level of its entry, the first address that goes its way, and where to.
+pub type Pointer = (usize, u64, HostPhysAddr);
+
+/// Looks an address up from `root`, reporting the pointers on the way. The hypervisor's window is nothing here: the
+/// guest may not use it.
+pub fn walk_by(
+    shadow: &ShadowMmu,
+    root: HostPhysAddr,
+    address: u64,
+    mut passed: impl FnMut(Pointer),
+) -> Option<Leaf> {
+    let levels = shadow.host.mode.levels();
+    let unused = 64 - (12 + 9 * levels);
+    if ((address << unused) as i64 >> unused) as u64 != address {
+        return None;
+    }
+    let mut table = shadow.pool.at(root).expect("a root is in the pool");
+    for level in (0..levels).rev() {
+        let slot = (address >> (12 + 9 * level) & 511) as usize;
+        if level + 1 == levels && shadow.host.window.covers(slot) {
+            return None;
+        }
+        let size = 4096 << (9 * level);
+        let start = address & !(size - 1);
+        match read(shadow, table, slot, level) {
+            Entry::Invalid => return None,
+            Entry::Leaf(host, flags) => return Some(Leaf { start, size, host, flags }),
+            Entry::Pointer(next) => {
+                passed((level, start, next));
+                table = shadow.pool.at(next).expect("a table is in the pool");
+            }
+        }
+    }
+    None
+}
+
+/// Looks an address up from `root`.
+pub fn walk(shadow: &ShadowMmu, root: HostPhysAddr, address: u64) -> Option<Leaf> {
+    walk_by(shadow, root, address, |_| ())
+}
+
+/// All leaves that can be reached from `root`, and how many tables they are in, with the root.
+pub fn leaves(shadow: &ShadowMmu, root: HostPhysAddr) -> (Vec<Leaf>, usize) {
+    let mut found = Vec::new();
+    let table = shadow.pool.at(root).expect("a root is in the pool");
+    let top = shadow.host.mode.levels() - 1;
+    let tables = collect(shadow, table, top, 0, &mut found);
+    (found, tables)
+}
+
+fn collect(shadow: &ShadowMmu, table: TableId, level: usize, above: u64, found: &mut Vec<Leaf>) -> usize {
+    let top = level + 1 == shadow.host.mode.levels();
+    let unused = 64 - (12 + 9 * shadow.host.mode.levels());
+    let mut tables = 1;
+    for slot in (0..512).filter(|slot| !(top && shadow.host.window.covers(*slot))) {
+        let size = 4096u64 << (9 * level);
+        let start = above + slot as u64 * size;
+        match read(shadow, table, slot, level) {
+            Entry::Invalid => {}
+            Entry::Leaf(host, flags) => {
+                let start = ((start << unused) as i64 >> unused) as u64;
+                found.push(Leaf { start, size, host, flags });
+            }
+            Entry::Pointer(next) => {
+                let next = shadow.pool.at(next).expect("a table is in the pool");
+                tables += collect(shadow, next, level - 1, start, found);
+            }
+        }
+    }
+    tables
+}
+
+/// All that a hart may have cached, by the number of the root it came from: the leaves, and the pointers on the way
+/// to them.
+#[derive(Default)]
+pub struct Tlb {
+    leaves: Vec<(usize, Leaf)>,
+    pointers: Vec<(usize, Pointer)>,
+}
+
+impl Tlb {
+    /// Makes an access; says whether it succeeds. As the hardware may, it looks only at what it has cached of the
+    /// address, where there is something, and keeps that when it walks.
+    pub fn access(&mut self, shadow: &ShadowMmu, root: Root, address: u64, access: Access) -> bool {
+        let own = |(number, leaf): &&(usize, Leaf)| *number == root.number && leaf.covers(address);
+        if self.leaves.iter().any(|cached| own(&cached)) {
+            return self.leaves.iter().filter(own).any(|(_, leaf)| leaf.permits(access));
+        }
+        let pointers = &mut self.pointers;
+        let leaf = walk_by(shadow, root.table, address, |pointer| {
+            if !pointers.contains(&(root.number, pointer)) {
+                pointers.push((root.number, pointer));
+            }
+        });
+        self.leaves.extend(leaf.map(|leaf| (root.number, leaf)));
+        leaf.is_some_and(|leaf| leaf.permits(access))
+    }
+
+    /// Forgets what a flush names and no more. SFENCE.VMA with an address reaches leaves only.
+    pub fn flush(&mut self, flush: TlbFlush) {
+        match flush {
+            TlbFlush::Nothing => {}
+            TlbFlush::Address(address) => self.leaves.retain(|(_, leaf)| !leaf.covers(address.0)),
+            TlbFlush::All => *self = Self::default(),
+        }
+    }
+
+    /// Asserts that the shadow, walked now, has all that is cached, or more.
+    pub fn assert_consistent(&self, shadow: &ShadowMmu) {
+        let root = |number| shadow.numbered().find(|(n, ..)| *n == number).map(|(.., root)| root);
+        for (number, cached) in &self.leaves {
+            let now = root(*number).and_then(|root| walk(shadow, root, cached.start));
+            assert!(
+                now.is_some_and(|now| now.includes(cached)),
+                "the TLB has {cached:x?} of root {number}, the shadow {now:x?}"
+            );
+        }
+        for (number, cached) in &self.pointers {
+            let mut now = None;
+            if let Some(root) = root(*number) {
+                walk_by(shadow, root, cached.1, |pointer| {
+                    if pointer.0 == cached.0 {
+                        now = Some(pointer);
+                    }
+                });
+            }
+            assert_eq!(now, Some(*cached), "the TLB has another pointer of root {number}");
+        }
+    }
+}
