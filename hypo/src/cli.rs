@@ -105,7 +105,7 @@ pub struct HostOptions {
     /// Real harts [default: the machine's own number]; no effect with --native
     #[arg(long, value_name = "N")]
     pub harts: Option<u32>,
-    /// Real RAM [default: the guests' and 256M]; no effect with --native
+    /// Real RAM [default: enough for the guests and 256M more]; no effect with --native
     #[arg(long, value_name = "SIZE")]
     pub host_memory: Option<Size>,
     /// QEMU's CPU model [default: rv64,h=off on virt, else the machine's own]
@@ -129,6 +129,9 @@ pub struct HostOptions {
     /// The hypervisor's verbosity, 0 (errors) to 4 (everything)
     #[arg(long, value_name = "0-4")]
     pub log_level: Option<u8>,
+    /// Check the shadow page tables' invariants at every Nth exit
+    #[arg(long, value_name = "N")]
+    pub check_every: Option<u32>,
     /// Where the hypervisor lives on a host with Sv39 only, a multiple of 1 GiB
     #[arg(long, value_name = "ADDRESS")]
     pub window: Option<Address>,

@@ -47,6 +47,11 @@ impl Packed {
         Ok(packed)
     }
 
+    /// How many bytes the guests' files take in the host's memory, beside the guests' own.
+    pub fn payload_len(&self) -> u64 {
+        self.payload.0.len() as u64
+    }
+
     /// Writes the bundle to `path`.
     ///
     /// # Errors

@@ -17,7 +17,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What the hypervisor gets beside its guests: its own memory and shadow tables.
+/// What the hypervisor gets beside its guests and the bundle: its own memory and shadow tables, and 128 MiB that
+/// QEMU leaves below the bundle, which are no part of a large guest's contiguous memory.
 const HYPERVISOR_MEMORY: u64 = 256 << 20;
 /// The default amount of host RAM is a multiple of this.
 const MEMORY_STEP: u64 = 128 << 20;
@@ -103,6 +104,7 @@ fn guests(options: &RunOptions, scratch: &Path) -> Result<(Manifest, Option<Stri
     };
     apply(&options.vm, &mut manifest)?;
     manifest.host.log_level = options.host.log_level.or(manifest.host.log_level);
+    manifest.host.check_every = options.host.check_every.or(manifest.host.check_every);
     manifest.host.window = options.host.window.or(manifest.host.window);
     Ok((manifest, hint))
 }
@@ -160,7 +162,7 @@ fn apply(options: &VmOptions, manifest: &mut Manifest) -> Result<()> {
 
 fn machine(options: &HostOptions, boot: Boot<'_>, packed: &Packed) -> Machine {
     let guests: u64 = packed.manifest.vms.iter().map(|vm| vm.memory).sum();
-    let enough = Size((guests + HYPERVISOR_MEMORY).next_multiple_of(MEMORY_STEP));
+    let enough = Size((guests + packed.payload_len() + HYPERVISOR_MEMORY).next_multiple_of(MEMORY_STEP));
     let (harts, memory) = match boot {
         Boot::Native { vm, .. } => (Some(vm.vcpus), vm.memory),
         Boot::Hypervisor { .. } => (options.harts, options.host_memory.unwrap_or(enough)),

@@ -1,0 +1,165 @@
+//! The `hypo` program from outside: what wrong input gets, and what `pack` writes. Needs no QEMU: every case ends
+//! before one would start.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// The first 64 bytes of an ELF file of this class and machine, and one loadable segment at `address`.
+fn elf(class: u8, machine: u16, address: u64) -> Vec<u8> {
+    let mut file = vec![0; 128];
+    let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &[0x7f, b'E', b'L', b'F', class, 1, 1]);
+    put(16, &2u16.to_le_bytes());
+    put(18, &machine.to_le_bytes());
+    put(20, &1u32.to_le_bytes());
+    put(32, &64u64.to_le_bytes());
+    put(54, &56u16.to_le_bytes());
+    put(56, &1u16.to_le_bytes());
+    put(64, &1u32.to_le_bytes());
+    put(72, &120u64.to_le_bytes());
+    put(88, &address.to_le_bytes());
+    put(96, &8u64.to_le_bytes());
+    put(104, &8u64.to_le_bytes());
+    file
+}
+
+const RISCV: u16 = 243;
+const X86_64: u16 = 62;
+
+struct Hypo {
+    folder: TempDir,
+}
+
+impl Hypo {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn file(&self, name: &str, contents: impl AsRef<[u8]>) -> &Self {
+        fs::write(self.folder.path().join(name), contents).unwrap();
+        self
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn output(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hypo"));
+        command.args(arguments).current_dir(self.path()).env("HYPO_CACHE", self.path().join("cache"));
+        command.stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Fails unless the program ends with `status` and one message that has all of `texts`.
+    #[track_caller]
+    fn refuses(&self, arguments: &[&str], status: i32, texts: &[&str]) {
+        let output = self.output(arguments);
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(status), "{message}");
+        texts.iter().for_each(|text| assert!(message.contains(text), "no `{text}` in: {message}"));
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn kernel_files_that_are_none_are_named_with_a_remedy() {
+    let hypo = Hypo::new();
+    let whole = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3][..], &[0; 40]].concat();
+    hypo.file("empty", "").file("cut.gz", whole);
+    hypo.file("rv32", elf(1, RISCV, 0x8020_0000)).file("x86", elf(2, X86_64, 0x8020_0000));
+    hypo.file("low", elf(2, RISCV, 0x1000)).file("far", elf(2, RISCV, 0x1_0000_0000));
+    for (name, text) in [
+        ("missing", "No such file"),
+        (".", "it is a directory"),
+        ("/dev/zero", "not a regular file"),
+        ("empty", "the file is empty"),
+        ("cut.gz", "the gzip data is damaged"),
+        ("rv32", "RISC-V, 32 bits; build it for 64-bit"),
+        ("x86", "an x86 machine; build it for 64-bit"),
+        ("low", "lies below RAM"),
+        ("far", "give the guest 4G or more"),
+    ] {
+        hypo.refuses(&["run", "--kernel", name], 1, &[text]);
+    }
+}
+
+#[test]
+fn a_guest_that_does_not_fit_says_how_much_memory_would_do() {
+    let hypo = Hypo::new();
+    hypo.file("k", vec![0x13; 3 << 20]).file("rd", vec![1; 20 << 20]);
+    hypo.refuses(&["run", "--kernel", "k", "--memory", "4M"], 1, &["does not fit in 4M", "8M or more"]);
+    let arguments = ["run", "--kernel", "k", "--initrd", "rd", "--memory", "16M"];
+    hypo.refuses(&arguments, 1, &["initial RAM disk", "64M or more"]);
+    hypo.refuses(&["run", "--kernel", "k", "--memory", "5M"], 1, &["use a multiple of 2M"]);
+    hypo.refuses(&["run", "--kernel", "k", "--vcpus", "9"], 1, &["use 1 to 8"]);
+}
+
+#[test]
+fn bad_usage_has_a_status_of_its_own() {
+    let hypo = Hypo::new();
+    hypo.file("k", "x").file("two.toml", "[[vm]]\nname='a'\nkernel='k'\n[[vm]]\nname='b'\nkernel='k'\n");
+    hypo.refuses(&["run", "freebsd"], 2, &["neither a guest's name nor a file"]);
+    hypo.refuses(&["run", "k"], 2, &["--kernel k"]);
+    hypo.refuses(&["run", "--kernel", "k", "--memory", "12Q"], 2, &["`12Q` is not a size"]);
+    hypo.refuses(&["run", "--nonsense"], 2, &["unexpected argument"]);
+    hypo.refuses(&["run", "two.toml", "--append", "x"], 2, &["several guests"]);
+    hypo.refuses(&["pack", "two.toml"], 2, &["--output"]);
+    hypo.refuses(&["fetch", "windows"], 2, &["possible values: linux, u-boot"]);
+}
+
+#[test]
+fn a_manifests_mistakes_are_shown_with_their_place() {
+    let hypo = Hypo::new();
+    hypo.file("key.toml", "[[vm]]\nname = 'a'\nkernal = 'k'\n");
+    hypo.file("size.toml", "[[vm]]\nname = 'a'\nkernel = 'k'\nmemory = '1X'\n");
+    hypo.file("kernel.toml", "[[vm]]\nname = 'a'\nkernel = 'missing'\n");
+    hypo.file("name.toml", "[[vm]]\nname = 'a b'\nkernel = 'k'\n").file("k", "x");
+    hypo.refuses(&["run", "key.toml"], 1, &["key.toml", "line 3, column 1", "unknown field `kernal`"]);
+    hypo.refuses(&["run", "size.toml"], 1, &["line 4, column 10", "`1X` is not a size"]);
+    hypo.refuses(&["run", "kernel.toml"], 1, &["guest `a`", "`missing`"]);
+    hypo.refuses(&["run", "name.toml"], 1, &["the name must be"]);
+    hypo.refuses(&["pack", ".", "-o", "b"], 1, &["cannot read the manifest"]);
+    hypo.refuses(&["pack", "missing.toml", "-o", "b"], 1, &["missing.toml", "No such file"]);
+}
+
+#[test]
+fn what_is_packed_can_be_read_by_the_hypervisor() {
+    let hypo = Hypo::new();
+    hypo.file("k", b"kernel!!").file("rd", b"disk");
+    hypo.file(
+        "m.toml",
+        "[[vm]]\nname = 'a'\nkernel = 'k'\ninitrd = 'rd'\nappend = 'quiet'\non-reset = 'exit'\n",
+    );
+    let output = hypo.output(&["pack", "m.toml", "-o", "bundle"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let bytes = fs::read(hypo.path().join("bundle")).unwrap();
+    let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).collect();
+    let (manifest, payload) = bundle::format::read(&words).unwrap();
+    let vm = &manifest.vms[0];
+    assert_eq!((vm.name.as_str(), vm.entry, vm.bootargs.as_str()), ("a", 0x8020_0000, "quiet"));
+    assert_eq!(vm.on_reset, bundle::OnReset::Exit);
+    assert_eq!(vm.initrd.map(|initrd| (initrd.address, initrd.len)), Some((0x8820_0000, 4)));
+    assert_eq!(payload[(vm.segments[0].offset / 8) as usize].to_ne_bytes(), *b"kernel!!");
+}
+
+#[test]
+fn a_bundle_that_cannot_be_written_is_an_error() {
+    let hypo = Hypo::new();
+    hypo.file("k", "x").file("m.toml", "[[vm]]\nname = 'a'\nkernel = 'k'\n");
+    hypo.refuses(
+        &["pack", "m.toml", "-o", "no/such/folder/b"],
+        1,
+        &["cannot write the bundle", "no/such/folder/b"],
+    );
+}
+
+#[test]
+fn help_has_the_exit_statuses() {
+    let output = Hypo::new().output(&["run", "--help"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    for row in ["    0  the guest powered off", "   33  the guest was stopped", "  124  time-out"] {
+        assert!(text.contains(row), "{text}");
+    }
+}
