@@ -9,7 +9,7 @@ use features::arena::{self, Arena, DATA, USER};
 use features::insn::{A0, ECALL, ZERO, csrrs, csrrw};
 use features::{exception, exec, outcome};
 use guest_rt::isa::Exception::{self, *};
-use guest_rt::isa::csr::sstatus::{FS, FS_INITIAL, SD};
+use guest_rt::isa::csr::sstatus::{FS, FS_INITIAL, SD, VS};
 use guest_rt::paging::{self, Mode, RW};
 use guest_rt::trap::Frame;
 use guest_rt::{check, check_any, csr_clear, csr_read, csr_set, user};
@@ -30,6 +30,7 @@ const FLD: u32 = 0x0005_3507;
 const FSD: u32 = 0x00a5_3027;
 
 fn checks(_hart: u64, _device_tree: u64) {
+    csr_clear!(SSTATUS, VS); // SD is FS's alone then
     set_fs(DIRTY);
     if fs() != DIRTY {
         return check!("a_hart_without_f_has_no_fs", fs(), 0u64);

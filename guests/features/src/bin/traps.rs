@@ -167,7 +167,6 @@ fn privileged_instructions_in_user_mode() {
         ("sfence_vma", insn::SFENCE_VMA),
         ("hfence_gvma", 0x6200_0073),
         ("sinval_vma", 0x1600_0073),
-        ("sfence_w_inval", 0x1800_0073),
     ] {
         arena.user_code(&[word, ECALL]);
         let got = exception(arena::user_call(USER, 0, 0));
