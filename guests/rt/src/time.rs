@@ -21,7 +21,7 @@ pub fn wait_until(ticks: u64, mut done: impl FnMut() -> bool) -> bool {
             return true;
         }
         if now().wrapping_sub(start) >= ticks {
-            return false;
+            return done(); // the host may have been away since the look before
         }
         core::hint::spin_loop();
     }
