@@ -97,7 +97,7 @@ mod tests {
         let cache = Cache::at(folder.path().join("new"));
         assert!(cache.entry("a", |_| Err(Error::new("no"))).is_err());
         assert!(!cache.has("a"));
-        let make = |content: &Path| fs::write(content.join("f"), "x").map_err(|error| Error::new(error));
+        let make = |content: &Path| fs::write(content.join("f"), "x").map_err(Error::new);
         assert_eq!(fs::read(cache.entry("a", make).unwrap().join("f")).unwrap(), b"x");
         cache.entry("a", |_| panic!("made twice")).unwrap();
     }

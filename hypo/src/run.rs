@@ -119,7 +119,7 @@ fn from_file(argument: &str) -> Result<Manifest> {
         return Err(Error::usage(format_args!("`{argument}` is neither a guest's name nor a file"))
             .remedy("name minikernel, linux, u-boot or a manifest; a kernel file goes after --kernel"));
     }
-    if path.is_file() && !path.extension().is_some_and(|extension| extension == "toml") {
+    if path.is_file() && path.extension().is_none_or(|extension| extension != "toml") {
         return Err(Error::usage(format_args!(
             "`{argument}` is not a manifest: its name does not end in .toml"
         ))

@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hart", &["isa", "memory"]),
     ("vmm", &["bundle", "devices", "devicetree", "isa", "memory", "mmu", "trace"]),
     ("hypocaust", &["bundle", "devices", "devicetree", "hart", "isa", "memory", "mmu", "trace", "vmm"]),
-    ("hypo", &["bundle", "devices", "devicetree", "memory"]),
+    ("hypo", &["bundle", "devices", "devicetree", "isa", "memory", "vmm"]),
     ("xtask", &["hypo"]),
     ("guest-rt", &["isa"]),
     ("features", &["guest-rt", "isa"]),
