@@ -28,7 +28,6 @@ use memory::{Extent, HostPhysAddr};
 struct Stage {
     hart_id: u64,
     machine: HostInfo,
-    device_tree: Extent,
     image: Image,
     space: HostSpace,
 }
@@ -37,8 +36,7 @@ struct Stage {
 #[allow(unsafe_code, reason = "the entry code in `hart` needs the name")]
 #[unsafe(no_mangle)]
 extern "C" fn hypocaust_main(hart_id: u64, device_tree: u64) -> ! {
-    let address = HostPhysAddr(device_tree);
-    let blob = hart::memory::early_device_tree(address);
+    let blob = hart::memory::early_device_tree(HostPhysAddr(device_tree));
     let machine = match HostInfo::parse(blob) {
         Ok(machine) => machine,
         Err(error) => panic!("the host's device tree is of no use: {error}"),
@@ -51,8 +49,7 @@ extern "C" fn hypocaust_main(hart_id: u64, device_tree: u64) -> ! {
         Ok(space) => space,
         Err(error) => panic!("the hypervisor's address space cannot be made: {error:x?}"),
     };
-    let device_tree = Extent::new(address, blob.len() as u64);
-    let mut stage = Stage { hart_id, machine, device_tree, image, space };
+    let mut stage = Stage { hart_id, machine, image, space };
     let space = stage.space.clone();
     hart::boot::enter(&space, &mut stage, main)
 }

@@ -109,7 +109,8 @@ fn free_memory(stage: &Stage) -> Result<Extents, String> {
         free.add(Extent::new(start, end.offset_from(start).unwrap_or(0))).map_err(too_many)?;
     }
     let image = Extent::new(stage.image.start, stage.image.size);
-    let used = [Some(image), Some(stage.device_tree), stage.machine.initrd];
+    // The host's device tree has been read: its memory, in the middle of a large machine's RAM, is free again.
+    let used = [Some(image), stage.machine.initrd];
     for extent in stage.machine.reserved.iter().copied().chain(used.into_iter().flatten()) {
         free.remove(extent).map_err(too_many)?;
     }
@@ -157,8 +158,11 @@ fn build_vm(
     if memory.available() < ram_size + tables * PAGE_SIZE {
         return Err(too_little());
     }
+    let no_range = |memory: &HostMemory| {
+        format!("the host's memory is too fragmented for guest `{}`: free are {:x?}", config.name, memory)
+    };
     let (host_base, words) =
-        memory.take_shared(ram_size, BLOCK_SIZE).ok_or_else(|| String::from(NO_MEMORY))?;
+        memory.take_shared(ram_size, BLOCK_SIZE).ok_or_else(|| no_range(memory))?;
     let (table_base, tables) = memory.take_tables(tables as usize).ok_or_else(|| String::from(NO_MEMORY))?;
     let initial = config
         .segments
