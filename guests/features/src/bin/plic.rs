@@ -56,6 +56,9 @@ fn calm() {
     rtc::lower();
     mmio::write8(UART + 1, 0);
     enable(RTC_BIT | UART_BIT);
+    // What an earlier check claimed and never completed would not pend again.
+    complete(RTC_IRQ);
+    complete(UART_IRQ);
     loop {
         let source = claim();
         if source == 0 {
