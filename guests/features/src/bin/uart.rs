@@ -172,7 +172,8 @@ fn transmitter() {
         get(DATA);
         (received, cause())
     });
-    check!("received_data_is_shown_before_it", received, RECEIVED);
+    // A hart that is slow to ask finds the byte old already.
+    check_any!("received_data_is_shown_before_it", received, [RECEIVED, TIME_OUT]);
     check!("an_iir_that_showed_something_else_does_not_clear_it", kept, THR_EMPTY);
 }
 
