@@ -75,8 +75,23 @@ fn page_fault(
     access: Access,
     host: &mut impl Host,
 ) -> Outcome {
-    let address = GuestVirtAddr(trap.value);
-    match vcpu.shadow.resolve(&machine.ram, vcpu.context(), address, access) {
+    let verdict = resolve(machine, vcpu, trap, access);
+    serve_fault(machine, vcpu, trap, access, verdict, host)
+}
+
+fn resolve(machine: &Machine, vcpu: &mut Vcpu, trap: TrapInfo, access: Access) -> Verdict {
+    vcpu.shadow.resolve(&machine.ram, vcpu.context(), GuestVirtAddr(trap.value), access)
+}
+
+fn serve_fault(
+    machine: &mut Machine,
+    vcpu: &mut Vcpu,
+    trap: TrapInfo,
+    access: Access,
+    verdict: Verdict,
+    host: &mut impl Host,
+) -> Outcome {
+    match verdict {
         Verdict::Filled => {
             vcpu.exits.count(ExitKind::Fill);
             Outcome::Resume
@@ -91,7 +106,7 @@ fn page_fault(
         }
         Verdict::NotRam(_) => {
             vcpu.exits.count(ExitKind::Mmio);
-            mmio::access(machine, vcpu, address, access, host)
+            mmio::access(machine, vcpu, GuestVirtAddr(trap.value), access, host)
         }
         Verdict::Collision => {
             Outcome::Stop(StopReason::Fatal(Fatal::WindowCollision { address: trap.value }))
@@ -108,9 +123,9 @@ fn access_fault(
     access: Access,
     host: &mut impl Host,
 ) -> Outcome {
-    match page_fault(machine, vcpu, trap, access, host) {
-        Outcome::Resume => unexpected(trap),
-        outcome => outcome,
+    match resolve(machine, vcpu, trap, access) {
+        Verdict::Filled => unexpected(trap),
+        verdict => serve_fault(machine, vcpu, trap, access, verdict, host),
     }
 }
 

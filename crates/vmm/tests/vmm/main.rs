@@ -3,5 +3,6 @@
 //! `support` has the fake host, a guest to run on it, an assembler and page tables; `model` compares with the
 //! executable form of the specification.
 
+mod exits;
 mod model;
 mod support;
