@@ -1,5 +1,6 @@
 //! Loads and stores that do not go to RAM: finds out what the instruction wants and asks the board.
 
+use isa::csr::sstatus;
 use isa::instr::{Atomic, decode, length};
 use isa::{Exception, FReg, Instr, Reg, Width};
 use memory::{GuestPhysAddr, GuestVirtAddr};
@@ -33,7 +34,9 @@ pub(crate) fn access(
         Ok(bits) => bits,
         Err((exception, value)) => return Outcome::Inject(exception, value),
     };
+    let float_off = vcpu.csr.unit_states() & sstatus::FS == 0;
     let (rs1, offset, width, transfer) = match decode(bits) {
+        Instr::FpLoad { .. } | Instr::FpStore { .. } if float_off => return changed(machine),
         Instr::Load { rd, rs1, offset, width, signed } => (rs1, offset, width, Transfer::Load { rd, signed }),
         Instr::FpLoad { rd, rs1, offset, width } => (rs1, offset, width, Transfer::FloatLoad { rd }),
         Instr::Store { rs2, rs1, offset, width } => {
@@ -47,8 +50,16 @@ pub(crate) fn access(
             return Outcome::Inject(Exception::LoadAccessFault, faulted.0);
         }
         Instr::Atomic { .. } => return Outcome::Inject(Exception::StoreAccessFault, faulted.0),
+        // Cache blocks and vectors, which devices do not take either, and what is not decoded.
         _ => return refused,
     };
+    let wanted = match transfer {
+        Transfer::Store { .. } => Access::Store,
+        Transfer::Load { .. } | Transfer::FloatLoad { .. } => Access::Load,
+    };
+    if access != wanted {
+        return changed(machine);
+    }
     let address = vcpu.effective_address(rs1, offset);
     if address & (width.bytes() - 1) != 0 {
         return refused;
@@ -56,6 +67,9 @@ pub(crate) fn access(
     let context = vcpu.context();
     let target =
         match translate(&machine.ram, context.satp, GuestVirtAddr(address), access, context.view.rights()) {
+            Ok(translation) if machine.ram.contains(translation.address, width.bytes()) => {
+                return changed(machine);
+            }
             Ok(translation) => translation.address,
             Err(exception) => return Outcome::Inject(exception, address),
         };
@@ -77,6 +91,13 @@ pub(crate) fn access(
         Ok(Written::Ends(reason)) => Outcome::Stop(reason),
         Err(devices::Refused) => Outcome::Inject(access.access_fault(), address),
     }
+}
+
+/// Memory no longer holds the instruction that faulted. The hart, which may still have the old one in its
+/// instruction cache, is to fetch it again.
+fn changed(machine: &Machine) -> Outcome {
+    machine.ram.note_code_write();
+    Outcome::Resume
 }
 
 fn load(

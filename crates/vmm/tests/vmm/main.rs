@@ -3,6 +3,8 @@
 //! `support` has the fake host, a guest to run on it, an assembler and page tables; `model` compares with the
 //! executable form of the specification.
 
+mod access_faults;
+mod devices;
 mod exits;
 mod model;
 mod support;

@@ -1,0 +1,204 @@
+//! Loads and stores of every form that reach a device.
+
+use isa::csr::{CsrAddr, sstatus};
+use isa::paging::Pte;
+use isa::{Exception, Privilege};
+use trace::ExitKind;
+use vmm::StopReason;
+
+use crate::support::paging::{Tables, USED};
+use crate::support::{ENTRY, Guest, UART, asm};
+
+/// An empty virtio transport: "virt", version 2, device 0, "QEMU"; it answers every width.
+const VIRTIO: u64 = 0x1000_1000;
+const MAGIC: u64 = 0x7472_6976;
+const VENDOR: u64 = 0x554d_4551;
+/// The clock: words only.
+const RTC: u64 = 0x0010_1000;
+/// The test finisher: half-words and words only.
+const FINISHER: u64 = 0x0010_0000;
+
+/// Base registers: s0 and sp.
+const S0: u32 = 8;
+const SP: u32 = 2;
+const A0: u32 = 10;
+
+/// The load `bits` at `address`, to which its offset is added from s0 or sp.
+fn load(guest: &mut Guest, bits: u32, offset: u64, address: u64) {
+    let base = address.wrapping_sub(offset);
+    guest.set_reg(S0, base);
+    guest.set_reg(SP, base);
+    guest.vcpu.frame.pc = ENTRY;
+    guest.touch(bits, Exception::LoadPageFault, address).unwrap();
+    let length = if bits & 3 == 3 { 4 } else { 2 };
+    assert_eq!(guest.pc(), ENTRY + length, "{bits:#x}");
+}
+
+/// The store `bits` of x10 or f10 at `address`.
+fn store(guest: &mut Guest, bits: u32, offset: u64, address: u64) -> Result<(), StopReason> {
+    let base = address.wrapping_sub(offset);
+    guest.set_reg(S0, base);
+    guest.set_reg(SP, base);
+    guest.vcpu.frame.pc = ENTRY;
+    guest.touch(bits, Exception::StorePageFault, address)
+}
+
+#[test]
+fn every_integer_load_extends_its_value_as_its_form_says() {
+    // Bit 31 of the clock is set, and bit 7 of the scratch register.
+    const NOW: u64 = 0x8000_0000;
+    let signed = |value: i64| value as u64;
+    let cases = [
+        ("lb", asm::load(0, A0, S0, -1), u64::MAX, UART + 7, signed(-128)),
+        ("lbu", asm::load(4, A0, S0, 2047), 2047, UART + 7, 0x80),
+        ("lh", asm::load(1, A0, S0, 0), 0, VIRTIO, MAGIC & 0xffff),
+        ("lhu", asm::load(5, A0, S0, 0), 0, VIRTIO + 12, VENDOR & 0xffff),
+        ("lw", asm::load(2, A0, S0, -2048), signed(-2048), RTC, signed(NOW as i32 as i64)),
+        ("lwu", asm::load(6, A0, S0, 4), 4, RTC, NOW),
+        ("ld", asm::load(3, A0, S0, 8), 8, VIRTIO + 8, VENDOR << 32),
+        ("c.lw", 0x4048, 4, RTC, signed(NOW as i32 as i64)),
+        ("c.ld", 0x6408, 8, VIRTIO + 8, VENDOR << 32),
+        ("c.lwsp", 0x4512, 4, RTC, signed(NOW as i32 as i64)),
+        ("c.ldsp", 0x6522, 8, VIRTIO + 8, VENDOR << 32),
+        ("c.lbu", 0x8008, 0, UART + 7, 0x80),
+        ("c.lhu", 0x8408, 0, VIRTIO, MAGIC & 0xffff),
+        ("c.lh", 0x8448, 0, VIRTIO, MAGIC & 0xffff),
+    ];
+    for (name, bits, offset, address, expected) in cases {
+        let mut guest = Guest::new();
+        guest.set_reg(A0, 0x80);
+        store(&mut guest, asm::store(0, A0, S0, 0), 0, UART + 7).unwrap();
+        // A tick is 100 ns.
+        guest.host.now = NOW.div_ceil(100);
+        let expected = if address == RTC { expected + (guest.host.now * 100 - NOW) } else { expected };
+        guest.set_reg(A0, 0x1234_5678_9abc_def0);
+        load(&mut guest, bits, offset, address);
+        assert_eq!(guest.reg(A0), expected, "{name}");
+        assert_eq!(guest.vcpu.exits.get(ExitKind::Mmio), 2, "{name}");
+    }
+}
+
+#[test]
+fn a_load_into_x0_has_its_effect_on_the_device_and_none_on_the_hart() {
+    let mut guest = Guest::new();
+    guest.host.input.extend(b"ab");
+    guest.machine.feed_console(&mut guest.host);
+    load(&mut guest, asm::load(4, 0, S0, 0), 0, UART);
+    assert_eq!(guest.reg(0), 0);
+    guest.machine.feed_console(&mut guest.host);
+    load(&mut guest, asm::load(4, A0, S0, 0), 0, UART);
+    assert_eq!(guest.reg(A0), u64::from(b'b'), "the first byte was taken");
+}
+
+#[test]
+fn floating_point_loads_box_narrow_values_and_make_fs_dirty() {
+    for (name, bits, offset, expected) in [
+        ("flh", asm::float_load(1, A0, S0, 4), 4, MAGIC & 0xffff | !0xffff),
+        ("flw", asm::float_load(2, A0, S0, -4), 4_u64.wrapping_neg(), MAGIC | 0xffff_ffff << 32),
+        ("fld", asm::float_load(3, A0, S0, 0), 0, MAGIC | 2 << 32),
+        ("c.fld", 0x2408, 8, MAGIC | 2 << 32),
+        ("c.fldsp", 0x2522, 8, MAGIC | 2 << 32),
+    ] {
+        let mut guest = Guest::new();
+        guest.set_csr(CsrAddr::SSTATUS, sstatus::FS_INITIAL);
+        load(&mut guest, bits, offset, VIRTIO);
+        assert_eq!(guest.host.float[A0 as usize], expected, "{name}");
+        assert_eq!(guest.csr(CsrAddr::SSTATUS) & sstatus::FS, sstatus::FS_DIRTY, "{name}");
+        assert_eq!(guest.reg(A0), 0, "{name} leaves the integer register alone");
+    }
+}
+
+#[test]
+fn every_store_form_brings_its_value_to_the_device() {
+    // 0x5555 written to the finisher powers off; a word has room for a code.
+    let off = Err(StopReason::PowerOff);
+    let failed = Err(StopReason::Failed(0x12));
+    const FAIL_12: u64 = 0xffff_ffff_0012_3333;
+    for (name, bits, offset, value, expected) in [
+        ("sh", asm::store(1, A0, S0, -2), u64::MAX - 1, 0xffff_5555, off),
+        ("sw", asm::store(2, A0, S0, 4), 4, FAIL_12, failed),
+        ("c.sw", 0xc048, 4, FAIL_12, failed),
+        ("c.swsp", 0xc22a, 4, FAIL_12, failed),
+        ("c.sh", 0x8c08, 0, 0xffff_5555, off),
+        ("fsh", asm::float_store(1, A0, S0, 0), 0, 0xffff_5555, off),
+        ("fsw", asm::float_store(2, A0, S0, 0), 0, FAIL_12, failed),
+    ] {
+        let mut guest = Guest::new();
+        guest.set_csr(CsrAddr::SSTATUS, sstatus::FS_INITIAL);
+        guest.set_reg(A0, value);
+        guest.host.float[A0 as usize] = value;
+        assert_eq!(store(&mut guest, bits, offset, FINISHER), expected, "{name}");
+    }
+    for (name, bits) in [("sb", asm::store(0, A0, S0, 0)), ("c.sb", 0x8808)] {
+        let mut guest = Guest::new();
+        guest.set_reg(A0, 0x1234_5600 | u64::from(b'x'));
+        assert_eq!(store(&mut guest, bits, 0, UART), Ok(()), "{name}");
+        assert_eq!(guest.host.output, b"x", "{name}");
+    }
+}
+
+#[test]
+fn a_store_of_a_double_word_reaches_only_a_device_that_takes_one() {
+    for (name, bits, offset) in [
+        ("sd", asm::store(3, A0, S0, 0), 0),
+        ("c.sd", 0xe408, 8),
+        ("c.sdsp", 0xe42a, 8),
+        ("fsd", asm::float_store(3, A0, S0, 0), 0),
+        ("c.fsd", 0xa408, 8),
+        ("c.fsdsp", 0xa42a, 8),
+    ] {
+        let mut guest = Guest::new();
+        guest.set_csr(CsrAddr::SSTATUS, sstatus::FS_INITIAL);
+        guest.set_reg(A0, 0x5555);
+        guest.host.float[A0 as usize] = 0x5555;
+        store(&mut guest, bits, offset, VIRTIO).unwrap();
+        let length = if bits & 3 == 3 { 4 } else { 2 };
+        assert_eq!(guest.pc(), ENTRY + length, "{name}");
+        store(&mut guest, bits, offset, FINISHER).unwrap();
+        guest.assert_took(Exception::StoreAccessFault, ENTRY, FINISHER);
+    }
+}
+
+#[test]
+fn a_store_of_x0_writes_zero() {
+    let mut guest = Guest::new();
+    store(&mut guest, asm::store(0, 0, S0, 0), 0, UART).unwrap();
+    assert_eq!(guest.host.output, b"\0");
+}
+
+#[test]
+fn a_store_that_the_full_console_cannot_take_is_tried_again_and_loses_nothing() {
+    let mut guest = Guest::new();
+    guest.host.room = 3;
+    let mut sent = Vec::new();
+    for byte in (0..=u8::MAX).cycle() {
+        guest.set_reg(A0, u64::from(byte));
+        store(&mut guest, asm::store(0, A0, S0, 0), 0, UART).unwrap();
+        if guest.pc() == ENTRY {
+            guest.host.room = usize::MAX;
+            store(&mut guest, asm::store(0, A0, S0, 0), 0, UART).unwrap();
+            sent.push(byte);
+            break;
+        }
+        sent.push(byte);
+    }
+    assert_eq!(guest.pc(), ENTRY + 4);
+    assert_eq!(guest.host.output, sent);
+}
+
+#[test]
+fn a_device_is_reached_through_the_guests_tables_with_the_guests_rights() {
+    let mut tables = Tables::new();
+    let mut guest = Guest::new();
+    tables.map(&mut guest, 0x5000, UART, USED | Pte::R | Pte::W | Pte::U);
+    tables.map(&mut guest, ENTRY, ENTRY, USED | Pte::X | Pte::U);
+    tables.enable(&mut guest);
+    guest.vcpu.privilege = Privilege::User;
+    guest.set_reg(A0, u64::from(b'u'));
+    store(&mut guest, asm::store(0, A0, S0, 0), 0, 0x5000).unwrap();
+    assert_eq!(guest.host.output, b"u");
+    guest.vcpu.privilege = Privilege::Supervisor;
+    store(&mut guest, asm::store(0, A0, S0, 0), 0, 0x5000).unwrap();
+    assert_eq!(guest.csr(CsrAddr::SCAUSE), Exception::StorePageFault.code(), "SUM is clear");
+    assert_eq!(guest.host.output, b"u");
+}
