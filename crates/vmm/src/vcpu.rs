@@ -4,7 +4,7 @@ use isa::{Exception, Interrupt, Privilege, Reg, TrapFrame};
 use mmu::{ContextKey, Rights, ShadowMmu};
 use trace::ExitCounters;
 
-use crate::csr::{CsrFeatures, CsrFile};
+use crate::csr::{CsrFeatures, CsrFile, SEPC_MASK};
 use crate::outcome::{Fatal, Outcome, StopReason};
 use crate::timer::VirtualTimer;
 
@@ -76,11 +76,12 @@ impl Vcpu {
         self.state = RunState::Stopped;
     }
 
-    /// Starts it. SBI spec, "Hart State Management": satp = 0, SIE = 0, a0 = hart id, a1 = opaque.
+    /// Starts it. SBI spec, "Hart State Management": satp = 0, SIE = 0, a0 = hart id, a1 = opaque. A pc is even, so
+    /// the address loses its last bit, as in sepc.
     pub fn start(&mut self, start: Start) {
         self.privilege = Privilege::Supervisor;
         self.csr.prepare_start();
-        self.frame.pc = start.address;
+        self.frame.pc = start.address & SEPC_MASK;
         self.frame.set(Reg::A0, self.id as u64);
         self.frame.set(Reg::A1, start.opaque);
         self.state = RunState::Running;

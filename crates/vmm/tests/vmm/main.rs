@@ -7,4 +7,5 @@ mod access_faults;
 mod devices;
 mod exits;
 mod model;
+mod sbi;
 mod support;
