@@ -1,11 +1,12 @@
 //! The legacy extensions, one function each, with the result in a0 alone. SBI spec, "Legacy Extensions".
 
-use isa::Exception;
+use isa::{Exception, Interrupt};
 use memory::{GuestRam, GuestVirtAddr};
 use mmu::{Access, translate};
 
 use super::{Reply, SbiCall, SbiResult, ipi, rfence, time};
 use crate::host::Host;
+use crate::link::Link;
 use crate::machine::Machine;
 use crate::outcome::{Outcome, StopReason};
 use crate::vcpu::Vcpu;
@@ -37,12 +38,12 @@ pub(super) fn console_getchar(
     Reply::Legacy(machine.console_read(host).map_or(-1, i64::from))
 }
 
+/// The result says whether there was one to clear.
 pub(super) fn clear_ipi<H>(_: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, _: &mut H) -> Reply {
-    if let Some(link) = machine.links.get(vcpu.id) {
-        link.take_software_interrupt();
-    }
-    vcpu.set_line(isa::Interrupt::Software, false);
-    Reply::Legacy(0)
+    let sent = machine.links.get(vcpu.id).is_some_and(Link::take_software_interrupt);
+    let pending = vcpu.csr.is_pending(Interrupt::Software);
+    vcpu.set_line(Interrupt::Software, false);
+    Reply::Legacy(i64::from(sent || pending))
 }
 
 pub(super) fn send_ipi<H>(call: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, _: &mut H) -> Reply {
@@ -93,7 +94,7 @@ fn with_mask(
         0 => (0, u64::MAX),
         _ => match read_word(vcpu, &machine.ram, pointer) {
             Ok(mask) => (mask, 0),
-            Err(exception) => return Reply::Outcome(Outcome::Inject(exception, pointer)),
+            Err((exception, address)) => return Reply::Outcome(Outcome::Inject(exception, address.0)),
         },
     };
     match run(machine, vcpu, mask, base) {
@@ -102,13 +103,18 @@ fn with_mask(
     }
 }
 
-fn read_word(vcpu: &Vcpu, ram: &GuestRam, pointer: u64) -> Result<u64, Exception> {
+/// The word at `pointer`, aligned or not; where it cannot be read, the fault and the byte that faulted.
+fn read_word(vcpu: &Vcpu, ram: &GuestRam, pointer: u64) -> Result<u64, (Exception, GuestVirtAddr)> {
     let context = vcpu.context();
     let mut bytes = [0; 8];
     for (byte, offset) in bytes.iter_mut().zip(0..) {
         let address = GuestVirtAddr(pointer.wrapping_add(offset));
-        let found = translate(ram, context.satp, address, Access::Load, context.view.rights())?;
-        ram.read(found.address, core::slice::from_mut(byte)).map_err(|_| Exception::LoadAccessFault)?;
+        translate(ram, context.satp, address, Access::Load, context.view.rights())
+            .and_then(|found| {
+                let read = ram.read(found.address, core::slice::from_mut(byte));
+                read.map_err(|_| Exception::LoadAccessFault)
+            })
+            .map_err(|exception| (exception, address))?;
     }
     Ok(u64::from_le_bytes(bytes))
 }

@@ -3,6 +3,7 @@
 mod console;
 mod fences;
 mod harts;
+mod legacy;
 mod system;
 
 use isa::csr::CsrAddr;
