@@ -6,6 +6,11 @@
 mod access_faults;
 mod devices;
 mod exits;
+mod fetching;
+mod garbage;
+mod lifecycle;
 mod model;
+mod running;
 mod sbi;
 mod support;
+mod trap_loops;

@@ -1,0 +1,107 @@
+//! Power-on and reset of a whole virtual machine.
+
+use isa::csr::CsrAddr;
+use isa::{Exception, Interrupt, Privilege, Reg, TrapInfo};
+use memory::GuestPhysAddr;
+use trace::ExitKind;
+use vmm::link::HartState;
+use vmm::vcpu::RunState;
+use vmm::vm::{self, Boot, Next};
+use vmm::{Vcpu, Vm};
+
+use crate::support::paging::Tables;
+use crate::support::{ENTRY, FEATURES, Guest, HOLE, RAM, RAM_END, new_machine, new_shadow, spare_ram};
+
+const TREE: u64 = RAM + 0x10_0000;
+
+fn vm(tree_address: u64) -> Vm {
+    let boot = Boot { entry: ENTRY, tree_address: GuestPhysAddr(tree_address), tree: vec![0xd0, 0x0d, 0xfe] };
+    let vcpus = (0..2).map(|id| Vcpu::new(id, FEATURES, new_shadow())).collect();
+    Vm::new("test".into(), new_machine(spare_ram(), 2), vcpus, boot)
+}
+
+#[test]
+fn the_first_hart_starts_at_the_kernel_with_its_id_and_the_device_tree() {
+    let mut vm = vm(TREE);
+    vm.start().unwrap();
+    let [boot, other] = &vm.vcpus[..] else { panic!("two harts") };
+    assert_eq!((boot.state, boot.privilege), (RunState::Running, Privilege::Supervisor));
+    assert_eq!((boot.frame.pc, boot.frame.get(Reg::A0), boot.frame.get(Reg::A1)), (ENTRY, 0, TREE));
+    assert_eq!(boot.csr.satp().bits(), 0);
+    assert_eq!(other.state, RunState::Stopped);
+    assert_eq!([0, 1].map(|hart| vm.machine.links[hart].state()), [HartState::Started, HartState::Stopped]);
+    assert_eq!(vm.machine.ram.read_word(GuestPhysAddr(TREE)), Some(0xfe_0dd0));
+    assert_eq!(vm.machine.ram.read_word(GuestPhysAddr(RAM)), Some(0), "nobody else's memory shows");
+}
+
+#[test]
+fn a_device_tree_that_does_not_fit_in_ram_is_refused() {
+    for address in [HOLE, RAM_END - 2, u64::MAX] {
+        assert!(vm(address).start().is_err());
+    }
+    assert!(vm(RAM_END - 3).start().is_ok());
+}
+
+#[test]
+fn a_reset_brings_memory_registers_devices_and_letter_boxes_back() {
+    let mut vm = vm(TREE);
+    vm.start().unwrap();
+    let mut guest = Guest::new();
+    let (machine, vcpu) = (&mut vm.machine, &mut vm.vcpus[0]);
+    machine.ram.write(GuestPhysAddr(RAM), &[1; 64]).unwrap();
+    machine.ram.write(GuestPhysAddr(TREE), &[1; 64]).unwrap();
+    let port = GuestPhysAddr(crate::support::UART + 7);
+    machine.write_device(port, isa::Width::Byte, 0x5a, &mut guest.host).unwrap();
+    machine.links[0].send_software_interrupt();
+    machine.links[1].request_fence();
+    let fault = TrapInfo { cause: Exception::LoadPageFault.code(), value: RAM };
+    vm::serve(machine, vcpu, fault, &mut guest.host).unwrap();
+    let breakpoint = TrapInfo { cause: Exception::Breakpoint.code(), value: 0 };
+    vm::serve(machine, vcpu, breakpoint, &mut guest.host).unwrap();
+    vcpu.csr.write(CsrAddr::SATP, Tables::satp(), Privilege::Supervisor).unwrap();
+    vcpu.csr.write(CsrAddr::SIE, !0, Privilege::Supervisor).unwrap();
+    vcpu.set_line(Interrupt::Timer, true);
+    vcpu.timer.set(1);
+    vcpu.frame.set(Reg::new(31), 31);
+    vcpu.privilege = Privilege::User;
+
+    vm.start().unwrap();
+
+    let (machine, vcpu) = (&mut vm.machine, &mut vm.vcpus[0]);
+    assert_eq!(machine.ram.read_word(GuestPhysAddr(RAM)), Some(0));
+    assert_eq!(machine.ram.read_word(GuestPhysAddr(TREE)), Some(0xfe_0dd0));
+    assert_eq!(machine.read_device(port, isa::Width::Byte, &guest.host), Ok(0));
+    assert_eq!((vcpu.frame.pc, vcpu.frame.get(Reg::new(31))), (ENTRY, 0));
+    assert_eq!((vcpu.state, vcpu.privilege), (RunState::Running, Privilege::Supervisor));
+    for csr in [
+        CsrAddr::SIE,
+        CsrAddr::SIP,
+        CsrAddr::STVEC,
+        CsrAddr::SEPC,
+        CsrAddr::SCAUSE,
+        CsrAddr::STVAL,
+        CsrAddr::SATP,
+    ] {
+        assert_eq!(vcpu.csr.read(csr, Privilege::Supervisor, &guest.host), Ok(0), "{csr:?}");
+    }
+    assert_eq!(mmu::check::check(&vcpu.shadow, &machine.ram), Ok(0));
+    assert_eq!(vm::deadline(machine, vcpu), u64::MAX);
+    assert!(matches!(vm::prepare(machine, vcpu), Next::Run(_)));
+    assert_eq!(vcpu.frame.pc, ENTRY, "no interrupt is left over");
+    assert!(!machine.links[1].take_fence());
+    assert_eq!(vcpu.exits.get(ExitKind::Fill), 1, "counters go on");
+}
+
+#[test]
+fn what_the_guest_said_before_a_reset_still_reaches_the_console() {
+    let mut vm = vm(TREE);
+    vm.start().unwrap();
+    let mut guest = Guest::new();
+    guest.host.room = 0;
+    let port = GuestPhysAddr(crate::support::UART);
+    vm.machine.write_device(port, isa::Width::Byte, u64::from(b'!'), &mut guest.host).unwrap();
+    vm.start().unwrap();
+    guest.host.room = 1;
+    assert!(vm.machine.drain_console(&mut guest.host));
+    assert_eq!(guest.host.output, b"!");
+}

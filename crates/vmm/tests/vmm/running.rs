@@ -1,0 +1,282 @@
+//! Between exits: timers, interrupt lines, waiting, and the hardware state that a vCPU runs with.
+
+use isa::csr::{CsrAddr, scounteren, senvcfg, sstatus};
+use isa::paging::Mode;
+use isa::{Interrupt, Privilege};
+use memory::GuestPhysAddr;
+use mmu::TlbFlush;
+use vmm::CsrFeatures;
+use vmm::vcpu::RunState;
+use vmm::vm::{self, Entry, Next};
+
+use crate::support::paging::Tables;
+use crate::support::{ENTRY, FEATURES, Guest, HANDLER, UART, asm};
+
+/// Asserts that the guest runs and gives the hardware state.
+#[track_caller]
+fn entry(guest: &mut Guest) -> Entry {
+    match guest.prepare() {
+        Next::Run(entry) => entry,
+        Next::Idle => panic!("the guest waits"),
+    }
+}
+
+/// Lets the UART interrupt through the PLIC, and types a byte.
+fn raise_external(guest: &mut Guest) {
+    let write = |guest: &mut Guest, address: u64, width, value| {
+        let written = guest.machine.write_device(GuestPhysAddr(address), width, value, &mut guest.host);
+        assert_eq!(written, Ok(vmm::machine::Written::Done));
+    };
+    let uart_source = u64::from(devices::board::UART_IRQ);
+    write(guest, 0x0c00_0000 + 4 * uart_source, isa::Width::Word, 1);
+    // Hart 0's S-mode is context 1.
+    write(guest, 0x0c00_2080, isa::Width::Word, 1 << uart_source);
+    write(guest, UART + 1, isa::Width::Byte, 1);
+    guest.host.input.push_back(b'x');
+    guest.machine.feed_console(&mut guest.host);
+}
+
+fn enable(guest: &mut Guest, interrupts: &[Interrupt]) {
+    guest.set_csr(CsrAddr::SIE, interrupts.iter().fold(0, |sie, interrupt| sie | interrupt.mask()));
+    guest.set_csr(CsrAddr::SSTATUS, sstatus::SIE);
+}
+
+#[test]
+fn wfi_waits_for_an_enabled_interrupt_whatever_sie_in_sstatus_says() {
+    for global in [0, sstatus::SIE] {
+        let mut guest = Guest::new();
+        guest.set_csr(CsrAddr::SSTATUS, global);
+        guest.set_csr(CsrAddr::SIE, Interrupt::Timer.mask());
+        guest.execute(asm::WFI);
+        assert_eq!(guest.prepare(), Next::Idle);
+        guest.vcpu.set_line(Interrupt::Software, true);
+        assert_eq!(guest.prepare(), Next::Idle, "not enabled in sie");
+        guest.vcpu.set_line(Interrupt::Timer, true);
+        entry(&mut guest);
+        if global == 0 {
+            assert_eq!((guest.pc(), guest.csr(CsrAddr::SCAUSE)), (ENTRY + 4, 0));
+        } else {
+            let taken = (guest.pc(), guest.csr(CsrAddr::SEPC), guest.csr(CsrAddr::SCAUSE));
+            assert_eq!(taken, (HANDLER, ENTRY + 4, Interrupt::Timer.cause()));
+        }
+    }
+}
+
+#[test]
+fn wfi_with_an_interrupt_pending_does_not_wait() {
+    let mut guest = Guest::new();
+    guest.set_csr(CsrAddr::SIE, Interrupt::Software.mask());
+    guest.vcpu.set_line(Interrupt::Software, true);
+    guest.execute(asm::WFI);
+    entry(&mut guest);
+    assert_eq!(guest.pc(), ENTRY + 4);
+}
+
+#[test]
+fn wfi_with_nothing_enabled_waits_for_ever() {
+    let mut guest = Guest::new();
+    for interrupt in Interrupt::BY_PRIORITY {
+        guest.vcpu.set_line(interrupt, true);
+    }
+    guest.execute(asm::WFI);
+    assert_eq!(guest.prepare(), Next::Idle);
+}
+
+#[test]
+fn external_comes_before_software_comes_before_timer() {
+    let mut guest = Guest::new();
+    raise_external(&mut guest);
+    guest.machine.links[0].send_software_interrupt();
+    guest.vcpu.timer.set(0);
+    guest.tick(1);
+    let mut sie = Interrupt::External.mask() | Interrupt::Software.mask() | Interrupt::Timer.mask();
+    for interrupt in Interrupt::BY_PRIORITY {
+        guest.set_csr(CsrAddr::SSTATUS, sstatus::SIE);
+        guest.set_csr(CsrAddr::SIE, sie);
+        entry(&mut guest);
+        assert_eq!(guest.csr(CsrAddr::SCAUSE), interrupt.cause());
+        sie &= !interrupt.mask();
+    }
+}
+
+#[test]
+fn an_interrupt_waits_until_sret_enables_it() {
+    let mut guest = Guest::new();
+    guest.set_csr(CsrAddr::SIE, Interrupt::Timer.mask());
+    guest.vcpu.set_line(Interrupt::Timer, true);
+    guest.set_csr(CsrAddr::SSTATUS, sstatus::SPP | sstatus::SPIE);
+    guest.set_csr(CsrAddr::SEPC, ENTRY + 0x100);
+    entry(&mut guest);
+    assert_eq!(guest.pc(), ENTRY);
+    guest.execute(asm::SRET);
+    entry(&mut guest);
+    assert_eq!((guest.pc(), guest.csr(CsrAddr::SEPC)), (HANDLER, ENTRY + 0x100));
+}
+
+#[test]
+fn user_mode_takes_interrupts_though_sie_in_sstatus_is_clear() {
+    let mut guest = Guest::new();
+    guest.vcpu.privilege = Privilege::User;
+    guest.set_csr(CsrAddr::SIE, Interrupt::Timer.mask());
+    guest.vcpu.set_line(Interrupt::Timer, true);
+    entry(&mut guest);
+    assert_eq!(guest.csr(CsrAddr::SCAUSE), Interrupt::Timer.cause());
+    assert_eq!(guest.vcpu.privilege, Privilege::Supervisor);
+}
+
+#[test]
+fn a_vectored_stvec_sends_each_interrupt_to_its_own_entry() {
+    for interrupt in Interrupt::BY_PRIORITY {
+        let mut guest = Guest::new();
+        guest.set_csr(CsrAddr::STVEC, HANDLER | 1);
+        enable(&mut guest, &[interrupt]);
+        if interrupt == Interrupt::External {
+            raise_external(&mut guest);
+        } else {
+            guest.vcpu.set_line(interrupt, true);
+        }
+        entry(&mut guest);
+        assert_eq!(guest.pc(), HANDLER + 4 * interrupt.code());
+    }
+}
+
+#[test]
+fn seip_follows_the_plic_up_and_down() {
+    let mut guest = Guest::new();
+    entry(&mut guest);
+    assert_eq!(guest.csr(CsrAddr::SIP), 0);
+    raise_external(&mut guest);
+    entry(&mut guest);
+    assert_eq!(guest.csr(CsrAddr::SIP), Interrupt::External.mask());
+    guest.set_csr(CsrAddr::SIP, 0);
+    assert_eq!(guest.csr(CsrAddr::SIP), Interrupt::External.mask(), "SEIP is read-only");
+    // A claim takes the request out of the PLIC.
+    let claimed = guest.machine.read_device(GuestPhysAddr(0x0c20_1004), isa::Width::Word, &guest.host);
+    assert_eq!(claimed, Ok(u64::from(devices::board::UART_IRQ)));
+    entry(&mut guest);
+    assert_eq!(guest.csr(CsrAddr::SIP), 0);
+}
+
+#[test]
+fn a_software_interrupt_from_outside_survives_the_guests_write_of_sip() {
+    let mut guest = Guest::new();
+    entry(&mut guest);
+    guest.machine.links[0].send_software_interrupt();
+    guest.execute(asm::csrrw(0, CsrAddr::SIP.as_u16(), 0));
+    entry(&mut guest);
+    assert_eq!(guest.csr(CsrAddr::SIP), Interrupt::Software.mask());
+    guest.execute(asm::csrrw(0, CsrAddr::SIP.as_u16(), 0));
+    entry(&mut guest);
+    assert_eq!(guest.csr(CsrAddr::SIP), 0, "it comes once");
+}
+
+#[test]
+fn the_timer_is_pending_from_its_deadline_on_and_wanted_only_until_then() {
+    let mut guest = Guest::new();
+    assert_eq!(vm::deadline(&guest.machine, &guest.vcpu), u64::MAX);
+    guest.vcpu.timer.set(5000);
+    assert_eq!(vm::deadline(&guest.machine, &guest.vcpu), 5000);
+    guest.tick(4999);
+    assert_eq!(guest.csr(CsrAddr::SIP), 0);
+    guest.tick(5000);
+    assert_eq!(guest.csr(CsrAddr::SIP), Interrupt::Timer.mask());
+    assert_eq!(vm::deadline(&guest.machine, &guest.vcpu), u64::MAX, "it has fired");
+}
+
+#[test]
+fn a_devices_deadline_comes_before_a_later_timer_and_ticking_at_it_is_enough() {
+    let mut guest = Guest::new();
+    raise_external(&mut guest);
+    // A byte below the receive trigger: the port's time-out is to come.
+    let write = |guest: &mut Guest, offset, value| {
+        let port = GuestPhysAddr(UART + offset);
+        let written = guest.machine.write_device(port, isa::Width::Byte, value, &mut guest.host);
+        assert_eq!(written, Ok(vmm::machine::Written::Done));
+    };
+    write(&mut guest, 2, 0xc1);
+    guest.host.input.push_back(b'y');
+    guest.machine.feed_console(&mut guest.host);
+    let due = vm::deadline(&guest.machine, &guest.vcpu);
+    assert!(due > guest.host.now && due < u64::MAX, "{due}");
+    guest.vcpu.timer.set(due + 1);
+    assert_eq!(vm::deadline(&guest.machine, &guest.vcpu), due);
+    guest.tick(due);
+    assert_eq!(vm::deadline(&guest.machine, &guest.vcpu), due + 1, "the device has had its turn");
+}
+
+#[test]
+fn a_vcpu_runs_with_the_root_of_its_context_and_a_clean_tlb() {
+    let mut guest = Guest::new();
+    let first = entry(&mut guest);
+    assert_eq!(first.flush, TlbFlush::All, "a new vCPU");
+    let again = entry(&mut guest);
+    assert_eq!((again.root, again.flush), (first.root, TlbFlush::Nothing));
+    Tables::new().enable(&mut guest);
+    let translated = entry(&mut guest);
+    assert_ne!(translated.root, first.root);
+    guest.vcpu.privilege = Privilege::User;
+    let user = entry(&mut guest);
+    assert!(user.root != translated.root && user.root != first.root);
+    guest.vcpu.privilege = Privilege::Supervisor;
+    assert_eq!(entry(&mut guest).root, translated.root, "contexts are kept");
+}
+
+#[test]
+fn a_remote_fence_is_done_before_the_vcpu_runs() {
+    let mut guest = Guest::new();
+    entry(&mut guest);
+    guest.machine.links[0].request_fence();
+    assert_eq!(entry(&mut guest).flush, TlbFlush::All);
+    assert_eq!(entry(&mut guest).flush, TlbFlush::Nothing);
+}
+
+#[test]
+fn the_real_units_are_in_the_state_that_the_guest_sees() {
+    let mut guest = Guest::new();
+    assert_eq!(entry(&mut guest).unit_states, 0);
+    guest.set_csr(CsrAddr::SSTATUS, sstatus::FS_INITIAL | sstatus::VS_DIRTY | sstatus::SUM);
+    assert_eq!(entry(&mut guest).unit_states, sstatus::FS_INITIAL | sstatus::VS_DIRTY);
+    guest.vcpu.csr.merge_unit_states(sstatus::FS_DIRTY);
+    assert_eq!(entry(&mut guest).unit_states, sstatus::FS_DIRTY | sstatus::VS_DIRTY);
+    guest.set_csr(CsrAddr::SSTATUS, 0);
+    guest.vcpu.csr.merge_unit_states(sstatus::FS_DIRTY | sstatus::VS_DIRTY);
+    assert_eq!(entry(&mut guest).unit_states, 0, "a unit that is off stays off");
+}
+
+#[test]
+fn virtual_user_mode_runs_with_the_guests_own_environment() {
+    let mut guest = Guest::new();
+    guest.vcpu.privilege = Privilege::User;
+    guest.set_csr(CsrAddr::SCOUNTEREN, !0);
+    guest.set_csr(CsrAddr::SENVCFG, senvcfg::FIOM | senvcfg::CBIE | senvcfg::CBZE);
+    let user = entry(&mut guest);
+    assert_eq!(user.scounteren, scounteren::CY | scounteren::TM | scounteren::IR);
+    let flushes = senvcfg::FIOM | senvcfg::CBIE_FLUSH | senvcfg::CBZE;
+    assert_eq!(user.senvcfg, flushes, "an invalidation becomes a flush");
+    guest.set_csr(CsrAddr::SCOUNTEREN, 0);
+    guest.set_csr(CsrAddr::SENVCFG, 0);
+    let user = entry(&mut guest);
+    assert_eq!((user.scounteren, user.senvcfg), (0, 0));
+}
+
+#[test]
+fn virtual_supervisor_mode_runs_with_all_that_it_has_but_cycle_and_instret() {
+    let mut guest = Guest::new();
+    guest.set_csr(CsrAddr::SCOUNTEREN, 0);
+    guest.set_csr(CsrAddr::SENVCFG, 0);
+    let supervisor = entry(&mut guest);
+    assert_eq!(supervisor.scounteren, scounteren::TM);
+    assert_eq!(supervisor.senvcfg, senvcfg::CBIE_FLUSH | senvcfg::CBCFE | senvcfg::CBZE);
+    let bare = CsrFeatures { cache_blocks: false, cache_zero: false, widest_mode: Mode::Sv39, ..FEATURES };
+    assert_eq!(entry(&mut Guest::with_features(bare)).senvcfg, 0);
+}
+
+#[test]
+fn a_stopped_vcpu_is_woken_by_nothing() {
+    let mut guest = Guest::new();
+    guest.vcpu.state = RunState::Stopped;
+    enable(&mut guest, &Interrupt::BY_PRIORITY);
+    guest.machine.links[0].send_software_interrupt();
+    raise_external(&mut guest);
+    assert_eq!(guest.prepare(), Next::Idle);
+}
