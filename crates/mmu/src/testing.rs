@@ -112,6 +112,26 @@ impl Guest {
         (table, paging::index(address, level))
     }
 
+    /// The table and slot of the entry where the walk for `address` ends, or `up` levels above; `None` where that is
+    /// not in this guest's tables.
+    pub fn looked_at(&self, satp: Satp, address: GuestVirtAddr, up: usize) -> Option<(GuestPhysAddr, usize)> {
+        let mut table = GuestPhysAddr(satp.ppn * PAGE_SIZE);
+        let mut passed = Vec::new();
+        for level in (0..satp.mode.levels()).rev() {
+            if !(TABLES..TABLES + self.tables * PAGE_SIZE).contains(&table.0) {
+                break;
+            }
+            let slot = paging::index(address.0, level);
+            passed.push((table, slot));
+            let entry = self.get(table, slot);
+            if !entry.is_table() {
+                break;
+            }
+            table = GuestPhysAddr(entry.address());
+        }
+        passed.into_iter().nth_back(up)
+    }
+
     /// What the specification says of an access, with the memory as it is.
     pub fn reference(
         &self,

@@ -153,6 +153,21 @@ fn a_fence_of_any_address_in_a_split_superpage_drops_all_its_small_pages() {
 }
 
 #[test]
+fn a_superpage_that_became_a_table_before_its_fence_is_dropped_by_it_all_the_same() {
+    let mut rig = Rig::new(Mode::Sv48);
+    let satp = rig.guest.space(Mode::Sv39, 1);
+    let key = ContextKey::new(satp, SUPERVISOR);
+    rig.guest.map(satp, 0, 2, Pte::new(RAM_BASE, KERNEL));
+    rig.fill(key, 0, Access::Load);
+    for address in [BLOCK_SIZE, 2 * BLOCK_SIZE] {
+        rig.guest.map(satp, address, 0, Pte::new(RAM_BASE, KERNEL));
+    }
+    rig.fill(key, BLOCK_SIZE, Access::Load);
+    rig.fence(Some(2 * BLOCK_SIZE), None);
+    assert_eq!(rig.seen(key, 0), None);
+}
+
+#[test]
 fn pieces_of_a_superpage_that_is_gone_do_not_widen_later_fences() {
     let mut rig = Rig::new(Mode::Sv48);
     let satp = rig.guest.space(Mode::Sv39, 1);

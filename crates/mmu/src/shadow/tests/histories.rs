@@ -23,6 +23,9 @@ enum Step {
     Access(usize, GuestVirtAddr, Access),
     /// The guest writes an entry of one of its tables.
     Edit(u64, usize, Pte),
+    /// The guest writes an entry that the walk for an address in one of the contexts looks at: its leaf, or a
+    /// pointer as many levels up.
+    Rewrite(usize, GuestVirtAddr, usize, Pte),
     /// The guest executes SFENCE.VMA.
     Fence(Option<GuestVirtAddr>, Option<u16>),
     /// The virtual machine is reset.
@@ -61,6 +64,12 @@ impl History {
                 }
             }
             Step::Edit(table, slot, entry) => self.rig.guest.set(table_address(table), slot, entry),
+            Step::Rewrite(context, address, up, entry) => {
+                let key = contexts[context % contexts.len()];
+                if let Some((table, slot)) = self.rig.guest.looked_at(key.satp, address, up) {
+                    self.rig.guest.set(table, slot, entry);
+                }
+            }
             Step::Fence(address, asid) => {
                 self.rig.shadow.fence(address, asid);
                 self.fills.retain(|fill| {
@@ -178,10 +187,13 @@ fn steps(mode: Mode) -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(address, mask, other)| GuestVirtAddr(address.0 & !mask | other & mask & (RAM_SIZE - 1)));
         let address = address.boxed();
         let optional = prop::option::weighted(0.8, address.clone());
+        let up = prop_oneof![4 => Just(0usize), 1 => Just(1)];
+        let rewrite = (0..8usize, address.clone(), up, random::entry());
         prop::collection::vec(
             prop_oneof![
                 20 => (0..8usize, address, random::access()).prop_map(|(c, a, kind)| Step::Access(c, a, kind)),
-                6 => (0..TABLES, select(&SLOTS[..]), random::entry()).prop_map(|(t, s, e)| Step::Edit(t, s, e)),
+                3 => (0..TABLES, select(&SLOTS[..]), random::entry()).prop_map(|(t, s, e)| Step::Edit(t, s, e)),
+                5 => rewrite.prop_map(|(c, a, up, e)| Step::Rewrite(c, a, up, e)),
                 4 => (optional, prop::option::of(0..3u16)).prop_map(|(a, asid)| Step::Fence(a, asid)),
                 1 => Just(Step::Reset),
             ],
@@ -211,13 +223,14 @@ fn whatever_happens_shadow_and_tlb_hold_only_what_a_tlb_may_hold() {
     }
 }
 
-/// A page of a guest at some level, touched in places, then given another entry and fenced.
+/// A page of a guest at some level, touched in places, then given another entry, touched again and fenced.
 #[derive(Clone, Debug)]
 struct Change {
     level: usize,
     old: u64,
     new: Pte,
-    touched: Vec<(usize, u64, Access)>,
+    before: Vec<(usize, u64, Access)>,
+    between: Vec<(usize, u64, Access)>,
     fenced: Option<u64>,
     asid: Option<u16>,
     looked_at: Vec<u64>,
@@ -226,21 +239,26 @@ struct Change {
 fn change() -> impl Strategy<Value = Change> {
     let flags = select(&[KERNEL, KERNEL & !Pte::D, KERNEL & !Pte::W, KERNEL | Pte::U & !Pte::X][..]);
     let offsets = || prop::collection::vec(0..RAM_SIZE, 1..8);
-    let touch = (0..4usize, 0..RAM_SIZE, random::access());
+    // Few places, so that some are touched before and after.
+    let offset = prop_oneof![Just(0), Just(BLOCK_SIZE), 0..RAM_SIZE];
+    let touch = (0..4usize, offset, random::access());
+    let touches = prop::collection::vec(touch, 1..12).boxed();
     (
         0..3usize,
         flags,
         prop_oneof![1 => Just(Pte(0)), 4 => random::leaf()],
-        prop::collection::vec(touch, 1..12),
+        touches.clone(),
+        touches,
         prop::option::weighted(0.9, 0..1u64 << 30),
         prop::option::of(1..3u16),
         offsets(),
     )
-        .prop_map(|(level, old, new, touched, fenced, asid, looked_at)| Change {
+        .prop_map(|(level, old, new, before, between, fenced, asid, looked_at)| Change {
             level,
             old,
             new,
-            touched,
+            before,
+            between,
             fenced,
             asid,
             looked_at,
@@ -261,17 +279,20 @@ fn after_an_edit_and_any_fence_that_names_its_page_the_old_entry_is_forgotten() 
             history.step(&contexts, Step::Reset);
             history.rig.guest.map(root, start, change.level, Pte::new(RAM_BASE, change.old));
             let size = paging::leaf_size(change.level);
-            for (context, offset, access) in &change.touched {
-                history
-                    .step(&contexts, Step::Access(*context, GuestVirtAddr(start + offset % size), *access));
-            }
+            let touch = |history: &mut History, touches: &[(usize, u64, Access)]| {
+                for (context, offset, access) in touches {
+                    let address = GuestVirtAddr(start + offset % size);
+                    history.step(&contexts, Step::Access(*context, address, *access));
+                }
+            };
+            touch(history, &change.before);
             history.rig.guest.map(root, start, change.level, change.new);
+            touch(history, &change.between);
             let fenced = change.fenced.map(|offset| GuestVirtAddr(start + offset % size));
             history.step(&contexts, Step::Fence(fenced, change.asid));
             for key in contexts.into_iter().filter(|key| change.asid.is_none_or(|asid| asid == key.satp.asid))
             {
-                for offset in
-                    change.looked_at.iter().chain(change.touched.iter().map(|(_, offset, _)| offset))
+                for offset in change.looked_at.iter().chain(change.before.iter().map(|(_, offset, _)| offset))
                 {
                     let address = start + offset % size;
                     if let Some(leaf) = history.rig.seen(key, address) {
