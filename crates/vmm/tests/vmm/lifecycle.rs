@@ -70,7 +70,7 @@ fn a_reset_brings_memory_registers_devices_and_letter_boxes_back() {
     let (machine, vcpu) = (&mut vm.machine, &mut vm.vcpus[0]);
     assert_eq!(machine.ram.read_word(GuestPhysAddr(RAM)), Some(0));
     assert_eq!(machine.ram.read_word(GuestPhysAddr(TREE)), Some(0xfe_0dd0));
-    assert_eq!(machine.read_device(port, isa::Width::Byte, &guest.host), Ok(0));
+    assert_eq!(machine.read_device(port, isa::Width::Byte, &mut guest.host), Ok(0));
     assert_eq!((vcpu.frame.pc, vcpu.frame.get(Reg::new(31))), (ENTRY, 0));
     assert_eq!((vcpu.state, vcpu.privilege), (RunState::Running, Privilege::Supervisor));
     for csr in [

@@ -151,7 +151,7 @@ fn seip_follows_the_plic_up_and_down() {
     guest.set_csr(CsrAddr::SIP, 0);
     assert_eq!(guest.csr(CsrAddr::SIP), Interrupt::External.mask(), "SEIP is read-only");
     // A claim takes the request out of the PLIC.
-    let claimed = guest.machine.read_device(GuestPhysAddr(0x0c20_1004), isa::Width::Word, &guest.host);
+    let claimed = guest.machine.read_device(GuestPhysAddr(0x0c20_1004), isa::Width::Word, &mut guest.host);
     assert_eq!(claimed, Ok(u64::from(devices::board::UART_IRQ)));
     entry(&mut guest);
     assert_eq!(guest.csr(CsrAddr::SIP), 0);

@@ -21,7 +21,7 @@ fn every_exception_enters_the_handler_with_the_state_that_the_specification_says
                 scramble(&mut guest, &mut random);
                 guest.vcpu.privilege = PRIVILEGES[round as usize % 2];
                 let vector = random.word() & !3;
-                guest.set_csr(CsrAddr::STVEC, vector | round / 2 % 2);
+                guest.set_csr(CsrAddr::STVEC, vector | (round / 2 % 2));
                 let (before, value) = (State::of(&guest), random.word());
                 model.mirror(&guest);
                 model.raise(exception.code(), value);

@@ -76,7 +76,7 @@ fn fill(mut guest: Guest) -> Guest {
 #[test]
 fn an_unknown_extension_or_function_is_not_supported() {
     let mut guest = guest();
-    for eid in [9, 0xf, 0x11, 0x4350_5043, 0x504d_55, 0x5355_5350, 0x5354_41, 0x4e41_434c, 0xffff_ffff] {
+    for eid in [9, 0xf, 0x11, 0x4350_5043, 0x0050_4d55, 0x5355_5350, 0x0053_5441, 0x4e41_434c, 0xffff_ffff] {
         assert_eq!(call(&mut guest, eid, 0, &[]), (NOT_SUPPORTED, 0), "{eid:#x}");
     }
     for (eid, first) in [(BASE, 7), (TIME, 1), (IPI, 1), (RFENCE, 3), (HSM, 4), (SRST, 1), (DBCN, 3)] {
@@ -112,7 +112,7 @@ fn probing_finds_just_the_extensions_that_answer() {
     for eid in present {
         assert_eq!(call(&mut guest, BASE, 3, &[eid]), (0, 1), "{eid:#x}");
     }
-    for eid in [9, 0xf, 0x504d_55, 0x5355_5350, 0x4350_5043, 0xffff_ffff] {
+    for eid in [9, 0xf, 0x0050_4d55, 0x5355_5350, 0x4350_5043, 0xffff_ffff] {
         assert_eq!(call(&mut guest, BASE, 3, &[eid]), (0, 0), "{eid:#x}");
     }
 }
