@@ -85,10 +85,12 @@ impl Machine {
         &mut self,
         address: GuestPhysAddr,
         width: Width,
-        host: &impl Host,
+        host: &mut impl Host,
     ) -> Result<u64, Refused> {
         let value = self.board.read(address, width, self.clock.board_time(host.now()))?;
         self.update_deadline();
+        // A byte taken out makes room for the next one typed, which raises no interrupt on the host any more.
+        self.feed_console(host);
         Ok(value)
     }
 
@@ -110,6 +112,8 @@ impl Machine {
         }
         self.update_deadline();
         self.drain_console(host);
+        // The FIFOs may have been turned on or emptied.
+        self.feed_console(host);
         Ok(match event {
             None => Written::Done,
             Some(BoardEvent::ConsoleFull) => Written::Later,

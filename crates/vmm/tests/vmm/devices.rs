@@ -91,6 +91,17 @@ fn a_load_into_x0_has_its_effect_on_the_device_and_none_on_the_hart() {
 }
 
 #[test]
+fn a_guest_that_polls_gets_all_that_was_typed_at_once() {
+    let mut guest = Guest::new();
+    guest.host.input.extend(b"longer than the UART's FIFO");
+    guest.machine.feed_console(&mut guest.host);
+    for byte in b"longer than the UART's FIFO" {
+        load(&mut guest, asm::load(4, A0, S0, 0), 0, UART);
+        assert_eq!(guest.reg(A0), u64::from(*byte));
+    }
+}
+
+#[test]
 fn floating_point_loads_box_narrow_values_and_make_fs_dirty() {
     for (name, bits, offset, expected) in [
         ("flh", asm::float_load(1, A0, S0, 4), 4, MAGIC & 0xffff | !0xffff),
