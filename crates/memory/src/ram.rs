@@ -106,25 +106,23 @@ impl GuestRam {
 
     /// Copies from RAM.
     pub fn read(&self, address: GuestPhysAddr, into: &mut [u8]) -> Result<(), NotRam> {
-        let mut offset = self.offset(address, into.len() as u64).ok_or(NotRam)?;
-        for byte in into {
-            let bytes = self.word_at(offset).ok_or(NotRam)?.load(Ordering::Relaxed).to_le_bytes();
-            *byte = bytes[(offset % WORD) as usize];
-            offset += 1;
+        let start = self.offset(address, into.len() as u64).ok_or(NotRam)?;
+        for (offset, byte) in (start..).zip(into) {
+            let word = self.word_at(offset).ok_or(NotRam)?.load(Ordering::Relaxed);
+            *byte = (word >> (offset % WORD * 8)) as u8;
         }
         Ok(())
     }
 
     /// Copies to RAM. Bytes around the range keep what other harts write there.
     pub fn write(&self, address: GuestPhysAddr, from: &[u8]) -> Result<(), NotRam> {
-        let mut offset = self.offset(address, from.len() as u64).ok_or(NotRam)?;
-        for &byte in from {
+        let start = self.offset(address, from.len() as u64).ok_or(NotRam)?;
+        for (offset, &byte) in (start..).zip(from) {
             let word = self.word_at(offset).ok_or(NotRam)?;
             let shift = (offset % WORD) * 8;
             let (clear, set) = (!(0xff << shift), u64::from(byte) << shift);
             // Never fails: the closure always gives a value.
             let _ = word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |old| Some(old & clear | set));
-            offset += 1;
         }
         self.note_code_write();
         Ok(())

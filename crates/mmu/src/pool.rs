@@ -91,14 +91,16 @@ impl TablePool {
     /// An entry; `slot` counts modulo 512.
     #[inline]
     pub fn entry(&self, table: TableId, slot: usize) -> Pte {
-        Pte(self.tables.get(table.0 as usize).map_or(0, |table| table.0[slot & 511]))
+        let entry = self.tables.get(table.0 as usize).and_then(|table| table.0.get(slot & 511));
+        Pte(entry.copied().unwrap_or(0))
     }
 
     /// Writes an entry; `slot` counts modulo 512.
     #[inline]
     pub fn set_entry(&mut self, table: TableId, slot: usize, entry: Pte) {
-        if let Some(table) = self.tables.get_mut(table.0 as usize) {
-            table.0[slot & 511] = entry.0;
+        let table = self.tables.get_mut(table.0 as usize);
+        if let Some(place) = table.and_then(|table| table.0.get_mut(slot & 511)) {
+            *place = entry.0;
         }
     }
 

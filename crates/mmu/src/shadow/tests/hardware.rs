@@ -65,7 +65,9 @@ fn read(shadow: &ShadowMmu, table: TableId, slot: usize, level: usize) -> Entry 
     let reserved = entry >> 54 != 0;
     match entry & 0xf {
         // V, and R or X, and no W without R.
-        0b0011 | 0b0111 | 0b1001 | 0b1011 | 0b1111 if !reserved && address % (4096 << (9 * level)) == 0 => {
+        0b0011 | 0b0111 | 0b1001 | 0b1011 | 0b1111
+            if !reserved && address.is_multiple_of(4096 << (9 * level)) =>
+        {
             Entry::Leaf(HostPhysAddr(address), entry & 0xff)
         }
         0b0001 if !reserved && level > 0 && entry & (Pte::A | Pte::D | Pte::U) == 0 => {
