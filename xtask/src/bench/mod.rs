@@ -21,6 +21,9 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// The kernel's own start-up tests would go on while the guest measures.
 const APPEND: &str = "console=ttyS0 quiet cryptomgr.notests";
 
+/// The hypervisor's verbosity at which it prints its exit counters at the end.
+const COUNTERS: &str = "3";
+
 /// What to measure and where to put it.
 #[derive(clap::Args)]
 pub struct Options {
@@ -76,6 +79,7 @@ pub fn run(options: &Options) -> Result<bool> {
 fn measure(suite: &Suite, project: &Project, hypo: &Path, options: &Options) -> Result<Table> {
     let arguments = (suite.arguments)(project)?;
     let native_arguments = [arguments.clone(), vec!["--native".into()]].concat();
+    let arguments = [arguments, ["--log-level", COUNTERS].map(String::from).into()].concat();
     let (native, guest) = std::thread::scope(|scope| {
         let guest = (!options.native).then(|| scope.spawn(|| run_one(hypo, &arguments)));
         (run_one(hypo, &native_arguments), guest.map(|thread| thread.join()))

@@ -61,7 +61,7 @@ pub fn case(project: &Project, hypo: &Path) -> Result<Case> {
 fn boot(hypo: &Path, more: &[&str], log: &mut Vec<u8>) -> Result<String> {
     let arguments: Vec<_> = ["run", "linux"].iter().chain(more).map(|&word| word.into()).collect();
     let mut run = launch::start(hypo, &arguments, LIMIT)?;
-    let prompt = bytes::Regex::new("~ # $")?;
+    let prompt = bytes::Regex::new("~ # ")?;
     // The echo of the command has no 42 in it.
     let whole = bytes::Regex::new(r"(?ms)^\[ +0\.0.*^end of log 42$")?;
     let session = &mut run.session;
