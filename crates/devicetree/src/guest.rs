@@ -24,6 +24,8 @@ const UART_CLOCK: u32 = 3_686_400;
 /// What the test finisher takes for a power-off and for a reset.
 const FINISHER_PASS: u32 = 0x5555;
 const FINISHER_RESET: u32 = 0x7777;
+/// Bytes that can be added to the tree without moving it.
+const ROOM: usize = 4096;
 /// Causes by which a PLIC's targets are named. Priv. spec, "Machine Cause Register".
 const SUPERVISOR_EXTERNAL: u32 = 9;
 const MACHINE_EXTERNAL: u32 = 11;
@@ -99,7 +101,7 @@ impl GuestTree<'_> {
         tree.root.add_child(self.memory());
         tree.root.add_child(self.cpus());
         tree.root.add_child(self.soc());
-        tree.to_dtb()
+        with_room(tree.to_dtb())
     }
 
     fn chosen(&self) -> DeviceTreeNode {
@@ -258,6 +260,17 @@ impl GuestDevice {
         };
         format!("{name}@{:x}", self.base.as_u64())
     }
+}
+
+/// The tree with free space at its end, as OpenSBI leaves it: U-Boot adds to the tree in place when it starts a
+/// kernel, and what lies behind it is U-Boot's own.
+fn with_room(mut dtb: Vec<u8>) -> Vec<u8> {
+    dtb.resize(dtb.len() + ROOM, 0);
+    let size = dtb.len() as u32;
+    if let Some(total_size) = dtb.get_mut(4..8) {
+        total_size.copy_from_slice(&size.to_be_bytes());
+    }
+    dtb
 }
 
 /// A flattened device tree as source text; `None` where it is not well formed.

@@ -180,3 +180,13 @@ fn dtc_has_nothing_to_say_about_the_tree() {
     assert!(compiled.status.success());
     assert_eq!(to_dts(&compiled.stdout), to_dts(&tree));
 }
+
+#[test]
+fn a_boot_loader_can_add_to_the_tree_in_place() {
+    let dtb = tree(1, &devices()).build();
+    let field = |at: usize| u32::from_be_bytes(dtb[at..at + 4].try_into().unwrap()) as usize;
+    // The header's totalsize, and offset and size of the strings, the last block.
+    let (total, strings, strings_size) = (field(4), field(12), field(32));
+    assert_eq!(total, dtb.len());
+    assert!(total - (strings + strings_size) >= 1024);
+}
