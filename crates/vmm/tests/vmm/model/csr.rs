@@ -4,9 +4,9 @@ use isa::Privilege;
 use isa::csr::{CsrAddr, senvcfg, sstatus};
 
 use super::{HARTS, Model, State, scramble};
-use crate::support::Guest;
 use crate::support::asm::{self, CSR_FORMS};
 use crate::support::random::Random;
+use crate::support::{ENTRY, Guest};
 
 /// Where the virtual hart and the model choose differently from what the specification leaves open.
 struct Difference {
@@ -36,6 +36,24 @@ const DIFFERENCES: [Difference; 2] = [
 
 /// CSRs that the real hart serves while the unit is on; the guest's instruction traps only when it is off.
 const SERVED_BY_HARDWARE: [CsrAddr; 3] = [CsrAddr::FFLAGS, CsrAddr::FRM, CsrAddr::FCSR];
+
+/// CSRs that other harts have and guests do not see, so that the model is configured without them: their first and
+/// last address, and why.
+const HIDDEN: [(u16, u16, &str); 13] = [
+    (0x015, 0x015, "seed: Zkr is not shown to supervisors"),
+    (0x10c, 0x10f, "sstateen: Ssstateen is not shown"),
+    (0x14d, 0x14d, "stimecmp: Sstc is not shown, the SBI has the timer"),
+    (0x150, 0x15c, "siselect to stopei: Ssaia is not shown"),
+    (0x181, 0x181, "srmcfg: Ssqosid is not shown"),
+    (0x200, 0x2ff, "the virtual supervisor's: H is not shown"),
+    (0x300, 0x3ff, "the machine's"),
+    (0x5a8, 0x5a8, "scontext: Sdtrig is not shown"),
+    (0x600, 0x6ff, "the hypervisor's: H is not shown"),
+    (0xc03, 0xc1f, "hpmcounters: Zihpm is not shown"),
+    (0xda0, 0xda0, "scountovf: Sscofpmf is not shown"),
+    (0xdb0, 0xdb0, "stopi: Ssaia is not shown"),
+    (0xf11, 0xf15, "the machine's"),
+];
 
 /// What the instruction writes to a CSR that holds `old`, if it writes.
 fn written(form: u32, source: u32, operand: u64, old: u64) -> Option<u64> {
@@ -108,6 +126,27 @@ fn csrs_that_exist_are_compared_with_many_more_values() {
                 for _ in 0..300 {
                     random_access(&mut guest, &mut model, &mut random, csr, form);
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hidden_csr_is_illegal_in_every_form_and_mode() {
+    let mut guest = Guest::new();
+    guest.set_csr(CsrAddr::SCOUNTEREN, !0);
+    for (first, last, reason) in HIDDEN {
+        for csr in first..=last {
+            for (form, privilege) in CSR_FORMS
+                .into_iter()
+                .flat_map(|form| [(form, Privilege::User), (form, Privilege::Supervisor)])
+            {
+                guest.vcpu.frame.pc = ENTRY;
+                guest.vcpu.privilege = privilege;
+                let bits = asm::csr(form, 10, csr, 0);
+                guest.execute(bits);
+                assert_eq!(guest.pc(), guest.csr(CsrAddr::STVEC), "{csr:#x}: {reason}");
+                guest.assert_took(isa::Exception::IllegalInstruction, ENTRY, u64::from(bits));
             }
         }
     }
