@@ -15,3 +15,4 @@ mod running;
 mod sbi;
 mod support;
 mod trap_loops;
+mod tree;
