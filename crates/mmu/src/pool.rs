@@ -106,7 +106,9 @@ impl TablePool {
 
     /// A table's entries.
     pub fn entries(&self, table: TableId) -> impl Iterator<Item = Pte> + '_ {
-        self.tables.get(table.0 as usize).into_iter().flat_map(|table| table.0).map(Pte)
+        let table = self.tables.get(table.0 as usize);
+        // By reference: the scanner recurses over these, and the hypervisor's stack is small.
+        table.into_iter().flat_map(|table| &table.0).map(|entry| Pte(*entry))
     }
 
     fn push(&mut self, list: &mut TableList, table: TableId) {

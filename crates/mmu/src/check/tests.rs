@@ -119,3 +119,18 @@ fn a_violation_says_what_and_where() {
     let violation = Violation { invariant: "user-leaf", level: 1, slot: 7, entry: Pte(0xabc) };
     assert_eq!(std::format!("{violation}"), "invariant user-leaf broken by 0xabc in slot 7 at level 1");
 }
+
+#[test]
+fn a_scan_needs_little_stack() {
+    let mut guest = Guest::new();
+    let mut shadow = shadow(Mode::Sv57, 64);
+    let satp = guest.space(Mode::Sv48, 1);
+    guest.map(satp, VA.0, 0, Pte::new(RAM_BASE, KERNEL));
+    let key = ContextKey::new(satp, SUPERVISOR);
+    assert_eq!(shadow.resolve(&guest.ram, key, VA, Access::Load), Verdict::Filled);
+    let scan = || check(&shadow, &guest.ram);
+    // Less than the hypervisor has, and less than one copy of a table for each level takes.
+    let thread = std::thread::Builder::new().stack_size(20 << 10);
+    let result = std::thread::scope(|scope| thread.spawn_scoped(scope, scan).unwrap().join().unwrap());
+    assert_eq!(result, Ok(1));
+}
