@@ -159,7 +159,9 @@ impl World {
             for (kind, count) in vcpu.exits.iter() {
                 let _ = write!(line, " {}={count}", kind.name());
             }
-            let _ = write!(line, " shadow-fills={}", vcpu.shadow.fills);
+            let code = self.vm.machine.code.counts();
+            let _ = write!(line, " shadow-fills={} code-copies={}", vcpu.shadow.fills, code.copies);
+            let _ = write!(line, " code-sites={} code-copies-ended={}", code.sites, code.ended);
             self.host.say(Level::Counters, format_args!("exits{line}"));
         }
     }

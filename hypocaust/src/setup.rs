@@ -14,6 +14,7 @@ use mmu::shadow::HostPaging;
 use mmu::{ShadowMmu, Window};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
+use rewrite::CodePages;
 use vmm::machine::{Clock, Machine};
 use vmm::vm::{Boot, Vm};
 use vmm::{Vcpu, tree};
@@ -55,6 +56,10 @@ const HEAP: u64 = 4 << 20;
 /// and leaves as much for contexts.
 const TABLES: u64 = 1024;
 const TABLES_PER_MIB: u64 = 1;
+
+/// Pages of guest-kernel code that can be rewritten at a time: as many as Linux's text has with privileged
+/// instructions.
+const CODE_COPIES: u64 = 1024;
 
 /// Sets everything up, up to the guest's first instruction.
 ///
@@ -155,15 +160,16 @@ fn build_vm(
     };
     let ram_size = config.memory;
     let tables = TABLES + TABLES_PER_MIB * (ram_size >> 20);
-    if memory.available() < ram_size + tables * PAGE_SIZE {
+    if memory.available() < ram_size + (tables + CODE_COPIES) * PAGE_SIZE {
         return Err(too_little());
     }
     let no_range = |memory: &HostMemory| {
         format!("the host's memory is too fragmented for guest `{}`: free are {:x?}", config.name, memory)
     };
-    let (host_base, words) =
-        memory.take_shared(ram_size, BLOCK_SIZE).ok_or_else(|| no_range(memory))?;
+    let (host_base, words) = memory.take_shared(ram_size, BLOCK_SIZE).ok_or_else(|| no_range(memory))?;
     let (table_base, tables) = memory.take_tables(tables as usize).ok_or_else(|| String::from(NO_MEMORY))?;
+    let (copy_base, copies) =
+        memory.take_shared(CODE_COPIES * PAGE_SIZE, PAGE_SIZE).ok_or_else(|| String::from(NO_MEMORY))?;
     let initial = config
         .segments
         .iter()
@@ -192,7 +198,12 @@ fn build_vm(
     let vcpu = Vcpu::new(0, features, ShadowMmu::new(paging, tables, table_base));
     let boot = Boot { entry: config.entry, tree_address: GuestPhysAddr(config.device_tree), tree };
     let vcpus = Vec::from([vcpu]);
-    let mut vm = Vm::new(config.name.clone(), Machine::new(ram, board, 1, clock), vcpus, boot);
+    let mut vm = Vm::new(
+        config.name.clone(),
+        Machine::new(ram, CodePages::new(copies, copy_base), board, 1, clock),
+        vcpus,
+        boot,
+    );
     vm.start().map_err(|_| format!("guest `{}`: its device tree does not lie in RAM", config.name))?;
     Ok(vm)
 }

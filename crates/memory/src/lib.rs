@@ -9,10 +9,12 @@ extern crate alloc;
 
 pub mod addr;
 pub mod extents;
+pub mod overlay;
 pub mod ram;
 
 pub use addr::{GuestPhysAddr, GuestVirtAddr, HostPhysAddr};
 pub use extents::{Extent, Extents};
+pub use overlay::Overlay;
 pub use ram::{GuestRam, InitialData, NotRam};
 
 /// Bytes in a base page.

@@ -9,7 +9,8 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use crate::{BLOCK_SIZE, GuestPhysAddr, HostPhysAddr};
+use crate::overlay::Overlay;
+use crate::{BLOCK_SIZE, GuestPhysAddr, HostPhysAddr, PAGE_SIZE};
 
 /// Bytes in a word.
 const WORD: u64 = 8;
@@ -37,6 +38,7 @@ pub struct GuestRam {
     blocks: Box<[AtomicU8]>,
     /// Counts what the hypervisor wrote: see `writes`.
     writes: AtomicU64,
+    overlay: Overlay,
 }
 
 /// States of a block. A block moves from `EMPTY` through `BUSY`, by one hart, to `FULL`.
@@ -60,7 +62,8 @@ impl GuestRam {
         assert!(size.is_multiple_of(BLOCK_SIZE), "guest RAM is not a whole number of blocks");
         initial.sort_by_key(|piece| piece.address);
         let blocks = (0..size / BLOCK_SIZE).map(|_| AtomicU8::new(EMPTY)).collect();
-        Self { words, guest_base, host_base, initial, blocks, writes: AtomicU64::new(0) }
+        let overlay = Overlay::new(guest_base, size);
+        Self { words, guest_base, host_base, initial, blocks, writes: AtomicU64::new(0), overlay }
     }
 
     /// Its first address.
@@ -71,6 +74,11 @@ impl GuestRam {
     /// Bytes.
     pub fn size(&self) -> u64 {
         self.words.len() as u64 * WORD
+    }
+
+    /// The pages whose code is fetched from copies.
+    pub fn overlay(&self) -> &Overlay {
+        &self.overlay
     }
 
     /// Whether all `len` bytes from `address` are RAM. An empty range is where its address is, or at the end.
@@ -93,6 +101,14 @@ impl GuestRam {
             .is_some_and(|end| end <= self.size())
     }
 
+    /// Whether code is fetched from a copy of any page in the `len` bytes at `address` in host memory. Slow: for checks.
+    pub fn overlaid(&self, address: HostPhysAddr, len: u64) -> bool {
+        let Some(offset) = address.offset_from(self.host_base) else { return false };
+        (0..len.div_ceil(PAGE_SIZE))
+            .map(|page| self.guest_base.wrapping_add(offset).wrapping_add(page * PAGE_SIZE))
+            .any(|page| self.overlay.copy_of(page).is_some())
+    }
+
     /// Reads the aligned 64-bit word at `address` in one access; `None` where it is not RAM or not aligned.
     pub fn read_word(&self, address: GuestPhysAddr) -> Option<u64> {
         Some(self.word(address)?.load(Ordering::Relaxed))
@@ -101,6 +117,7 @@ impl GuestRam {
     /// Replaces the aligned word at `address` by `new` if it still is `current`; says whether it did.
     pub fn compare_exchange(&self, address: GuestPhysAddr, current: u64, new: u64) -> Option<bool> {
         let word = self.word(address)?;
+        self.overlay.note_write(address, WORD);
         Some(word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Relaxed).is_ok())
     }
 
@@ -117,6 +134,7 @@ impl GuestRam {
     /// Copies to RAM. Bytes around the range keep what other harts write there.
     pub fn write(&self, address: GuestPhysAddr, from: &[u8]) -> Result<(), NotRam> {
         let start = self.offset(address, from.len() as u64).ok_or(NotRam)?;
+        self.overlay.note_write(address, from.len() as u64);
         for (offset, &byte) in (start..).zip(from) {
             let word = self.word_at(offset).ok_or(NotRam)?;
             let shift = (offset % WORD) * 8;

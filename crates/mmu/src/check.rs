@@ -1,7 +1,8 @@
 //! The invariant scanner: walks every shadow table and says whether a guest could reach what is not its own.
 //!
 //! Invariants, by name:
-//! - **owned-leaf**: each leaf maps only memory of the guest's own RAM.
+//! - **owned-leaf**: each leaf maps only memory of the guest's own RAM, or a copy of a page of it, execute-only; a page
+//!   that has a copy is writable nowhere.
 //! - **user-leaf**: each leaf has U=1 and G=0, and A=D=1, so the hardware never writes a table, and no reserved
 //!   encoding.
 //! - **pool-table**: each pointer leads to a table of the pool, one level down, with no flag but V and ours.
@@ -75,7 +76,9 @@ fn check_table(
             }
             let size = paging::leaf_size(level);
             let address = HostPhysAddr(entry.address());
-            if !address.is_aligned(size) || !ram.owns_host(address, size) {
+            let copy = || level == 0 && entry.0 & (Pte::R | Pte::W) == 0 && ram.overlay().holds_copy(address);
+            let own = || ram.owns_host(address, size) && !(entry.has(Pte::W) && ram.overlaid(address, size));
+            if !address.is_aligned(size) || !(own() || copy()) {
                 return Err(broken("owned-leaf"));
             }
             leaves += 1;

@@ -98,6 +98,9 @@ pub enum Verdict {
     Filled,
     /// The guest allows the access, but there is no RAM at this address: a device or a hole.
     NotRam(GuestPhysAddr),
+    /// The guest allows the access, but its kernel's code is fetched from a copy of this page, so a load must be served
+    /// from RAM by hand, and a store must end the copy first.
+    Overlaid(GuestPhysAddr),
     /// The guest's own fault.
     Fault(Exception),
     /// The guest has mapped an address that the hypervisor occupies (hosts with Sv39 only).
@@ -189,8 +192,12 @@ impl ShadowMmu {
         if self.host.window.covers(paging::index(address.0, root_level)) {
             return Verdict::Collision;
         }
+        let leaf = match mapping(ram, host, access, translation, key.view) {
+            Some(leaf) => leaf,
+            None => return Verdict::Overlaid(translation.address),
+        };
         self.activate(key);
-        self.fill(address, host, translation, rights, key.view);
+        self.fill(address, leaf);
         Verdict::Filled
     }
 
@@ -332,17 +339,7 @@ impl ShadowMmu {
         }
     }
 
-    fn fill(
-        &mut self,
-        address: GuestVirtAddr,
-        host: HostPhysAddr,
-        translation: Translation,
-        rights: Rights,
-        view: View,
-    ) {
-        // Guest RAM is contiguous in host memory, block-aligned in both, so a guest superpage can be a host one;
-        // no larger than a block, for blocks are filled in one by one.
-        let block = translation.level >= 1;
+    fn fill(&mut self, address: GuestVirtAddr, mapping: Mapping) {
         let levels = self.host.mode.levels();
         self.make_room(levels);
         let Some(number) = self.current else { return };
@@ -351,9 +348,9 @@ impl ShadowMmu {
         for level in (0..levels).rev() {
             let slot = paging::index(address.0, level);
             let old = self.pool.entry(table, slot);
-            if level == 0 || level == 1 && block && !old.is_table() {
+            if level == 0 || level == 1 && mapping.block && !old.is_table() {
                 let size = if level == 0 { memory::PAGE_SIZE } else { BLOCK_SIZE };
-                let leaf = Pte::new(host.align_down(size).0, leaf_flags(translation.leaf, rights, view));
+                let leaf = Pte::new(mapping.host.align_down(size).0, mapping.flags);
                 let gains = leaf.has(old.0) && leaf.address() == old.address() && leaf != old;
                 if old.is_leaf() && !gains {
                     // The same again: the hardware faulted on what it had cached before. Less or elsewhere: what it
@@ -374,7 +371,7 @@ impl ShadowMmu {
                     next
                 }
             };
-            let pieces = if level <= translation.level { PIECES } else { old.0 & PIECES };
+            let pieces = if level <= mapping.guest_level { PIECES } else { old.0 & PIECES };
             let pointer = Pte::new(self.pool.address(next).0, Pte::V | pieces);
             self.pool.set_entry(table, slot, pointer);
             table = next;
@@ -393,6 +390,45 @@ impl ShadowMmu {
                 return;
             }
         }
+    }
+}
+
+/// What a shadow leaf is to map.
+struct Mapping {
+    host: HostPhysAddr,
+    flags: u64,
+    /// The level of the guest's leaf.
+    guest_level: usize,
+    /// Whether the whole block may be mapped by one leaf.
+    block: bool,
+}
+
+/// The leaf that serves `access`. A page whose kernel code is fetched from a copy is mapped execute-only where the
+/// kernel executes it, and read-only elsewhere; `None` where such a page is not to be mapped for this access.
+fn mapping(
+    ram: &GuestRam,
+    host: HostPhysAddr,
+    access: Access,
+    translation: Translation,
+    view: View,
+) -> Option<Mapping> {
+    let Translation { address, leaf, level } = translation;
+    let rights = view.rights();
+    let flags = leaf_flags(leaf, rights, view);
+    let overlay = ram.overlay();
+    // Guest RAM is contiguous in host memory, block-aligned in both, so a guest superpage can be a host one; no
+    // larger than a block, for blocks are filled in one by one.
+    let block = level >= 1 && !overlay.touches_block(address);
+    let whole = Mapping { host, flags, guest_level: level, block };
+    let Some(copy) = overlay.copy_of(address) else { return Some(whole) };
+    let is_kernel_code = !matches!(view, View::User { .. }) && flags & Pte::X != 0;
+    match access {
+        Access::Store => None,
+        Access::Fetch if is_kernel_code => {
+            Some(Mapping { host: copy, flags: flags & !(Pte::R | Pte::W), ..whole })
+        }
+        Access::Load if is_kernel_code => None,
+        Access::Fetch | Access::Load => Some(Mapping { flags: flags & !Pte::W, ..whole }),
     }
 }
 

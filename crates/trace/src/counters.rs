@@ -49,6 +49,10 @@ exit_kinds! {
     GuestPageFault = "guest-page-fault",
     /// An access to a device.
     Mmio = "mmio",
+    /// A load from, or a store to, a page whose code is rewritten.
+    Overlay = "overlay",
+    /// A breakpoint of ours in rewritten code; counted beside the kind of the instruction it stands for.
+    Rewritten = "rewritten",
     /// Any other exception that the guest got.
     GuestException = "guest-exception",
 }

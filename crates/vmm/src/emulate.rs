@@ -3,27 +3,39 @@
 use isa::csr::CsrAddr;
 use isa::instr::{CsrOp, CsrSource, decode, length};
 use isa::{Exception, Instr, Privilege, Reg, TrapInfo};
-use memory::{GuestRam, GuestVirtAddr};
+use memory::GuestVirtAddr;
 use trace::ExitKind;
 
+use crate::code;
 use crate::csr::Illegal;
 use crate::fetch;
 use crate::host::Host;
+use crate::machine::Machine;
 use crate::outcome::Outcome;
 use crate::vcpu::Vcpu;
 
-/// Handles an illegal-instruction exception: carries the instruction out where the guest's mode allows it, and
-/// else gives the guest the exception, with the instruction's bits in stval.
+/// Handles an illegal-instruction exception, and lets a kernel's privileged instruction be rewritten.
 pub(crate) fn illegal_instruction(
-    ram: &GuestRam,
+    machine: &mut Machine,
     vcpu: &mut Vcpu,
     trap: TrapInfo,
     host: &impl Host,
 ) -> Outcome {
-    let bits = match fetch::trapped(vcpu, ram, trap) {
+    let bits = match fetch::trapped(vcpu, &machine.ram, trap) {
         Ok(bits) => bits,
         Err((exception, value)) => return Outcome::Inject(exception, value),
     };
+    let (pc, context, privilege) = (vcpu.frame.pc, vcpu.context(), vcpu.privilege);
+    let outcome = instruction(vcpu, bits, host);
+    if privilege == Privilege::Supervisor && !matches!(outcome, Outcome::Inject(..)) {
+        code::trapped(machine, vcpu, context, pc);
+    }
+    outcome
+}
+
+/// Carries an instruction out where the guest's mode allows it, and else gives the guest an illegal-instruction
+/// exception, with the instruction's bits in stval.
+pub(crate) fn instruction(vcpu: &mut Vcpu, bits: u32, host: &impl Host) -> Outcome {
     match privileged(vcpu, decode(bits), host) {
         Ok((kind, outcome)) => {
             vcpu.exits.count(kind);

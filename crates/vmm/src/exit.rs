@@ -5,6 +5,7 @@ use memory::GuestVirtAddr;
 use mmu::{Access, Verdict};
 use trace::ExitKind;
 
+use crate::code;
 use crate::emulate;
 use crate::host::Host;
 use crate::machine::Machine;
@@ -53,19 +54,28 @@ pub fn handle(machine: &mut Machine, vcpu: &mut Vcpu, trap: TrapInfo, host: &mut
             vcpu.exits.count(ExitKind::Sbi);
             sbi::call(machine, vcpu, host)
         }
-        Exit::Illegal => emulate::illegal_instruction(&machine.ram, vcpu, trap, host),
+        Exit::Illegal => emulate::illegal_instruction(machine, vcpu, trap, host),
+        Exit::Guest(Exception::Breakpoint) => match code::replaced(machine, vcpu) {
+            Some(bits) => {
+                vcpu.exits.count(ExitKind::Rewritten);
+                emulate::instruction(vcpu, bits, host)
+            }
+            None => guest_exception(vcpu, Exception::Breakpoint, trap),
+        },
         Exit::PageFault(access) => page_fault(machine, vcpu, trap, access, host),
         Exit::AccessFault(access) => access_fault(machine, vcpu, trap, access, host),
-        Exit::Guest(exception) => {
-            let kind = match exception {
-                Exception::EcallFromUser => ExitKind::UserEcall,
-                _ => ExitKind::GuestException,
-            };
-            vcpu.exits.count(kind);
-            Outcome::Inject(exception, trap.value)
-        }
+        Exit::Guest(exception) => guest_exception(vcpu, exception, trap),
         Exit::Unexpected => unexpected(trap),
     }
+}
+
+fn guest_exception(vcpu: &mut Vcpu, exception: Exception, trap: TrapInfo) -> Outcome {
+    let kind = match exception {
+        Exception::EcallFromUser => ExitKind::UserEcall,
+        _ => ExitKind::GuestException,
+    };
+    vcpu.exits.count(kind);
+    Outcome::Inject(exception, trap.value)
 }
 
 fn page_fault(
@@ -99,6 +109,10 @@ fn serve_fault(
         Verdict::Fault(exception) => {
             vcpu.exits.count(ExitKind::GuestPageFault);
             Outcome::Inject(exception, trap.value)
+        }
+        Verdict::Overlaid(page) => {
+            vcpu.exits.count(ExitKind::Overlay);
+            code::access(machine, vcpu, GuestVirtAddr(trap.value), page, access, host)
         }
         Verdict::NotRam(_) if access == Access::Fetch => {
             vcpu.exits.count(ExitKind::GuestException);

@@ -20,6 +20,7 @@
 
 extern crate alloc;
 
+mod code;
 pub mod csr;
 mod emulate;
 pub mod exit;

@@ -6,6 +6,8 @@ use devices::{Board, BoardEvent, BoardTime, Refused};
 use isa::Width;
 use memory::{GuestPhysAddr, GuestRam};
 
+use rewrite::CodePages;
+
 use crate::host::Host;
 use crate::link::Link;
 use crate::outcome::StopReason;
@@ -15,6 +17,8 @@ use crate::outcome::StopReason;
 pub struct Machine {
     /// Its RAM.
     pub ram: GuestRam,
+    /// The pages whose kernel code is rewritten.
+    pub code: CodePages,
     /// Its devices.
     pub board: Board,
     /// One letter box a hart.
@@ -64,13 +68,14 @@ impl Clock {
 
 impl Machine {
     /// A machine of `harts` harts.
-    pub fn new(ram: GuestRam, board: Board, harts: usize, clock: Clock) -> Self {
+    pub fn new(ram: GuestRam, code: CodePages, board: Board, harts: usize, clock: Clock) -> Self {
         let links = (0..harts).map(|_| Link::new()).collect();
-        Self { ram, board, links, clock, deadline: u64::MAX }
+        Self { ram, code, board, links, clock, deadline: u64::MAX }
     }
 
     /// Power-on state, but for the vCPUs.
     pub fn reset(&mut self) {
+        self.code.clear(&self.ram);
         self.ram.forget();
         self.board.reset();
         self.links.iter_mut().for_each(|link| *link = Link::new());

@@ -1,4 +1,5 @@
-//! Loads and stores that do not go to RAM: finds out what the instruction wants and asks the board.
+//! Loads and stores that the hardware cannot finish: finds out what the instruction wants and asks the board, or, for
+//! loads from a page whose code is rewritten, RAM.
 
 use isa::csr::sstatus;
 use isa::instr::{Atomic, decode, length};
@@ -18,7 +19,7 @@ enum Transfer {
     Store { value: u64 },
 }
 
-/// Carries out the load or store at the vCPU's pc, whose address is not RAM.
+/// Carries out the load or store at the vCPU's pc, whose address is a device's, or the load from a copied page.
 ///
 /// The address comes from the decoded instruction: firmware may finish misaligned accesses itself, and stval then
 /// lies in the middle.
@@ -61,18 +62,19 @@ pub(crate) fn access(
         return changed(machine);
     }
     let address = vcpu.effective_address(rs1, offset);
-    if address & (width.bytes() - 1) != 0 {
-        return refused;
-    }
     let context = vcpu.context();
     let target =
         match translate(&machine.ram, context.satp, GuestVirtAddr(address), access, context.view.rights()) {
-            Ok(translation) if machine.ram.contains(translation.address, width.bytes()) => {
-                return changed(machine);
-            }
             Ok(translation) => translation.address,
             Err(exception) => return Outcome::Inject(exception, address),
         };
+    let is_copied = machine.ram.overlay().copy_of(target).is_some() && access == Access::Load;
+    if machine.ram.contains(target, width.bytes()) && !is_copied {
+        return changed(machine);
+    }
+    if address & (width.bytes() - 1) != 0 && !is_copied {
+        return refused;
+    }
     let done = match transfer {
         Transfer::Store { value } => machine.write_device(target, width, value, host),
         Transfer::Load { rd, signed } => load(machine, target, width, signed, host).map(|value| {
@@ -107,7 +109,14 @@ fn load(
     signed: bool,
     host: &mut impl Host,
 ) -> Result<u64, devices::Refused> {
-    let value = machine.read_device(address, width, host)?;
+    let value = if machine.ram.contains(address, width.bytes()) {
+        let mut bytes = [0; 8];
+        let (read, _) = bytes.split_at_mut_checked(width.bytes() as usize).ok_or(devices::Refused)?;
+        machine.ram.read(address, read).map_err(|_| devices::Refused)?;
+        u64::from_le_bytes(bytes)
+    } else {
+        machine.read_device(address, width, host)?
+    };
     Ok(match (width, signed) {
         (Width::Byte, false) => u64::from(value as u8),
         (Width::Half, false) => u64::from(value as u16),

@@ -8,6 +8,7 @@ use isa::{Interrupt, Privilege, TrapInfo};
 use memory::{GuestPhysAddr, NotRam};
 use mmu::{Root, TlbFlush};
 
+use crate::code;
 use crate::exit;
 use crate::host::Host;
 use crate::link::HartState;
@@ -87,15 +88,16 @@ impl Vm {
 
 /// Brings a vCPU to the point where it runs: takes over what reached it from outside, wakes it, and delivers the
 /// interrupt of the highest priority.
-pub fn prepare(machine: &Machine, vcpu: &mut Vcpu) -> Next {
+pub fn prepare(machine: &mut Machine, vcpu: &mut Vcpu) -> Next {
     if let Some(link) = machine.links.get(vcpu.id) {
         if link.take_software_interrupt() {
             vcpu.set_line(Interrupt::Software, true);
         }
         if link.take_fence() {
-            vcpu.shadow.fence(None, None);
+            vcpu.shadow.clear();
         }
     }
+    code::follow_own_writes(machine, vcpu);
     vcpu.set_line(Interrupt::External, machine.board.external_interrupt(vcpu.id));
     if vcpu.state != RunState::Running {
         vcpu.wake_if_pending();

@@ -1,0 +1,164 @@
+//! Pages of guest RAM whose code is fetched from somewhere else: from a copy that the `rewrite` crate owns.
+//!
+//! Says which pages those are and where their copies lie, so that shadow tables can be filled accordingly, and notes
+//! when the hypervisor itself writes to one. Decides nothing. Atomic, like RAM: all vCPUs of a VM share it.
+
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+
+use alloc::boxed::Box;
+
+use crate::{BLOCK_SIZE, GuestPhysAddr, HostPhysAddr, PAGE_SIZE};
+
+/// Places of the table. A page has one place, which another page may hold.
+const PLACES: u64 = 4096;
+
+#[derive(Debug, Default)]
+struct Place {
+    /// The page's number plus 1, or 0.
+    page: AtomicU64,
+    copy: AtomicU64,
+}
+
+/// The pages of one guest whose code is fetched from copies.
+#[derive(Debug)]
+pub struct Overlay {
+    places: Box<[Place]>,
+    /// For each block of RAM, how many of its pages are here.
+    blocks: Box<[AtomicU16]>,
+    base: GuestPhysAddr,
+    disturbed: AtomicBool,
+}
+
+impl Overlay {
+    pub(crate) fn new(base: GuestPhysAddr, size: u64) -> Self {
+        Self {
+            places: (0..PLACES).map(|_| Place::default()).collect(),
+            blocks: (0..size / BLOCK_SIZE).map(|_| AtomicU16::new(0)).collect(),
+            base,
+            disturbed: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether any page in the block of `address` is here, so that the block cannot be mapped whole.
+    #[inline]
+    pub fn touches_block(&self, address: GuestPhysAddr) -> bool {
+        self.block(address).is_some_and(|count| count.load(Ordering::Acquire) > 0)
+    }
+
+    /// Where the code of the page of `address` is fetched from, if it is here.
+    pub fn copy_of(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
+        if !self.touches_block(address) {
+            return None;
+        }
+        let place = self.place(address)?;
+        (place.page.load(Ordering::Acquire) == tag(address))
+            .then(|| HostPhysAddr(place.copy.load(Ordering::Relaxed)))
+    }
+
+    /// Lets the code of the page of `address` be fetched from `copy`. Says whether it could: the page's place may be
+    /// another's.
+    pub fn insert(&self, address: GuestPhysAddr, copy: HostPhysAddr) -> bool {
+        let (Some(place), Some(block)) = (self.place(address), self.block(address)) else { return false };
+        if place.page.load(Ordering::Acquire) != 0 {
+            return false;
+        }
+        place.copy.store(copy.0, Ordering::Relaxed);
+        place.page.store(tag(address), Ordering::Release);
+        block.fetch_add(1, Ordering::AcqRel);
+        true
+    }
+
+    /// Takes the page of `address` out; its copy's address, if it was here.
+    pub fn remove(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
+        let copy = self.copy_of(address)?;
+        self.place(address)?.page.store(0, Ordering::Release);
+        self.block(address)?.fetch_sub(1, Ordering::AcqRel);
+        Some(copy)
+    }
+
+    /// Whether some page's code is fetched from `copy`. Slow: for checks.
+    pub fn holds_copy(&self, copy: HostPhysAddr) -> bool {
+        self.places.iter().any(|place| {
+            place.page.load(Ordering::Acquire) != 0 && place.copy.load(Ordering::Relaxed) == copy.0
+        })
+    }
+
+    /// Takes all pages out.
+    pub fn clear(&self) {
+        self.places.iter().for_each(|place| place.page.store(0, Ordering::Release));
+        self.blocks.iter().for_each(|block| block.store(0, Ordering::Release));
+        self.disturbed.store(false, Ordering::Release);
+    }
+
+    /// Whether the hypervisor wrote to a page that is here since this was last asked: copies are stale then.
+    #[inline]
+    pub fn take_disturbed(&self) -> bool {
+        self.disturbed.load(Ordering::Relaxed) && self.disturbed.swap(false, Ordering::AcqRel)
+    }
+
+    /// Notes a write of ours to `len` bytes at `address`.
+    pub(crate) fn note_write(&self, address: GuestPhysAddr, len: u64) {
+        let last = address.wrapping_add(len.saturating_sub(1));
+        let mut page = address.align_down(PAGE_SIZE);
+        while page <= last {
+            if self.copy_of(page).is_some() {
+                self.disturbed.store(true, Ordering::Release);
+            }
+            let Some(next) = page.checked_add(PAGE_SIZE) else { return };
+            page = next;
+        }
+    }
+
+    fn place(&self, address: GuestPhysAddr) -> Option<&Place> {
+        self.places.get((address.0 / PAGE_SIZE % PLACES) as usize)
+    }
+
+    fn block(&self, address: GuestPhysAddr) -> Option<&AtomicU16> {
+        self.blocks.get((address.offset_from(self.base)? / BLOCK_SIZE) as usize)
+    }
+}
+
+const fn tag(address: GuestPhysAddr) -> u64 {
+    address.0 / PAGE_SIZE + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: GuestPhysAddr = GuestPhysAddr(0x8000_0000);
+    const PAGE: GuestPhysAddr = GuestPhysAddr(0x8030_5000);
+
+    #[test]
+    fn a_page_is_found_by_any_of_its_addresses_until_it_is_removed() {
+        let overlay = Overlay::new(BASE, 4 * BLOCK_SIZE);
+        assert!(overlay.insert(PAGE, HostPhysAddr(0x1000)));
+        assert_eq!(overlay.copy_of(PAGE.wrapping_add(0xfff)), Some(HostPhysAddr(0x1000)));
+        assert_eq!(overlay.copy_of(PAGE.wrapping_add(0x1000)), None);
+        assert!(overlay.touches_block(GuestPhysAddr(0x803f_ffff)));
+        assert!(!overlay.touches_block(BASE));
+        assert_eq!(overlay.remove(PAGE), Some(HostPhysAddr(0x1000)));
+        assert_eq!(overlay.copy_of(PAGE), None);
+        assert!(!overlay.touches_block(PAGE));
+    }
+
+    #[test]
+    fn a_place_holds_one_page_and_an_address_outside_ram_none() {
+        let overlay = Overlay::new(BASE, 16 * BLOCK_SIZE);
+        assert!(overlay.insert(PAGE, HostPhysAddr(0x1000)));
+        assert!(!overlay.insert(PAGE.wrapping_add(PLACES * PAGE_SIZE), HostPhysAddr(0x2000)));
+        assert!(!overlay.insert(GuestPhysAddr(0), HostPhysAddr(0x2000)));
+        assert_eq!(overlay.copy_of(PAGE.wrapping_add(PLACES * PAGE_SIZE)), None);
+    }
+
+    #[test]
+    fn a_write_of_ours_is_noted_once_and_only_on_its_pages() {
+        let overlay = Overlay::new(BASE, 4 * BLOCK_SIZE);
+        overlay.insert(PAGE, HostPhysAddr(0x1000));
+        overlay.note_write(PAGE.wrapping_add(0x1000), 0x1000);
+        assert!(!overlay.take_disturbed());
+        overlay.note_write(GuestPhysAddr(PAGE.0 - 1), 2);
+        assert!(overlay.take_disturbed());
+        assert!(!overlay.take_disturbed());
+    }
+}

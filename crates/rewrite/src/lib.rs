@@ -1,0 +1,205 @@
+//! Rewritten code pages: copies of guest-kernel pages in which privileged instructions that trapped are replaced by
+//! breakpoints, which the firmware delegates straight to us.
+//!
+//! A page is copied once it has trapped often enough, and a site is replaced once it has trapped on a copied page: what
+//! trapped there is sure to be an instruction. Only the first two bytes of a site are replaced (C.EBREAK), so a jump
+//! to its middle finds what it found before. Copies are mapped execute-only by `mmu`, which asks `memory::Overlay`
+//! for them; loads are served from the original, and a store ends the copy. The guest sees nothing of it.
+//!
+//! Known limit: an instruction that overlaps a site from in front (starting two bytes before it, in a guest that executes
+//! the same bytes both ways) would read the breakpoint as its second half.
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+extern crate alloc;
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use isa::instr::length;
+use memory::{GuestPhysAddr, GuestRam, HostPhysAddr, PAGE_SIZE};
+
+/// C.EBREAK.
+const BREAKPOINT: u16 = 0x9002;
+/// Traps on a page before it is copied, at first; each store to a copied page doubles it.
+const FIRST_LIMIT: u32 = 32;
+/// The limit stops doubling here: some pages are code and data at once.
+const LAST_LIMIT: u32 = 1 << 20;
+/// Pages whose traps are counted; a page shares its place with others.
+const PLACES: u64 = 4096;
+const WORDS: usize = (PAGE_SIZE / 8) as usize;
+
+/// What became of a site that trapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// Nothing is different.
+    None,
+    /// The site's page is fetched from a copy from now on: every shadow that maps the page must go.
+    Remap,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Heat {
+    page: u64,
+    traps: u32,
+    limit: u32,
+}
+
+/// How often pages were copied, and how often a store ended a copy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Pages copied.
+    pub copies: u64,
+    /// Sites replaced.
+    pub sites: u64,
+    /// Copies that a store ended.
+    pub ended: u64,
+}
+
+/// The code pages of one guest.
+#[derive(Debug)]
+pub struct CodePages {
+    words: &'static [AtomicU64],
+    base: HostPhysAddr,
+    free: Vec<HostPhysAddr>,
+    heat: Box<[Heat]>,
+    counts: Counts,
+}
+
+impl CodePages {
+    /// Room for copies in `words`, whole pages at `base`; with none, nothing is ever rewritten.
+    pub fn new(words: &'static [AtomicU64], base: HostPhysAddr) -> Self {
+        let mut pages = Self {
+            words,
+            base,
+            free: Vec::with_capacity(words.len() / WORDS),
+            heat: (0..PLACES).map(|_| Heat { page: u64::MAX, traps: 0, limit: FIRST_LIMIT }).collect(),
+            counts: Counts::default(),
+        };
+        pages.refill();
+        pages
+    }
+
+    /// How often what happened.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Whether `address` lies in one of the copies.
+    pub fn owns_host(&self, address: HostPhysAddr) -> bool {
+        address.offset_from(self.base).is_some_and(|offset| offset < self.words.len() as u64 * 8)
+    }
+
+    /// Counts a trap of the privileged four-byte instruction at `site`, and replaces it where that is due.
+    pub fn trapped(&mut self, ram: &GuestRam, site: GuestPhysAddr) -> Change {
+        // A site that crosses a page stays as it is.
+        if site.0 % PAGE_SIZE > PAGE_SIZE - 4 {
+            return Change::None;
+        }
+        if let Some(copy) = ram.overlay().copy_of(site) {
+            self.replace(copy, site);
+            ram.note_code_write();
+            return Change::None;
+        }
+        let page = site.align_down(PAGE_SIZE);
+        if !self.is_hot(page) {
+            return Change::None;
+        }
+        let Some(copy) = self.free.pop() else { return Change::None };
+        if !self.copy(ram, page, copy) || !ram.overlay().insert(page, copy) {
+            self.free.push(copy);
+            return Change::None;
+        }
+        self.counts.copies = self.counts.copies.wrapping_add(1);
+        self.replace(copy, site);
+        ram.note_code_write();
+        Change::Remap
+    }
+
+    /// The instruction that the breakpoint at `site` stands for; `None` where it is the guest's own breakpoint.
+    pub fn replaced(&self, ram: &GuestRam, site: GuestPhysAddr) -> Option<u32> {
+        let copy = ram.overlay().copy_of(site)?;
+        let word = self.word(copy, site)?.load(Ordering::Relaxed);
+        let parcel = |word: u64, at: GuestPhysAddr| (word >> (8 * (at.0 & 6))) as u16;
+        let original = |at: GuestPhysAddr| Some(parcel(ram.read_word(at.align_down(8))?, at));
+        let low = original(site)?;
+        if parcel(word, site) != BREAKPOINT || low == BREAKPOINT || length(low) != 4 {
+            return None;
+        }
+        Some(u32::from(original(site.wrapping_add(2))?) << 16 | u32::from(low))
+    }
+
+    /// Ends the copy of the page of `address`, which is about to be written; says whether there was one. Every shadow
+    /// that maps the page must then go.
+    pub fn end(&mut self, ram: &GuestRam, address: GuestPhysAddr) -> bool {
+        let Some(copy) = ram.overlay().remove(address) else { return false };
+        self.free.push(copy);
+        self.counts.ended = self.counts.ended.wrapping_add(1);
+        let page = address.align_down(PAGE_SIZE);
+        if let Some(heat) = self.heat_of(page) {
+            heat.traps = 0;
+            heat.limit = heat.limit.saturating_mul(2).min(LAST_LIMIT);
+        }
+        true
+    }
+
+    /// Ends all copies.
+    pub fn clear(&mut self, ram: &GuestRam) {
+        ram.overlay().clear();
+        self.refill();
+    }
+
+    fn refill(&mut self) {
+        self.free.clear();
+        let pages = self.words.len() / WORDS;
+        self.free.extend((0..pages as u64).rev().map(|page| self.base.wrapping_add(page * PAGE_SIZE)));
+    }
+
+    fn is_hot(&mut self, page: GuestPhysAddr) -> bool {
+        self.heat_of(page).is_some_and(|heat| {
+            heat.traps = heat.traps.saturating_add(1);
+            heat.traps >= heat.limit
+        })
+    }
+
+    fn heat_of(&mut self, page: GuestPhysAddr) -> Option<&mut Heat> {
+        let number = page.0 / PAGE_SIZE;
+        let heat = self.heat.get_mut((number % PLACES) as usize)?;
+        if heat.page != number {
+            *heat = Heat { page: number, traps: 0, limit: FIRST_LIMIT };
+        }
+        Some(heat)
+    }
+
+    fn copy(&self, ram: &GuestRam, page: GuestPhysAddr, copy: HostPhysAddr) -> bool {
+        let words = (0..WORDS as u64).map(|n| 8 * n);
+        words.into_iter().all(|offset| {
+            let (from, to) =
+                (ram.read_word(page.wrapping_add(offset)), self.word(copy, GuestPhysAddr(offset)));
+            from.zip(to).map(|(value, word)| word.store(value, Ordering::Relaxed)).is_some()
+        })
+    }
+
+    fn replace(&mut self, copy: HostPhysAddr, site: GuestPhysAddr) {
+        let shift = 8 * (site.0 & 6);
+        let Some(word) = self.word(copy, site) else { return };
+        let old = word.load(Ordering::Relaxed);
+        word.store(old & !(0xffff << shift) | u64::from(BREAKPOINT) << shift, Ordering::Relaxed);
+        self.counts.sites = self.counts.sites.wrapping_add(1);
+    }
+
+    /// The word of `copy` in which the byte at the page offset of `address` lies.
+    fn word(&self, copy: HostPhysAddr, address: GuestPhysAddr) -> Option<&AtomicU64> {
+        let offset = copy.offset_from(self.base)?.checked_add(address.0 % PAGE_SIZE)?;
+        self.words.get((offset / 8) as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests;

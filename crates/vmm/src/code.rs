@@ -1,0 +1,83 @@
+//! Rewritten code pages at work: tells the `rewrite` crate which sites trap, carries out what it decides, and serves
+//! the accesses that a copied page's shadow does not allow.
+
+use isa::Instr;
+use isa::instr::decode;
+use memory::{GuestPhysAddr, GuestVirtAddr, PAGE_SIZE};
+use mmu::{Access, ContextKey, translate};
+use rewrite::Change;
+
+use crate::fetch;
+use crate::host::Host;
+use crate::machine::Machine;
+use crate::mmio;
+use crate::outcome::Outcome;
+use crate::vcpu::Vcpu;
+
+/// Notes that the privileged instruction at `pc` in `context` trapped the slow way, and lets it be replaced.
+pub(crate) fn trapped(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKey, pc: u64) {
+    let Some(site) = fetched_from(machine, context, pc) else { return };
+    if machine.code.trapped(&machine.ram, site) == Change::Remap {
+        drop_shadows(machine, vcpu);
+    }
+}
+
+/// The privileged instruction that the breakpoint at the vCPU's pc stands for; `None` where the guest wrote the
+/// breakpoint itself.
+pub(crate) fn replaced(machine: &Machine, vcpu: &Vcpu) -> Option<u32> {
+    let site = fetched_from(machine, vcpu.context(), vcpu.frame.pc)?;
+    machine.code.replaced(&machine.ram, site)
+}
+
+/// Serves an access to a page whose code is fetched from a copy: a store ends the copy and is tried again, a load is
+/// carried out on RAM.
+pub(crate) fn access(
+    machine: &mut Machine,
+    vcpu: &mut Vcpu,
+    faulted: GuestVirtAddr,
+    page: GuestPhysAddr,
+    access: Access,
+    host: &mut impl Host,
+) -> Outcome {
+    if access == Access::Load && loads_within_page(machine, vcpu) {
+        return mmio::access(machine, vcpu, faulted, access, host);
+    }
+    machine.code.end(&machine.ram, page);
+    drop_shadows(machine, vcpu);
+    Outcome::Resume
+}
+
+/// Ends all copies where the hypervisor itself has written to a copied page.
+pub(crate) fn follow_own_writes(machine: &mut Machine, vcpu: &mut Vcpu) {
+    if machine.ram.overlay().take_disturbed() {
+        machine.code.clear(&machine.ram);
+        drop_shadows(machine, vcpu);
+    }
+}
+
+/// Whether the instruction at pc is a plain load whose bytes lie in one page. Others are rare enough for the copy to go.
+fn loads_within_page(machine: &Machine, vcpu: &Vcpu) -> bool {
+    let Ok(bits) = fetch::instruction(vcpu, &machine.ram) else { return false };
+    match decode(bits) {
+        Instr::Load { rs1, offset, width, .. } | Instr::FpLoad { rs1, offset, width, .. } => {
+            vcpu.effective_address(rs1, offset) % PAGE_SIZE <= PAGE_SIZE - width.bytes()
+        }
+        _ => false,
+    }
+}
+
+fn fetched_from(machine: &Machine, context: ContextKey, pc: u64) -> Option<GuestPhysAddr> {
+    let rights = context.view.rights();
+    let found = translate(&machine.ram, context.satp, GuestVirtAddr(pc), Access::Fetch, rights).ok()?;
+    Some(found.address)
+}
+
+/// Drops what all harts' shadows have of the pages that are mapped otherwise from now on.
+fn drop_shadows(machine: &Machine, vcpu: &mut Vcpu) {
+    vcpu.shadow.clear();
+    for (hart, link) in machine.links.iter().enumerate() {
+        if hart != vcpu.id {
+            link.request_fence();
+        }
+    }
+}
