@@ -12,7 +12,7 @@ use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr};
 
 use crate::context::{ContextKey, View};
 use crate::pool::{TableId, TableList, TablePool};
-use crate::walk::{Access, Rights, Translation, translate};
+use crate::walk::{Access, Rights, Translation, peek, translate};
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -217,6 +217,24 @@ impl ShadowMmu {
             }
         }
         self.flush = self.flush.and(address.map_or(TlbFlush::All, TlbFlush::Address));
+    }
+
+    /// Fills in ahead what the guest's tables now say of `address` in the current context, for whoever fences one address
+    /// is about to use it. Nothing happens where that would need A, or a page that is not plain RAM.
+    pub fn prefill(&mut self, ram: &GuestRam, key: ContextKey, address: GuestVirtAddr) {
+        if key.view == View::Bare {
+            return;
+        }
+        let Some(found) = peek(ram, key.satp, address, key.view.rights()) else { return };
+        let Some(host) = ram.host_address(found.address) else { return };
+        let root_level = self.host.mode.levels().saturating_sub(1);
+        if self.host.window.covers(paging::index(address.0, root_level)) {
+            return;
+        }
+        if let Some(mapping) = mapping(ram, host, Access::Load, found, key.view) {
+            self.activate(key);
+            self.fill(address, mapping);
+        }
     }
 
     /// Drops everything, as for a reset.

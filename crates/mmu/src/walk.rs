@@ -93,57 +93,67 @@ pub fn translate(
     if satp.mode == Mode::Bare {
         return Ok(Translation { address: GuestPhysAddr(address.0), leaf: BARE_LEAF, level: 1 });
     }
-    if !satp.mode.is_canonical(address.0) {
-        return Err(access.page_fault());
-    }
+    let needed = if access == Access::Store { Pte::A | Pte::D } else { Pte::A };
     // Each pass ends in a verdict or was overtaken by another hart's write of the same entry.
     loop {
-        if let Some(verdict) = walk_once(ram, satp, address, access, rights) {
-            return verdict;
+        let (slot, found) = find_leaf(ram, satp, address, access, rights)?;
+        let leaf = Pte(found.leaf.0 | needed);
+        if leaf == found.leaf || ram.compare_exchange(slot, found.leaf.0, leaf.0) == Some(true) {
+            return Ok(Translation { leaf, ..found });
         }
     }
 }
 
+/// Where a load at `address` goes, if its leaf has A set already; changes nothing in the guest's tables.
+pub(crate) fn peek(
+    ram: &GuestRam,
+    satp: Satp,
+    address: GuestVirtAddr,
+    rights: Rights,
+) -> Option<Translation> {
+    let (_, found) = find_leaf(ram, satp, address, Access::Load, rights).ok()?;
+    found.leaf.has(Pte::A).then_some(found)
+}
+
 const BARE_LEAF: Pte = Pte(Pte::V | Pte::R | Pte::W | Pte::X | Pte::U | Pte::A | Pte::D);
 
-fn walk_once(
+/// The leaf that maps `address` and allows `access`, as it stands, and where it stands. The mode is not Bare.
+fn find_leaf(
     ram: &GuestRam,
     satp: Satp,
     address: GuestVirtAddr,
     access: Access,
     rights: Rights,
-) -> Option<Result<Translation, Exception>> {
-    let page_fault = Some(Err(access.page_fault()));
+) -> Result<(GuestPhysAddr, Translation), Exception> {
+    let page_fault = Err(access.page_fault());
+    if !satp.mode.is_canonical(address.0) {
+        return page_fault;
+    }
     let mut table = GuestPhysAddr(satp.ppn << 12);
     for level in (0..satp.mode.levels()).rev() {
         let slot = table.wrapping_add(paging::index(address.0, level) as u64 * 8);
-        let Some(bits) = ram.read_word(slot) else {
-            return Some(Err(access.access_fault()));
-        };
-        let pte = Pte(bits);
-        let write_only = pte.has(Pte::W) && !pte.has(Pte::R);
-        if !pte.has(Pte::V) || write_only || bits & Pte::RESERVED != 0 {
+        let leaf = Pte(ram.read_word(slot).ok_or(access.access_fault())?);
+        let write_only = leaf.has(Pte::W) && !leaf.has(Pte::R);
+        if !leaf.has(Pte::V) || write_only || leaf.0 & Pte::RESERVED != 0 {
             return page_fault;
         }
-        if !pte.is_leaf() {
+        if !leaf.is_leaf() {
             // Reserved for future use in pointers to tables.
-            if bits & (Pte::A | Pte::D | Pte::U) != 0 {
+            if leaf.0 & (Pte::A | Pte::D | Pte::U) != 0 {
                 return page_fault;
             }
-            table = GuestPhysAddr(pte.address());
+            table = GuestPhysAddr(leaf.address());
             continue;
         }
         let offset_mask = paging::leaf_size(level) - 1;
-        if !rights.allow(pte, access) || pte.address() & offset_mask != 0 {
+        if !rights.allow(leaf, access) || leaf.address() & offset_mask != 0 {
             return page_fault;
         }
-        let needed = if access == Access::Store { Pte::A | Pte::D } else { Pte::A };
-        let leaf = Pte(bits | needed);
-        if leaf != pte && ram.compare_exchange(slot, bits, leaf.0) != Some(true) {
-            return None;
-        }
-        let address = GuestPhysAddr(pte.address() | address.0 & offset_mask);
-        return Some(Ok(Translation { address, leaf, level }));
+        let address = GuestPhysAddr(leaf.address() | address.0 & offset_mask);
+        return Ok((slot, Translation { address, leaf, level }));
     }
     page_fault
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use isa::csr::CsrAddr;
 use isa::instr::{CsrOp, CsrSource, decode, length};
 use isa::{Exception, Instr, Privilege, Reg, TrapInfo};
-use memory::GuestVirtAddr;
+use memory::{GuestRam, GuestVirtAddr};
 use trace::ExitKind;
 
 use crate::code;
@@ -26,7 +26,7 @@ pub(crate) fn illegal_instruction(
         Err((exception, value)) => return Outcome::Inject(exception, value),
     };
     let (pc, context, privilege) = (vcpu.frame.pc, vcpu.context(), vcpu.privilege);
-    let outcome = instruction(vcpu, bits, host);
+    let outcome = instruction(vcpu, &machine.ram, bits, host);
     if privilege == Privilege::Supervisor && !matches!(outcome, Outcome::Inject(..)) {
         code::trapped(machine, vcpu, context, pc);
     }
@@ -35,8 +35,8 @@ pub(crate) fn illegal_instruction(
 
 /// Carries an instruction out where the guest's mode allows it, and else gives the guest an illegal-instruction
 /// exception, with the instruction's bits in stval.
-pub(crate) fn instruction(vcpu: &mut Vcpu, bits: u32, host: &impl Host) -> Outcome {
-    match privileged(vcpu, decode(bits), host) {
+pub(crate) fn instruction(vcpu: &mut Vcpu, ram: &GuestRam, bits: u32, host: &impl Host) -> Outcome {
+    match privileged(vcpu, ram, decode(bits), host) {
         Ok((kind, outcome)) => {
             vcpu.exits.count(kind);
             outcome
@@ -51,7 +51,12 @@ pub(crate) fn instruction(vcpu: &mut Vcpu, bits: u32, host: &impl Host) -> Outco
 /// All privileged instructions are four bytes long.
 const LENGTH: u64 = length(3);
 
-fn privileged(vcpu: &mut Vcpu, instr: Instr, host: &impl Host) -> Result<(ExitKind, Outcome), Illegal> {
+fn privileged(
+    vcpu: &mut Vcpu,
+    ram: &GuestRam,
+    instr: Instr,
+    host: &impl Host,
+) -> Result<(ExitKind, Outcome), Illegal> {
     if let Instr::Csr { op, csr, rd, src } = instr {
         return Ok((access_csr(vcpu, op, csr, rd, src, host)?, Outcome::Advance(LENGTH)));
     }
@@ -65,8 +70,8 @@ fn privileged(vcpu: &mut Vcpu, instr: Instr, host: &impl Host) -> Result<(ExitKi
             (ExitKind::Sret, Outcome::Resume)
         }
         Instr::Wfi => (ExitKind::Wfi, Outcome::Wait),
-        Instr::SfenceVma { rs1, rs2 } => (ExitKind::Fence, fence(vcpu, rs1, rs2)),
-        Instr::SinvalVma { rs1, rs2 } if svinval => (ExitKind::Fence, fence(vcpu, rs1, rs2)),
+        Instr::SfenceVma { rs1, rs2 } => (ExitKind::Fence, fence(vcpu, ram, rs1, rs2)),
+        Instr::SinvalVma { rs1, rs2 } if svinval => (ExitKind::Fence, fence(vcpu, ram, rs1, rs2)),
         // SINVAL.VMA does all the work, so there is nothing left to order.
         Instr::SfenceWInval | Instr::SfenceInvalIr if svinval => (ExitKind::Fence, Outcome::Advance(LENGTH)),
         _ => return Err(Illegal),
@@ -106,9 +111,13 @@ fn access_csr(
 }
 
 /// SFENCE.VMA: all addresses for rs1 = x0, all address spaces for rs2 = x0; ASID bits beyond 16 are ignored.
-fn fence(vcpu: &mut Vcpu, rs1: Reg, rs2: Reg) -> Outcome {
+fn fence(vcpu: &mut Vcpu, ram: &GuestRam, rs1: Reg, rs2: Reg) -> Outcome {
     let address = (rs1 != Reg::ZERO).then(|| GuestVirtAddr(vcpu.frame.get(rs1)));
     let asid = (rs2 != Reg::ZERO).then(|| vcpu.frame.get(rs2) as u16);
     vcpu.shadow.fence(address, asid);
+    if let Some(address) = address {
+        let key = vcpu.context();
+        vcpu.shadow.prefill(ram, key, address);
+    }
     Outcome::Advance(LENGTH)
 }

@@ -58,7 +58,7 @@ pub fn handle(machine: &mut Machine, vcpu: &mut Vcpu, trap: TrapInfo, host: &mut
         Exit::Guest(Exception::Breakpoint) => match code::replaced(machine, vcpu) {
             Some(bits) => {
                 vcpu.exits.count(ExitKind::Rewritten);
-                emulate::instruction(vcpu, bits, host)
+                emulate::instruction(vcpu, &machine.ram, bits, host)
             }
             None => guest_exception(vcpu, Exception::Breakpoint, trap),
         },
