@@ -9,7 +9,7 @@ use vmm::StopReason;
 use vmm::outcome::Fatal;
 use vmm::vm::Next;
 
-use crate::support::paging::{RWX, Tables, USED};
+use crate::support::paging::{ASID, RWX, Tables, USED};
 use crate::support::{ENTRY, Guest, HOLE, RAM, RAM_END, UART, asm};
 
 #[test]
@@ -101,6 +101,7 @@ fn a_fetch_from_a_device_or_a_hole_is_an_access_fault() {
         guest.vcpu.frame.pc = address;
         guest.raise(Exception::InstructionPageFault, address);
         guest.assert_took(Exception::InstructionAccessFault, address, address);
+        assert_eq!(guest.vcpu.exits.get(ExitKind::Mmio), 0, "no device is asked");
     }
 }
 
@@ -202,10 +203,13 @@ fn fences_drop_what_the_shadow_holds() {
         tables.enable(&mut guest);
         guest.raise(Exception::LoadPageFault, 0x1000);
         guest.raise(Exception::LoadPageFault, 0x2000);
+        // What is gone from the tables stays in the shadow until it is fenced, and cannot come back.
+        tables.unmap(&mut guest, 0x1000);
+        tables.unmap(&mut guest, 0x2000);
         // x5: the first page; x6: its ASID, with excess bits; x7: another ASID.
         guest.set_reg(5, 0x1234);
-        guest.set_reg(6, 0xabcd_0001);
-        guest.set_reg(7, 2);
+        guest.set_reg(6, 0xabcd_0000 | ASID);
+        guest.set_reg(7, ASID & 0xff);
         guest.execute(bits);
         assert_eq!((guest.shadow_leaves(), guest.pc()), (left, ENTRY + 4), "{bits:#x}");
     }

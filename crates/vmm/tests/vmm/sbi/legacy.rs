@@ -7,7 +7,7 @@ use memory::PAGE_SIZE;
 use vmm::StopReason;
 
 use super::{INVALID_PARAM, ecall, guest, guest_with_harts};
-use crate::support::paging::{RWX, Tables, USED, set_word};
+use crate::support::paging::{ASID, RWX, Tables, USED, set_word};
 use crate::support::{ENTRY, Guest, HOLE, RAM, RAM_END};
 
 const SET_TIMER: u64 = 0;
@@ -156,8 +156,8 @@ fn legacy_fences_fence() {
     for (eid, args, left) in [
         (SFENCE, [0, 0, 0, 0], 0),
         (SFENCE, [0, 0x7000, PAGE_SIZE, 0], 1),
-        (SFENCE_ASID, [0, 0, 0, 1], 0),
-        (SFENCE_ASID, [0, 0, 0, 2], 2),
+        (SFENCE_ASID, [0, 0, 0, ASID], 0),
+        (SFENCE_ASID, [0, 0, 0, ASID & 0xff], 2),
     ] {
         let mut tables = Tables::new();
         let mut guest = guest();
@@ -167,6 +167,7 @@ fn legacy_fences_fence() {
         tables.enable(&mut guest);
         for page in [0x7000, 0x8000] {
             guest.raise(Exception::LoadPageFault, page);
+            tables.unmap(&mut guest, page);
         }
         assert_eq!(call(&mut guest, eid, &args), 0);
         assert_eq!(guest.shadow_leaves(), left, "{eid} {args:x?}");

@@ -16,6 +16,7 @@ use isa::{Exception, FReg, Privilege, Reg, TrapInfo};
 use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, HostPhysAddr};
 use mmu::shadow::MIN_TABLES;
 use mmu::{HostPaging, ShadowMmu, Window};
+use rewrite::CodePages;
 use vmm::machine::Clock;
 use vmm::vcpu::Start;
 use vmm::{CsrFeatures, Host, Machine, StopReason, Vcpu, vm};
@@ -168,7 +169,7 @@ impl Guest {
 
     /// The run loop's way to the guest's next instruction.
     pub fn prepare(&mut self) -> vm::Next {
-        vm::prepare(&self.machine, &mut self.vcpu)
+        vm::prepare(&mut self.machine, &mut self.vcpu)
     }
 
     /// The clock reaches `now`.
@@ -228,7 +229,9 @@ impl Drop for Guest {
 /// A machine in power-on state, with a block of RAM that is not clean.
 pub fn new_machine(words: &'static [AtomicU64], harts: usize) -> Machine {
     let ram = GuestRam::new(words, GuestPhysAddr(RAM), HostPhysAddr(RAM), Vec::new());
-    Machine::new(ram, Board::new(harts, 0), harts, Clock::new(FREQUENCY))
+    // Without room for copies no code is rewritten.
+    let code = CodePages::new(&[], HostPhysAddr(0x2_0000_0000));
+    Machine::new(ram, code, Board::new(harts, 0), harts, Clock::new(FREQUENCY))
 }
 
 /// Memory for a block of RAM, with what the guest before left in it.

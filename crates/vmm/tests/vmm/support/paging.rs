@@ -14,6 +14,9 @@ pub const RWX: u64 = USED | Pte::R | Pte::W | Pte::X;
 /// The root table; the tables below it follow.
 const ROOT: u64 = RAM + 0x10_0000;
 
+/// The address space's ASID, of which all sixteen bits count.
+pub const ASID: u64 = 0x8001;
+
 /// An Sv39 address space.
 pub struct Tables {
     next: u64,
@@ -27,7 +30,7 @@ impl Tables {
 
     /// satp for it.
     pub fn satp() -> u64 {
-        Satp { mode: Mode::Sv39, asid: 1, ppn: ROOT >> 12 }.bits()
+        Satp { mode: Mode::Sv39, asid: ASID as u16, ppn: ROOT >> 12 }.bits()
     }
 
     /// Maps a page of 4 KiB.
@@ -46,6 +49,11 @@ impl Tables {
             };
         }
         set_word(guest, table + paging::index(address, 0) as u64 * 8, Pte::new(physical, flags).0);
+    }
+
+    /// Takes a page of 4 KiB away again.
+    pub fn unmap(&mut self, guest: &mut Guest, address: u64) {
+        self.map(guest, address, 0, 0);
     }
 
     /// Turns translation on.
