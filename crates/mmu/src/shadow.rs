@@ -130,6 +130,7 @@ pub struct ShadowMmu {
     current: Option<usize>,
     clock: u64,
     flush: TlbFlush,
+    code_generation: u64,
     /// Leaves written since the start.
     pub fills: u64,
 }
@@ -151,6 +152,7 @@ impl ShadowMmu {
             current: None,
             clock: 0,
             flush: TlbFlush::All,
+            code_generation: 0,
             fills: 0,
         }
     }
@@ -158,6 +160,14 @@ impl ShadowMmu {
     /// How the host translates.
     pub fn host(&self) -> &HostPaging {
         &self.host
+    }
+
+    /// Names what execute-only leaves there are, and in which context: while it stays the same, an address that was
+    /// fetched from a copy still is.
+    #[inline]
+    pub fn code_state(&self) -> u64 {
+        let context = self.current.unwrap_or(CONTEXTS) as u64;
+        self.code_generation.wrapping_mul(CONTEXTS as u64 + 1).wrapping_add(context)
     }
 
     /// Makes the context for `key` the current one and returns its root.
@@ -316,6 +326,7 @@ impl ShadowMmu {
 
     fn release(&mut self, number: usize) {
         if let Some(mut context) = self.contexts.get_mut(number).and_then(Option::take) {
+            self.code_generation = self.code_generation.wrapping_add(1);
             self.pool.give_back(&mut context.tables);
         }
         if self.current == Some(number) {
@@ -336,13 +347,24 @@ impl ShadowMmu {
                     self.pool.set_entry(table, slot, Pte(entry.0 & !PIECES));
                     // More goes than the one address that the caller flushes.
                     self.flush = TlbFlush::All;
+                    self.code_generation = self.code_generation.wrapping_add(1);
                     return self.drop_below(next, level);
                 }
                 Some(next) => table = next,
                 // What the pool does not hold is the window's.
                 None if table == root && self.host.window.covers(slot) => return,
-                None => return self.pool.set_entry(table, slot, Pte(0)),
+                None => {
+                    self.note_code(entry);
+                    return self.pool.set_entry(table, slot, Pte(0));
+                }
             }
+        }
+    }
+
+    /// Notes that a leaf is about to go.
+    fn note_code(&mut self, leaf: Pte) {
+        if leaf.has(Pte::X) && !leaf.has(Pte::R) {
+            self.code_generation = self.code_generation.wrapping_add(1);
         }
     }
 
@@ -370,6 +392,9 @@ impl ShadowMmu {
                 let size = if level == 0 { memory::PAGE_SIZE } else { BLOCK_SIZE };
                 let leaf = Pte::new(mapping.host.align_down(size).0, mapping.flags);
                 let gains = leaf.has(old.0) && leaf.address() == old.address() && leaf != old;
+                if leaf != old && old.has(Pte::X) && !old.has(Pte::R) {
+                    self.code_generation = self.code_generation.wrapping_add(1);
+                }
                 if old.is_leaf() && !gains {
                     // The same again: the hardware faulted on what it had cached before. Less or elsewhere: what it
                     // has cached is wrong now.

@@ -3,7 +3,7 @@
 
 use isa::instr::length;
 use isa::{Exception, TrapInfo};
-use memory::{GuestPhysAddr, GuestRam, GuestVirtAddr};
+use memory::{GuestPhysAddr, GuestRam, GuestVirtAddr, PAGE_SIZE};
 use mmu::{Access, translate};
 
 use crate::vcpu::Vcpu;
@@ -17,11 +17,14 @@ pub(crate) type Fault = (Exception, u64);
 /// The fault that the guest's hart takes when it fetches there.
 pub(crate) fn instruction(vcpu: &Vcpu, ram: &GuestRam) -> Result<u32, Fault> {
     let pc = vcpu.frame.pc;
-    let low = parcel(vcpu, ram, pc)?;
+    let first = locate(vcpu, ram, pc)?;
+    let low = parcel(ram, first, pc)?;
     if length(low) == 2 {
         return Ok(u32::from(low));
     }
-    let high = parcel(vcpu, ram, pc.wrapping_add(2))?;
+    let next = pc.wrapping_add(2);
+    let second = if next % PAGE_SIZE == 0 { locate(vcpu, ram, next)? } else { first.wrapping_add(2) };
+    let high = parcel(ram, second, next)?;
     Ok(u32::from(high) << 16 | u32::from(low))
 }
 
@@ -38,13 +41,16 @@ pub(crate) fn trapped(vcpu: &Vcpu, ram: &GuestRam, trap: TrapInfo) -> Result<u32
     }
 }
 
-fn parcel(vcpu: &Vcpu, ram: &GuestRam, pc: u64) -> Result<u16, Fault> {
+/// Where the instruction parcel at `pc` lies.
+fn locate(vcpu: &Vcpu, ram: &GuestRam, pc: u64) -> Result<GuestPhysAddr, Fault> {
     let context = vcpu.context();
-    let address = GuestVirtAddr(pc);
-    let found = translate(ram, context.satp, address, Access::Fetch, context.view.rights())
-        .map_err(|exception| (exception, pc))?;
-    // pc is even, so the parcel lies in one word.
-    let word: GuestPhysAddr = found.address.align_down(8);
-    let bits = ram.read_word(word).ok_or((Exception::InstructionAccessFault, pc))?;
-    Ok((bits >> (8 * (found.address.0 & 6))) as u16)
+    translate(ram, context.satp, GuestVirtAddr(pc), Access::Fetch, context.view.rights())
+        .map(|found| found.address)
+        .map_err(|exception| (exception, pc))
+}
+
+/// The parcel at `address`, which is even, so that it lies in one word.
+fn parcel(ram: &GuestRam, address: GuestPhysAddr, pc: u64) -> Result<u16, Fault> {
+    let bits = ram.read_word(address.align_down(8)).ok_or((Exception::InstructionAccessFault, pc))?;
+    Ok((bits >> (8 * (address.0 & 6))) as u16)
 }

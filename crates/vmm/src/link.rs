@@ -43,12 +43,12 @@ impl Link {
 
     /// Takes a software interrupt out.
     pub fn take_software_interrupt(&self) -> bool {
-        self.software_interrupt.swap(false, Ordering::AcqRel)
+        take(&self.software_interrupt)
     }
 
     /// Takes the request for a fence out.
     pub fn take_fence(&self) -> bool {
-        self.fence.swap(false, Ordering::AcqRel)
+        take(&self.fence)
     }
 
     /// The power state.
@@ -64,6 +64,12 @@ impl Link {
     pub fn set_state(&self, state: HartState) {
         self.state.store(state as u8, Ordering::Release);
     }
+}
+
+/// Takes a request out. Looks first: a swap at every exit is dear.
+#[inline]
+fn take(request: &AtomicBool) -> bool {
+    request.load(Ordering::Relaxed) && request.swap(false, Ordering::AcqRel)
 }
 
 impl Default for Link {

@@ -4,6 +4,7 @@ use isa::{Exception, Interrupt, Privilege, Reg, TrapFrame};
 use mmu::{ContextKey, Rights, ShadowMmu};
 use trace::ExitCounters;
 
+use crate::code::SiteCache;
 use crate::csr::{CsrFeatures, CsrFile, SEPC_MASK};
 use crate::outcome::{Fatal, Outcome, StopReason};
 use crate::timer::VirtualTimer;
@@ -49,6 +50,8 @@ pub struct Vcpu {
     pub state: RunState,
     /// Exits, by kind.
     pub exits: ExitCounters,
+    /// Rewritten sites that it has met.
+    pub(crate) sites: SiteCache,
 }
 
 impl Vcpu {
@@ -63,6 +66,7 @@ impl Vcpu {
             timer: VirtualTimer::OFF,
             state: RunState::Stopped,
             exits: ExitCounters::default(),
+            sites: SiteCache::new(),
         }
     }
 
