@@ -13,6 +13,8 @@ use std::process::{Command, Stdio};
 const GDBS: &[&str] = &["gdb-multiarch", "riscv64-linux-gnu-gdb", "riscv64-unknown-elf-gdb"];
 /// Where QEMU's gdb server listens with `-s`.
 const SERVER: &str = "localhost:1234";
+/// Where the image, linked at 0, runs on a host with Sv57, as QEMU's default CPU is. Others: docs/debugging.md.
+const WINDOW: &str = "0xff00000000000000";
 
 /// What to run.
 #[derive(clap::Args)]
@@ -36,7 +38,8 @@ pub fn run(options: &Options) -> Result<bool> {
     qemu.arg("run").args(&options.arguments).arg("--gdb");
     let found = GDBS.iter().find(|gdb| is_installed(gdb));
     let mut gdb = Command::new(found.unwrap_or(&GDBS[0]));
-    gdb.arg(&image).args(["-ex", &format!("target remote {SERVER}")]);
+    gdb.args(["-ex", &format!("symbol-file -o {WINDOW} {}", image.display())]);
+    gdb.args(["-ex", &format!("target remote {SERVER}")]);
 
     if options.console || found.is_none() {
         if found.is_none() {
