@@ -154,6 +154,3 @@ fn find_leaf(
     }
     page_fault
 }
-
-#[cfg(test)]
-mod tests;
