@@ -1,0 +1,201 @@
+//! The documents say what the code does: tables that live in code are compared with their copies, links and file names
+//! lead somewhere, and every difference that Linux's log may show is explained.
+
+use devicetree::Extension;
+use devicetree::extensions::Policy;
+use hypo::manifest::Manifest;
+use hypo::status;
+use regex::Regex;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The cells of all rows of tables in a Markdown text, heads included.
+fn rows(text: &str) -> Vec<Vec<&str>> {
+    let row =
+        |line| Some(str::strip_prefix(line, "|")?.strip_suffix('|')?.split('|').map(str::trim).collect());
+    text.lines().filter_map(row).filter(|cells: &Vec<&str>| !cells[0].starts_with("---")).collect()
+}
+
+/// The part of a Markdown text under the heading `heading`, up to the next heading.
+fn section<'a>(text: &'a str, heading: &str) -> &'a str {
+    let start = text.find(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no {heading}"));
+    let body = &text[start + heading.len() + 2..];
+    body.find("\n## ").map_or(body, |end| &body[..end])
+}
+
+/// The Markdown files of the project's root and of `docs`.
+fn documents() -> Vec<PathBuf> {
+    let folders = [root().to_owned(), root().join("docs"), root().join("docs/adr")];
+    let files =
+        folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+}
+
+#[test]
+fn the_readme_lists_the_exit_statuses() {
+    let text = read("README.md");
+    let documented = rows(section(&text, "## Exit status"));
+    let table = status::TABLE.map(|(_, code, meaning)| vec![code.to_string(), meaning.to_owned()]);
+    assert_eq!(documented[1..], table);
+}
+
+#[test]
+fn the_documented_manifest_is_one_and_its_keys_are_all() {
+    let text = read("docs/manifest.md");
+    let example = text.split("```").nth(1).unwrap().strip_prefix("toml\n").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.toml");
+    fs::write(&path, example).unwrap();
+    assert_eq!(Manifest::load(&path).unwrap().vms[0].load.len(), 1);
+
+    for (heading, start) in [
+        ("## `[host]`", "[host]\n"),
+        ("## `[[vm]]`", "[[vm]]\nname = 'a'\nkernel = 'k'\n"),
+        ("## `[[vm.load]]`", "[[vm]]\nname = 'a'\nkernel = 'k'\n[[vm.load]]\nfile = 'f'\naddress = 0\n"),
+    ] {
+        // What is unknown is answered with a list of what is known.
+        fs::write(&path, format!("{start}no-such-key = 1\n")).unwrap();
+        let message = Manifest::load(&path).unwrap_err().to_string();
+        let known = message.split("expected").nth(1).unwrap_or_else(|| panic!("{message}"));
+        let known: BTreeSet<&str> = known.split('`').skip(1).step_by(2).collect();
+        let keys = rows(section(&text, heading));
+        let documented: BTreeSet<&str> = keys[1..].iter().map(|cells| cells[0].trim_matches('`')).collect();
+        assert_eq!(documented, known, "{heading}");
+    }
+}
+
+#[test]
+fn each_extension_that_is_not_the_hosts_choice_is_explained() {
+    let text = read("docs/differences.md");
+    let table = rows(section(&text, "## The hart"));
+    let explained = |cell: &str, reason: &str| {
+        let named = |cells: &&Vec<&str>| cells[0].split(", ").any(|name| name == cell);
+        table.iter().find(named).is_some_and(|cells| cells.last() == Some(&reason))
+    };
+    let mut count = 0;
+    for extension in Extension::all() {
+        if let Policy::Always(reason) | Policy::Hidden(reason) = extension.policy() {
+            assert!(explained(extension.name(), reason), "{}: {reason}", extension.name());
+            count += 1;
+        }
+    }
+    let lists = table.iter().skip_while(|cells| cells[0] != "hidden").filter(|cells| cells.len() == 2);
+    let names: usize =
+        lists.filter(|cells| cells[1] != "why").map(|cells| cells[0].split(", ").count()).sum();
+    assert_eq!(names, count, "nothing else is listed");
+}
+
+#[test]
+fn the_sbi_extensions_are_those_of_the_dispatcher() {
+    let text = read("docs/differences.md");
+    let table = rows(section(&text, "## Firmware"));
+    let source = read("crates/vmm/src/sbi/mod.rs");
+    let line = Regex::new(r"(?m)^    (0x[0-9a-f]+) => (\w+)::(\w+),$").unwrap();
+    let mut found = 0;
+    for capture in line.captures_iter(&source) {
+        let [id, module, function] = capture.extract::<3>().1;
+        let (cell, name) = if module == "legacy" { ("0x00 to 0x08", function) } else { (id, module) };
+        let row = table.iter().find(|cells| cells[0] == cell).unwrap_or_else(|| panic!("no row for {id}"));
+        assert!(row[1].contains(name), "{id}: {name}");
+        found += 1;
+    }
+    let legacy = table.iter().find(|cells| cells[0] == "0x00 to 0x08").unwrap()[1].matches(", ").count() + 1;
+    let others = table.iter().filter(|cells| cells.len() == 2 && cells[0].starts_with("0x")).count() - 1;
+    assert_eq!(found, legacy + others, "nothing else is listed");
+}
+
+#[test]
+fn each_difference_of_linuxs_log_is_explained() {
+    let text = read("docs/differences.md");
+    let table = rows(section(&text, "## Linux's log"));
+    assert!(table.iter().all(|cells| cells.len() == 3));
+    let quoted: Vec<&str> = table[1..]
+        .iter()
+        .flat_map(|cells| &cells[..2])
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    let differences: toml::Table = read("tests/kernel-log.toml").parse().unwrap();
+    for entry in differences["difference"].as_array().unwrap() {
+        // Each alternative by itself.
+        for pattern in alternatives(entry["line"].as_str().unwrap()) {
+            let regex = Regex::new(pattern).unwrap();
+            assert!(quoted.iter().any(|line| regex.is_match(line)), "`{pattern}` is not explained");
+        }
+    }
+}
+
+/// The alternatives of a pattern, where none is inside parentheses.
+fn alternatives(pattern: &str) -> Vec<&str> {
+    let (mut depth, mut start, mut parts) = (0, 0, Vec::new());
+    for (at, character) in pattern.char_indices() {
+        match character {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            '|' if depth == 0 => {
+                parts.push(&pattern[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&pattern[start..]);
+    parts
+}
+
+#[test]
+fn the_window_is_laid_out_as_documented() {
+    let (document, source) = (read("docs/memory-map.md"), read("crates/hart/src/space.rs"));
+    let table: Vec<&str> = source.lines().filter_map(|line| line.strip_prefix("//! |")).collect();
+    assert!(table.len() > 3);
+    for row in table {
+        assert!(document.contains(&format!("|{row}")), "|{row}");
+    }
+}
+
+#[test]
+fn the_architecture_names_the_scanners_invariants() {
+    let (document, source) = (read("ARCHITECTURE.md"), read("crates/mmu/src/check.rs"));
+    let name = Regex::new(r"(?m)^//! - \*\*([a-z-]+)\*\*").unwrap();
+    let names: Vec<_> = name.captures_iter(&source).map(|capture| capture.extract::<1>().1[0]).collect();
+    assert_eq!(names.len(), 4);
+    for name in names {
+        assert!(document.contains(&format!("| {name} |")), "{name}");
+    }
+}
+
+#[test]
+fn each_exit_counter_is_explained() {
+    let (document, source) = (read("docs/debugging.md"), read("crates/trace/src/counters.rs"));
+    let name = Regex::new(r#"(?m)^    [A-Z]\w+ = "([a-z-]+)","#).unwrap();
+    let names: BTreeSet<_> = name.captures_iter(&source).map(|capture| capture.extract::<1>().1[0]).collect();
+    let table = rows(section(&document, "## What the hypervisor says by itself"));
+    let explained = table.iter().skip_while(|cells| cells[0] != "counter").skip(1);
+    let explained: BTreeSet<_> =
+        explained.flat_map(|cells| cells[0].split(", ")).map(|cell| cell.trim_matches('`')).collect();
+    assert!(names.len() > 10);
+    assert_eq!(explained, names);
+}
+
+#[test]
+fn links_and_file_names_lead_somewhere() {
+    let link = Regex::new(r"\]\(([^)#:]+)\)").unwrap();
+    let file = Regex::new(r"`((?:crates|hypo|hypocaust|xtask|tests|guests|fuzz|docs)/[\w/.-]+)`").unwrap();
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        let folder = document.parent().unwrap();
+        let near = link.captures_iter(&text).map(|capture| folder.join(capture.extract::<1>().1[0]));
+        let from_root = file.captures_iter(&text).map(|capture| root().join(capture.extract::<1>().1[0]));
+        for path in near.chain(from_root) {
+            assert!(path.exists(), "{}: {}", document.display(), path.display());
+        }
+    }
+}
