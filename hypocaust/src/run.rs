@@ -95,7 +95,9 @@ fn run_until_stop(world: &mut World) -> StopReason {
             vcpu.exits.count(if timer { ExitKind::HostTimer } else { ExitKind::HostInterrupt });
             serve_interrupts(hart, host, interrupts.as_ref(), machine, vcpu, &mut armed);
         } else if let Err(reason) = vm::serve(machine, vcpu, trap, host) {
-            machine.drain_console(host);
+            while !machine.drain_console(host) {
+                host.console.flush();
+            }
             return reason;
         }
         exits = exits.wrapping_add(1);
