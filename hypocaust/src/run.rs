@@ -101,10 +101,11 @@ fn run_until_stop(world: &mut World) -> StopReason {
             return reason;
         }
         exits = exits.wrapping_add(1);
-        if *check_every != 0 && exits.is_multiple_of(*check_every) {
-            if let Err(violation) = mmu::check::check(&vcpu.shadow, &machine.ram) {
-                panic!("{violation}");
-            }
+        if *check_every != 0
+            && exits.is_multiple_of(*check_every)
+            && let Err(violation) = mmu::check::check(&vcpu.shadow, &machine.ram)
+        {
+            panic!("{violation}");
         }
     }
 }

@@ -220,7 +220,7 @@ fn place_window(mode: Mode, wanted: Option<u64>, size: u64) -> Result<u64, Space
     let window = wanted.unwrap_or(SV39_WINDOW);
     let last = window.checked_add(size - 1).ok_or(SpaceError::BadWindow(window))?;
     let same_half = window >> 63 == last >> 63;
-    if window % GIB != 0 || !mode.is_canonical(window) || !mode.is_canonical(last) || !same_half {
+    if !window.is_multiple_of(GIB) || !mode.is_canonical(window) || !mode.is_canonical(last) || !same_half {
         return Err(SpaceError::BadWindow(window));
     }
     Ok(window)

@@ -23,7 +23,8 @@ pub(crate) fn instruction(vcpu: &Vcpu, ram: &GuestRam) -> Result<u32, Fault> {
         return Ok(u32::from(low));
     }
     let next = pc.wrapping_add(2);
-    let second = if next % PAGE_SIZE == 0 { locate(vcpu, ram, next)? } else { first.wrapping_add(2) };
+    let second =
+        if next.is_multiple_of(PAGE_SIZE) { locate(vcpu, ram, next)? } else { first.wrapping_add(2) };
     let high = parcel(ram, second, next)?;
     Ok(u32::from(high) << 16 | u32::from(low))
 }
