@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The release that guests come from.
-const SUITE: &str = "trixie";
+const RELEASE: &str = "trixie";
+/// Under which names a mirror may have it, the best first. Each name has lists of its own, and those of one can
+/// be out of step with their signature for days on a mirror that caches them.
+const SUITES: &[&str] = &[RELEASE, "stable"];
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Where apt's own configuration lies.
 const APT_CONFIGURATION: &str = "/etc/apt";
@@ -41,12 +44,30 @@ impl Archive {
             fs::create_dir_all(folder.path().join(path)).map_err(fail)?;
         }
         fs::write(folder.path().join("status"), "").map_err(fail)?;
-        let source = format!("deb [signed-by={KEYRING}] {mirror} {SUITE} main\n");
-        fs::write(folder.path().join("sources.list"), source).map_err(fail)?;
         let archive = Self { folder, mirror };
         progress.set_message(format!("package lists from {}", archive.mirror));
-        archive.run(archive.apt("apt-get").arg("update"), progress)?;
+        let mut attempts = SUITES.iter().map(|suite| archive.update(suite, progress));
+        // What went wrong with the first name is what the user should read.
+        let first = attempts.next().unwrap_or(Ok(()));
+        first.or_else(|error| attempts.find(Result::is_ok).unwrap_or(Err(error)))?;
         Ok(archive)
+    }
+
+    /// Gets the lists of packages under one of the release's names.
+    fn update(&self, suite: &str, progress: &ProgressBar) -> Result<()> {
+        let fail = |error| Error::new(format_args!("cannot set up a folder for apt: {error}"));
+        let source = format!("deb [signed-by={KEYRING}] {} {suite} main\n", self.mirror);
+        fs::write(self.folder.path().join("sources.list"), source).map_err(fail)?;
+        self.run(self.apt("apt-get").arg("update"), progress)?;
+        // Of a name tried before, the list may be there, too.
+        let ending = format!("_dists_{suite}_InRelease");
+        let lists = fs::read_dir(self.folder.path().join("lists")).map_err(fail)?;
+        let mut paths = lists.filter_map(|entry| Some(entry.ok()?.path()));
+        let path = paths.find(|path| path.to_str().is_some_and(|path| path.ends_with(&ending)));
+        if path.and_then(|path| fs::read_to_string(path).ok()).is_some_and(|list| is_release(&list)) {
+            return Ok(());
+        }
+        Err(Error::new(format_args!("`{suite}` on {} is not Debian {RELEASE}", self.mirror)))
     }
 
     /// Downloads `package` and gives the path of its file, in a folder that lasts as long as `self`.
@@ -74,7 +95,7 @@ impl Archive {
         let output = self.apt("apt-cache").args(["show", "--no-all-versions", package]).output();
         let output = output.map_err(|error| Error::new(format_args!("cannot start apt-cache: {error}")))?;
         dependency_in(&String::from_utf8_lossy(&output.stdout), prefix).ok_or_else(|| {
-            Error::new(format_args!("`{package}` in Debian {SUITE} depends on no package `{prefix}...`"))
+            Error::new(format_args!("`{package}` in Debian {RELEASE} depends on no package `{prefix}...`"))
                 .remedy(format_args!("check that {} has the architecture riscv64", self.mirror))
         })
     }
@@ -159,6 +180,11 @@ pub fn unpack(package: &Path, pattern: &str, folder: &Path) -> Result<()> {
         package.display(),
         String::from_utf8_lossy(&output.stderr).trim()
     )))
+}
+
+/// Whether this is the signed description of the release that guests come from.
+fn is_release(list: &str) -> bool {
+    list.lines().any(|line| line.strip_prefix("Codename:").is_some_and(|name| name.trim() == RELEASE))
 }
 
 /// The mirror of Debian's archive that this machine uses.
@@ -273,6 +299,13 @@ mod tests {
     fn a_file_of_mirrors_counts_as_one() {
         let text = "Types: deb\nURIs: mirror+file:///etc/apt/mirrors/debian.list\n";
         assert_eq!(mirror_in_sources(text).as_deref(), Some("mirror+file:///etc/apt/mirrors/debian.list"));
+    }
+
+    #[test]
+    fn a_release_goes_by_its_codename() {
+        assert!(is_release("Origin: Debian\nSuite: stable\nVersion: 13.7\nCodename: trixie\n"));
+        assert!(!is_release("Origin: Debian\nSuite: stable\nCodename: forky\n"));
+        assert!(!is_release("Package: trixie\nVersion: 1\n"));
     }
 
     #[test]

@@ -289,7 +289,8 @@ fn legacy() {
     check!("legacy_ipi_with_an_unmapped_mask", faulted.is_some() || answer != 0);
     check_any!("its_fault_is_of_the_mask", faulted, [Some((13, DATA + 0x1000)), None]);
     sbi::send_ipi(1, 0);
-    check!("legacy_clear_ipi", (call2(3, 0, 0, 0).error, ssip()), (0, false));
+    // Its result may say that there was one.
+    check_any!("legacy_clear_ipi", (call2(3, 0, 0, 0).error, ssip()), [(0, false), (1, false)]);
     for (name, extension) in [("fence_i", 5), ("sfence_vma", 6), ("sfence_vma_asid", 7)] {
         let error = call(extension, 0, [DATA, 0, 4096, 0, 0, 0]).error;
         check!(format_args!("legacy_remote_{name}"), error, 0i64);
