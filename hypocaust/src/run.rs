@@ -3,11 +3,10 @@
 use core::fmt::Write;
 
 use bundle::OnReset;
-use hart::switch::Environment;
 use isa::Interrupt;
 use mmu::TlbFlush;
 use trace::{Event, ExitKind, Ring};
-use vmm::vm::{self, Entry, Next};
+use vmm::vm::{self, Next};
 use vmm::{Host, StopReason};
 
 use crate::finish::Status;
@@ -86,9 +85,7 @@ fn run_until_stop(world: &mut World) -> StopReason {
             writes_seen = writes;
             hart.fence_i();
         }
-        let environment = environment(vcpu.shadow.host().mode, &entry);
-        let (trap, sstatus) = hart.run(&mut vcpu.frame, &environment);
-        vcpu.csr.merge_unit_states(sstatus);
+        let trap = hart.run(&mut vcpu.frame, entry.root);
         RECENT.record(Event { pc: vcpu.frame.pc, cause: trap.cause, value: trap.value });
         if trap.cause & Interrupt::CAUSE_BIT != 0 {
             let timer = trap.cause == Interrupt::Timer.cause();
@@ -107,18 +104,6 @@ fn run_until_stop(world: &mut World) -> StopReason {
         {
             panic!("{violation}");
         }
-    }
-}
-
-fn environment(mode: isa::paging::Mode, entry: &Entry) -> Environment {
-    Environment {
-        mode,
-        root: entry.root.table,
-        // ASID 0 is the hypervisor's own root's.
-        asid: entry.root.number as u16 + 1,
-        unit_states: entry.unit_states,
-        senvcfg: entry.senvcfg,
-        scounteren: entry.scounteren,
     }
 }
 
@@ -171,7 +156,7 @@ impl World {
 
     fn report_registers(&mut self) {
         for vcpu in &self.vm.vcpus {
-            let (id, privilege, csr) = (vcpu.id, vcpu.privilege, &vcpu.csr);
+            let (id, privilege, csr) = (vcpu.id, vcpu.frame.privilege, &vcpu.frame.csr);
             self.host.say(Level::Error, format_args!("hart {id} in {privilege:?} mode\n{}", vcpu.frame));
             self.host.say(Level::Error, format_args!("{csr}"));
         }

@@ -89,7 +89,7 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
             manifest.vms.len()
         ));
     };
-    let vm = build_vm(stage, &manifest, config, payload, &mut memory)?;
+    let vm = build_vm(stage, &hart, &manifest, config, payload, &mut memory)?;
     clear_units(stage);
     hart.fence_i();
     Ok(World {
@@ -144,6 +144,7 @@ fn open_interrupts(stage: &Stage) -> Option<Interrupts> {
 
 fn build_vm(
     stage: &Stage,
+    hart: &Hart,
     manifest: &Manifest,
     config: &VmConfig,
     payload: &'static [u64],
@@ -183,7 +184,7 @@ fn build_vm(
 
     let machine = &stage.machine;
     let host_isa = machine.common_isa();
-    let paging = host_paging(&stage.space);
+    let paging = host_paging(&stage.space, hart);
     let mode = paging.widest_guest_mode();
     let mut seed = [0; 64];
     random_source(machine, manifest).fill_bytes(&mut seed);
@@ -195,7 +196,8 @@ fn build_vm(
     let ram = GuestRam::new(words, tree::RAM_BASE, host_base, initial);
     let board = Board::new(1, boot_wall);
     let features = tree::csr_features(host_isa.guest_view(), mode);
-    let vcpu = Vcpu::new(0, features, ShadowMmu::new(paging, tables, table_base));
+    let mut vcpu = Vcpu::new(0, features, ShadowMmu::new(paging, tables, table_base));
+    vcpu.frame.sites.set_handlers(hart::fast::handlers());
     let boot = Boot { entry: config.entry, tree_address: GuestPhysAddr(config.device_tree), tree };
     let vcpus = Vec::from([vcpu]);
     let mut vm = Vm::new(
@@ -208,10 +210,10 @@ fn build_vm(
     Ok(vm)
 }
 
-fn host_paging(space: &HostSpace) -> HostPaging {
+fn host_paging(space: &HostSpace, hart: &Hart) -> HostPaging {
     let window =
         Window { first_slot: space.first_slot(), entries: space.root_entries().iter().copied().collect() };
-    HostPaging { mode: space.mode(), window }
+    HostPaging { mode: space.mode(), window, asids: hart.features().has_asids() }
 }
 
 /// Entropy for guests: the bundle's, mixed with the host's.

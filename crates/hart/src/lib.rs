@@ -8,6 +8,7 @@
 pub mod boot;
 pub mod console;
 mod csr;
+pub mod fast;
 pub mod fault;
 pub mod firmware;
 pub mod float;

@@ -1,13 +1,13 @@
 //! The world switch: runs a guest until it traps, and holds the hart state that goes with a vCPU.
 
-use core::mem::offset_of;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-use isa::csr::sstatus;
-use isa::{TrapFrame, TrapInfo};
-use memory::HostPhysAddr;
+use isa::TrapInfo;
+use isa::csr::{scounteren, sstatus};
+use vhart::{VcpuFrame, layout};
 
 use crate::csr;
+use crate::fast;
 use crate::fault;
 
 /// What this hart has, as far as it differs between harts.
@@ -25,40 +25,32 @@ pub struct HartFeatures {
 #[derive(Debug)]
 pub struct Hart {
     features: HartFeatures,
-    satp: u64,
     senvcfg: u64,
     scounteren: u64,
 }
 
-/// What the hart runs a guest with, beside the registers.
-#[derive(Clone, Copy, Debug)]
-pub struct Environment {
-    /// The shadow root, with its mode.
-    pub mode: isa::paging::Mode,
-    /// The shadow root's address.
-    pub root: HostPhysAddr,
-    /// The ASID to run it under; used where the hart has enough bits.
-    pub asid: u16,
-    /// sstatus.FS and VS, in their places.
-    pub unit_states: u64,
-    /// senvcfg.
-    pub senvcfg: u64,
-    /// scounteren.
-    pub scounteren: u64,
-}
-
 /// The frame of the guest that ran last, for a panic's epitaph.
-static RUNNING: AtomicPtr<TrapFrame> = AtomicPtr::new(core::ptr::null_mut());
+static RUNNING: AtomicPtr<VcpuFrame> = AtomicPtr::new(core::ptr::null_mut());
 
 /// The registers of the guest that ran last, if any did. For a panic's epitaph only.
-pub fn last_frame() -> Option<TrapFrame> {
+pub fn last_frame() -> Option<&'static VcpuFrame> {
     let frame = RUNNING.load(Ordering::Relaxed);
     // SAFETY: frames belong to vCPUs, which live as long as the hypervisor; after a panic nobody writes one.
-    unsafe { frame.as_ref() }.cloned()
+    unsafe { frame.as_ref() }
 }
+
+/// The fewest ASID bits that tell all roots of a vCPU by.
+const ASID_BITS: u32 = 8;
 
 /// Bits of sie that the hypervisor wants: software, timer and external.
 const SIE: u64 = 1 << 1 | 1 << 5 | 1 << 9;
+
+impl HartFeatures {
+    /// Whether a root can have an ASID of its own; else each change of the root forgets all that was cached.
+    pub const fn has_asids(&self) -> bool {
+        self.asid_bits >= ASID_BITS
+    }
+}
 
 impl Hart {
     /// Takes over the hart that this runs on: finds its features and lets its interrupts end a guest's run.
@@ -75,7 +67,6 @@ impl Hart {
         csr::write!("sie", SIE);
         let hart = Self {
             features: HartFeatures { asid_bits, senvcfg, counters },
-            satp,
             // Not what a guest is given, so the first run sets both.
             senvcfg: u64::MAX,
             scounteren: u64::MAX,
@@ -89,37 +80,37 @@ impl Hart {
         self.features
     }
 
-    /// Runs a guest in user mode until it traps. Returns what the trap was and the real sstatus after it.
+    /// Runs a guest in user mode under the shadow root that `satp` names, until it traps and Rust is to serve that.
     #[inline]
-    pub fn run(&mut self, frame: &mut TrapFrame, environment: &Environment) -> (TrapInfo, u64) {
-        let asids = self.features.asid_bits >= 8;
-        let asid = if asids { u64::from(environment.asid) } else { 0 };
-        let satp = (environment.mode as u64) << 60 | asid << 44 | environment.root.0 >> 12;
-        if satp != self.satp {
-            self.satp = satp;
+    pub fn run(&mut self, frame: &mut VcpuFrame, satp: u64) -> TrapInfo {
+        // The fast path may have changed it.
+        if csr::read!("satp") != satp {
             // The shadow root carries the hypervisor's window, so this code stays mapped.
             csr::write!("satp", satp);
-            if !asids {
+            if !self.features.has_asids() {
                 self.flush_all();
             }
         }
-        if environment.senvcfg != self.senvcfg && self.features.senvcfg {
-            self.senvcfg = environment.senvcfg;
-            csr::write!("senvcfg", environment.senvcfg);
+        let senvcfg = frame.senvcfg[frame.privilege as usize];
+        if senvcfg != self.senvcfg && self.features.senvcfg {
+            csr::write!("senvcfg", senvcfg);
         }
-        if environment.scounteren != self.scounteren {
-            self.scounteren = environment.scounteren;
-            csr::write!("scounteren", environment.scounteren);
+        self.senvcfg = if frame.switch_senvcfg == 0 { senvcfg } else { u64::MAX };
+        let counters = frame.csr.scounteren() & (scounteren::CY | scounteren::TM | scounteren::IR);
+        if counters != self.scounteren {
+            self.scounteren = counters;
+            csr::write!("scounteren", counters);
         }
         RUNNING.store(frame, Ordering::Relaxed);
         // SPP, SUM and MXR are clear, and user mode does not ask SIE.
-        csr::write!("sstatus", sstatus::UXL_64 | sstatus::SPIE | environment.unit_states);
+        csr::write!("sstatus", sstatus::UXL_64 | sstatus::SPIE | frame.csr.unit_states());
+        let vector = if frame.sites.is_fast() { fast::fast_vector } else { exit };
         // SAFETY: `switch` restores every register that the calling convention wants kept; the guest runs in user
         // mode under a root in which nothing of the hypervisor's is accessible to it.
-        let trap = unsafe { switch(frame) };
-        let after = csr::read!("sstatus");
+        let trap = unsafe { switch(frame, vector) };
+        frame.csr.take_unit_states(csr::read!("sstatus"));
         csr::write!("sstatus", sstatus::UXL_64);
-        (TrapInfo { cause: trap.cause, value: trap.value }, after)
+        TrapInfo { cause: trap.cause, value: trap.value }
     }
 
     /// Forgets all address translations.
@@ -186,12 +177,12 @@ struct RawTrap {
     value: u64,
 }
 
-/// Loads the guest's registers, runs it, and returns when it traps.
+/// Loads the guest's registers, runs it with traps going to `vector`, and returns when `exit_saved` is reached.
 ///
 /// Owns, while the guest runs: sscratch (the frame), sepc, stvec. Keeps ra, sp, s0-s11 on the stack; gp and tp are
 /// not used by the hypervisor.
 #[unsafe(naked)]
-unsafe extern "C" fn switch(frame: &mut TrapFrame) -> RawTrap {
+unsafe extern "C" fn switch(frame: &mut VcpuFrame, vector: unsafe extern "C" fn()) -> RawTrap {
     core::arch::naked_asm!(
         // The hypervisor's callee-saved registers.
         "addi sp, sp, -112",
@@ -200,8 +191,7 @@ unsafe extern "C" fn switch(frame: &mut TrapFrame) -> RawTrap {
         "sd s11, 96(sp)",
         "sd sp, {HOST_SP}(a0)",
         "csrw sscratch, a0",
-        "lla t0, 2f",
-        "csrw stvec, t0",
+        "csrw stvec, a1",
         "ld t0, {PC}(a0)",
         "csrw sepc, t0",
         // The guest's registers, a0 last.
@@ -213,24 +203,42 @@ unsafe extern "C" fn switch(frame: &mut TrapFrame) -> RawTrap {
         "ld t4, 232(a0)", "ld t5, 240(a0)", "ld t6, 248(a0)",
         "ld a0, 80(a0)",
         "sret",
-        // A trap from the guest lands here.
+        PC = const layout::PC,
+        HOST_SP = const layout::HOST_SP,
+    )
+}
+
+/// stvec while a guest runs without the fast path.
+#[unsafe(naked)]
+unsafe extern "C" fn exit() {
+    core::arch::naked_asm!(
         ".balign 4",
-        "2:",
-        "csrrw a0, sscratch, a0",
-        "sd ra, 8(a0)", "sd sp, 16(a0)", "sd gp, 24(a0)", "sd tp, 32(a0)", "sd t0, 40(a0)", "sd t1, 48(a0)",
-        "sd t2, 56(a0)", "sd s0, 64(a0)", "sd s1, 72(a0)", "sd a1, 88(a0)", "sd a2, 96(a0)", "sd a3, 104(a0)",
-        "sd a4, 112(a0)", "sd a5, 120(a0)", "sd a6, 128(a0)", "sd a7, 136(a0)", "sd s2, 144(a0)",
-        "sd s3, 152(a0)", "sd s4, 160(a0)", "sd s5, 168(a0)", "sd s6, 176(a0)", "sd s7, 184(a0)",
-        "sd s8, 192(a0)", "sd s9, 200(a0)", "sd s10, 208(a0)", "sd s11, 216(a0)", "sd t3, 224(a0)",
-        "sd t4, 232(a0)", "sd t5, 240(a0)", "sd t6, 248(a0)",
+        "csrrw sp, sscratch, sp",
+        "sd t0, 40(sp)", "sd t1, 48(sp)", "sd t2, 56(sp)",
+        "j {exit_saved}",
+        exit_saved = sym exit_saved,
+    )
+}
+
+/// Leaves the guest: returns from `switch`. Here sp is the frame, t0, t1 and t2 are saved in it, and the guest's sp is
+/// in sscratch.
+#[unsafe(naked)]
+pub(crate) unsafe extern "C" fn exit_saved() {
+    core::arch::naked_asm!(
+        "sd ra, 8(sp)", "sd gp, 24(sp)", "sd tp, 32(sp)", "sd s0, 64(sp)", "sd s1, 72(sp)", "sd a0, 80(sp)",
+        "sd a1, 88(sp)", "sd a2, 96(sp)", "sd a3, 104(sp)", "sd a4, 112(sp)", "sd a5, 120(sp)",
+        "sd a6, 128(sp)", "sd a7, 136(sp)", "sd s2, 144(sp)", "sd s3, 152(sp)", "sd s4, 160(sp)",
+        "sd s5, 168(sp)", "sd s6, 176(sp)", "sd s7, 184(sp)", "sd s8, 192(sp)", "sd s9, 200(sp)",
+        "sd s10, 208(sp)", "sd s11, 216(sp)", "sd t3, 224(sp)", "sd t4, 232(sp)", "sd t5, 240(sp)",
+        "sd t6, 248(sp)",
         "csrr t0, sscratch",
-        "sd t0, 80(a0)",
+        "sd t0, 16(sp)",
         "csrr t0, sepc",
-        "sd t0, {PC}(a0)",
+        "sd t0, {PC}(sp)",
         // From here on a trap is the hypervisor's own.
         "lla t0, {host_trap}",
         "csrw stvec, t0",
-        "ld sp, {HOST_SP}(a0)",
+        "ld sp, {HOST_SP}(sp)",
         "ld ra, 0(sp)", "ld s0, 8(sp)", "ld s1, 16(sp)", "ld s2, 24(sp)", "ld s3, 32(sp)", "ld s4, 40(sp)",
         "ld s5, 48(sp)", "ld s6, 56(sp)", "ld s7, 64(sp)", "ld s8, 72(sp)", "ld s9, 80(sp)", "ld s10, 88(sp)",
         "ld s11, 96(sp)",
@@ -238,11 +246,8 @@ unsafe extern "C" fn switch(frame: &mut TrapFrame) -> RawTrap {
         "csrr a0, scause",
         "csrr a1, stval",
         "ret",
-        PC = const offset_of!(TrapFrame, pc),
-        HOST_SP = const offset_of!(TrapFrame, host_sp),
+        PC = const layout::PC,
+        HOST_SP = const layout::HOST_SP,
         host_trap = sym fault::host_trap,
     )
 }
-
-// The offsets of the registers above: x0 to x31 come first in the frame.
-const _: () = assert!(TrapFrame::REGISTERS_OFFSET == 0);

@@ -6,13 +6,11 @@
 #![forbid(unsafe_code)]
 
 pub mod csr;
-pub mod frame;
 pub mod instr;
 pub mod paging;
 pub mod reg;
 pub mod trap;
 
-pub use frame::{TrapFrame, TrapInfo};
 pub use instr::{Instr, Width};
 pub use reg::{FReg, Reg};
-pub use trap::{Exception, Interrupt, Privilege};
+pub use trap::{Exception, Interrupt, Privilege, TrapInfo};

@@ -2,11 +2,12 @@
 
 /// A privilege mode of a virtual hart. Machine mode belongs to the firmware and is never seen.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+#[repr(u64)] // The world switch reads it.
 pub enum Privilege {
     /// U-mode.
-    User,
+    User = 0,
     /// S-mode.
-    Supervisor,
+    Supervisor = 1,
 }
 
 /// A synchronous exception, by its code in scause.
@@ -117,4 +118,13 @@ mod tests {
     fn supervisor_is_above_user() {
         assert!(Privilege::Supervisor > Privilege::User);
     }
+}
+
+/// What the hardware says of a trap.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TrapInfo {
+    /// scause.
+    pub cause: u64,
+    /// stval.
+    pub value: u64,
 }

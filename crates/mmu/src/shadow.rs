@@ -47,6 +47,8 @@ pub struct HostPaging {
     pub mode: Mode,
     /// Where the hypervisor lives.
     pub window: Window,
+    /// Whether the hart has ASIDs enough to tell all roots by.
+    pub asids: bool,
 }
 
 impl HostPaging {
@@ -131,6 +133,7 @@ pub struct ShadowMmu {
     clock: u64,
     flush: TlbFlush,
     code_generation: u64,
+    generation: u64,
     /// Leaves written since the start.
     pub fills: u64,
 }
@@ -153,6 +156,7 @@ impl ShadowMmu {
             clock: 0,
             flush: TlbFlush::All,
             code_generation: 0,
+            generation: 0,
             fills: 0,
         }
     }
@@ -162,12 +166,29 @@ impl ShadowMmu {
         &self.host
     }
 
-    /// Names what execute-only leaves there are, and in which context: while it stays the same, an address that was
-    /// fetched from a copy still is.
+    /// Stays the same while an address that was fetched from a copy still is.
     #[inline]
-    pub fn code_state(&self) -> u64 {
-        let context = self.current.unwrap_or(CONTEXTS) as u64;
-        self.code_generation.wrapping_mul(CONTEXTS as u64 + 1).wrapping_add(context)
+    pub fn code_generation(&self) -> u64 {
+        self.code_generation
+    }
+
+    /// Changes whenever a context comes or goes, and with it a root.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The real satp that runs the guest under `root`. ASID 0 is the hypervisor's own root's.
+    pub fn satp(&self, root: Root) -> u64 {
+        let asid = if self.host.asids { root.number as u64 + 1 } else { 0 };
+        (self.host.mode as u64) << 60 | asid << 44 | root.table.0 >> 12
+    }
+
+    /// The root of the context for `key`, if there is one.
+    pub fn root(&self, key: ContextKey) -> Option<Root> {
+        let number = (0..CONTEXTS).find(|number| self.key(*number) == Some(key))?;
+        let context = self.contexts.get(number)?.as_ref()?;
+        Some(Root { table: self.pool.address(context.root), number })
     }
 
     /// Makes the context for `key` the current one and returns its root.
@@ -229,19 +250,19 @@ impl ShadowMmu {
         self.flush = self.flush.and(address.map_or(TlbFlush::All, TlbFlush::Address));
     }
 
-    /// Fills in ahead what the guest's tables now say of `address` in the current context, for whoever fences one address
-    /// is about to use it. Nothing happens where that would need A, or a page that is not plain RAM.
-    pub fn prefill(&mut self, ram: &GuestRam, key: ContextKey, address: GuestVirtAddr) {
+    /// Fills in ahead what the guest's tables now say of `address` in the context for `key`: for an access that is
+    /// likely to come. Nothing happens where that would need a change of A or D, or a page that is not plain RAM.
+    pub fn prefill(&mut self, ram: &GuestRam, key: ContextKey, address: GuestVirtAddr, access: Access) {
         if key.view == View::Bare {
             return;
         }
-        let Some(found) = peek(ram, key.satp, address, key.view.rights()) else { return };
+        let Some(found) = peek(ram, key.satp, address, access, key.view.rights()) else { return };
         let Some(host) = ram.host_address(found.address) else { return };
         let root_level = self.host.mode.levels().saturating_sub(1);
         if self.host.window.covers(paging::index(address.0, root_level)) {
             return;
         }
-        if let Some(mapping) = mapping(ram, host, Access::Load, found, key.view) {
+        if let Some(mapping) = mapping(ram, host, access, found, key.view) {
             self.activate(key);
             self.fill(address, mapping);
         }
@@ -304,6 +325,7 @@ impl ShadowMmu {
         for (nth, entry) in self.host.window.entries.iter().enumerate() {
             self.pool.set_entry(root, self.host.window.first_slot.wrapping_add(nth), *entry);
         }
+        self.generation = self.generation.wrapping_add(1);
         if let Some(place) = self.contexts.get_mut(number) {
             *place = Some(Context { key, root, tables, last_used: self.clock });
         }
@@ -327,6 +349,7 @@ impl ShadowMmu {
     fn release(&mut self, number: usize) {
         if let Some(mut context) = self.contexts.get_mut(number).and_then(Option::take) {
             self.code_generation = self.code_generation.wrapping_add(1);
+            self.generation = self.generation.wrapping_add(1);
             self.pool.give_back(&mut context.tables);
         }
         if self.current == Some(number) {
@@ -455,7 +478,7 @@ fn mapping(
     translation: Translation,
     view: View,
 ) -> Option<Mapping> {
-    let Translation { address, leaf, level } = translation;
+    let Translation { address, leaf, level, .. } = translation;
     let rights = view.rights();
     let flags = leaf_flags(leaf, rights, view);
     let overlay = ram.overlay();

@@ -77,6 +77,8 @@ pub struct Translation {
     pub leaf: Pte,
     /// The leaf's level, 0 for 4 KiB. Bare counts as 2 MiB pages, which the blocks of guest RAM are.
     pub level: usize,
+    /// Whether the guest says that all its address spaces have this page.
+    pub global: bool,
 }
 
 /// Translates `address` for `access`, setting A and D in the guest's tables as needed.
@@ -91,9 +93,14 @@ pub fn translate(
     rights: Rights,
 ) -> Result<Translation, Exception> {
     if satp.mode == Mode::Bare {
-        return Ok(Translation { address: GuestPhysAddr(address.0), leaf: BARE_LEAF, level: 1 });
+        return Ok(Translation {
+            address: GuestPhysAddr(address.0),
+            leaf: BARE_LEAF,
+            level: 1,
+            global: false,
+        });
     }
-    let needed = if access == Access::Store { Pte::A | Pte::D } else { Pte::A };
+    let needed = needed(access);
     // Each pass ends in a verdict or was overtaken by another hart's write of the same entry.
     loop {
         let (slot, found) = find_leaf(ram, satp, address, access, rights)?;
@@ -104,15 +111,22 @@ pub fn translate(
     }
 }
 
-/// Where a load at `address` goes, if its leaf has A set already; changes nothing in the guest's tables.
+/// Where an access at `address` goes, if its leaf has A, and for a store D, set already; changes nothing in the guest's
+/// tables.
 pub(crate) fn peek(
     ram: &GuestRam,
     satp: Satp,
     address: GuestVirtAddr,
+    access: Access,
     rights: Rights,
 ) -> Option<Translation> {
-    let (_, found) = find_leaf(ram, satp, address, Access::Load, rights).ok()?;
-    found.leaf.has(Pte::A).then_some(found)
+    let (_, found) = find_leaf(ram, satp, address, access, rights).ok()?;
+    found.leaf.has(needed(access)).then_some(found)
+}
+
+/// The bits of a leaf that an access wants set.
+const fn needed(access: Access) -> u64 {
+    if matches!(access, Access::Store) { Pte::A | Pte::D } else { Pte::A }
 }
 
 const BARE_LEAF: Pte = Pte(Pte::V | Pte::R | Pte::W | Pte::X | Pte::U | Pte::A | Pte::D);
@@ -130,6 +144,7 @@ fn find_leaf(
         return page_fault;
     }
     let mut table = GuestPhysAddr(satp.ppn << 12);
+    let mut global = false;
     for level in (0..satp.mode.levels()).rev() {
         let slot = table.wrapping_add(paging::index(address.0, level) as u64 * 8);
         let leaf = Pte(ram.read_word(slot).ok_or(access.access_fault())?);
@@ -137,6 +152,8 @@ fn find_leaf(
         if !leaf.has(Pte::V) || write_only || leaf.0 & Pte::RESERVED != 0 {
             return page_fault;
         }
+        // "Sv39": a global pointer makes all below it global.
+        global |= leaf.has(Pte::G);
         if !leaf.is_leaf() {
             // Reserved for future use in pointers to tables.
             if leaf.0 & (Pte::A | Pte::D | Pte::U) != 0 {
@@ -150,7 +167,7 @@ fn find_leaf(
             return page_fault;
         }
         let address = GuestPhysAddr(leaf.address() | address.0 & offset_mask);
-        return Ok((slot, Translation { address, leaf, level }));
+        return Ok((slot, Translation { address, leaf, level, global }));
     }
     page_fault
 }

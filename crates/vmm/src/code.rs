@@ -1,10 +1,8 @@
 //! Rewritten code pages at work: tells the `rewrite` crate which sites trap, carries out what it decides, and serves
 //! the accesses that a copied page's shadow does not allow.
 
-use alloc::boxed::Box;
-
-use isa::Instr;
 use isa::instr::decode;
+use isa::{Instr, Privilege};
 use memory::{GuestPhysAddr, GuestVirtAddr, PAGE_SIZE};
 use mmu::{Access, ContextKey, translate};
 use rewrite::Change;
@@ -25,55 +23,24 @@ pub(crate) fn trapped(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKe
 }
 
 /// The bits of the privileged instruction that the breakpoint at the vCPU's pc stands for; `None` where the guest wrote
-/// the breakpoint itself.
+/// the breakpoint itself. Only code in supervisor mode is rewritten.
 #[inline]
 pub(crate) fn replaced(machine: &Machine, vcpu: &mut Vcpu) -> Option<u32> {
-    let (pc, state) = (vcpu.frame.pc, vcpu.shadow.code_state());
-    if let Some(bits) = vcpu.sites.find(pc, state) {
+    if vcpu.frame.privilege != Privilege::Supervisor {
+        return None;
+    }
+    let (pc, tag) = (vcpu.frame.pc, vcpu.frame.roots.tag);
+    if let Some(bits) = vcpu.frame.sites.find(pc, tag) {
         return Some(bits);
     }
-    let site = fetched_from(machine, vcpu.context(), pc)?;
-    let bits = machine.code.replaced(&machine.ram, site)?;
-    vcpu.sites.insert(Site { pc, state, bits });
+    let context = vcpu.context();
+    let rights = context.view.rights();
+    let site = translate(&machine.ram, context.satp, GuestVirtAddr(pc), Access::Fetch, rights).ok()?;
+    let bits = machine.code.replaced(&machine.ram, site.address)?;
+    let tag = if site.global { 0 } else { tag };
+    vcpu.frame.sites.insert(pc, tag, bits, site.address.0 / PAGE_SIZE);
+    vcpu.site_misses = vcpu.site_misses.wrapping_add(1);
     Some(bits)
-}
-
-/// Sites that a vCPU has met, by pc: a direct-mapped cache.
-#[derive(Debug)]
-pub(crate) struct SiteCache(Box<[Site]>);
-
-const SITES: usize = 256;
-
-#[derive(Clone, Copy, Debug)]
-struct Site {
-    pc: u64,
-    /// The shadow's `code_state` when it was met.
-    state: u64,
-    bits: u32,
-}
-
-impl SiteCache {
-    pub(crate) fn new() -> Self {
-        // pc is even, so this one is never found.
-        let nowhere = Site { pc: 1, state: 0, bits: 0 };
-        Self((0..SITES).map(|_| nowhere).collect())
-    }
-
-    #[inline]
-    fn find(&self, pc: u64, state: u64) -> Option<u32> {
-        let site = self.0.get(Self::place(pc))?;
-        (site.pc == pc && site.state == state).then_some(site.bits)
-    }
-
-    fn insert(&mut self, site: Site) {
-        if let Some(place) = self.0.get_mut(Self::place(site.pc)) {
-            *place = site;
-        }
-    }
-
-    const fn place(pc: u64) -> usize {
-        (pc >> 1) as usize % SITES
-    }
 }
 
 /// Serves an access to a page whose code is fetched from a copy: a store ends the copy and is tried again, a load is

@@ -4,10 +4,11 @@ use isa::csr::CsrAddr;
 use isa::instr::{CsrOp, CsrSource, decode, length};
 use isa::{Exception, Instr, Privilege, Reg, TrapInfo};
 use memory::{GuestRam, GuestVirtAddr};
+use mmu::Access;
 use trace::ExitKind;
+use vhart::csr::{Counter, Illegal, Read};
 
 use crate::code;
-use crate::csr::Illegal;
 use crate::fetch;
 use crate::host::Host;
 use crate::machine::Machine;
@@ -25,7 +26,7 @@ pub(crate) fn illegal_instruction(
         Ok(bits) => bits,
         Err((exception, value)) => return Outcome::Inject(exception, value),
     };
-    let (pc, context, privilege) = (vcpu.frame.pc, vcpu.context(), vcpu.privilege);
+    let (pc, context, privilege) = (vcpu.frame.pc, vcpu.context(), vcpu.frame.privilege);
     let outcome = instruction(vcpu, &machine.ram, bits, host);
     if privilege == Privilege::Supervisor && !matches!(outcome, Outcome::Inject(..)) {
         code::trapped(machine, vcpu, context, pc);
@@ -60,13 +61,19 @@ fn privileged(
     if let Instr::Csr { op, csr, rd, src } = instr {
         return Ok((access_csr(vcpu, op, csr, rd, src, host)?, Outcome::Advance(LENGTH)));
     }
-    if vcpu.privilege != Privilege::Supervisor {
+    if vcpu.frame.privilege != Privilege::Supervisor {
         return Err(Illegal);
     }
-    let svinval = vcpu.csr.features().svinval;
+    let svinval = vcpu.frame.csr.features().svinval;
     Ok(match instr {
         Instr::Sret => {
             vcpu.return_from_trap();
+            if vcpu.frame.privilege == Privilege::User
+                && let Some((address, access)) = vcpu.retry.take()
+            {
+                // The guest has most likely mapped what its program touched.
+                vcpu.shadow.prefill(ram, vcpu.context(), address, access);
+            }
             (ExitKind::Sret, Outcome::Resume)
         }
         Instr::Wfi => (ExitKind::Wfi, Outcome::Wait),
@@ -93,20 +100,29 @@ fn access_csr(
     };
     let writes = op == CsrOp::Write || !is_zero_field;
     let reads = op != CsrOp::Write || rd != Reg::ZERO;
-    let old = if reads { vcpu.csr.read(csr, vcpu.privilege, host)? } else { 0 };
+    let old = if reads { read_csr(vcpu, csr, host)? } else { 0 };
     if writes {
         let new = match op {
             CsrOp::Write => operand,
             CsrOp::Set => old | operand,
             CsrOp::Clear => old & !operand,
         };
-        vcpu.csr.write(csr, new, vcpu.privilege)?;
+        vcpu.frame.csr.write(csr, new, vcpu.frame.privilege)?;
     }
     vcpu.frame.set(rd, old);
     Ok(match (writes, csr) {
         (true, CsrAddr::SATP) => ExitKind::Satp,
         (true, _) => ExitKind::CsrWrite,
         (false, _) => ExitKind::CsrRead,
+    })
+}
+
+fn read_csr(vcpu: &Vcpu, csr: CsrAddr, host: &impl Host) -> Result<u64, Illegal> {
+    Ok(match vcpu.frame.csr.read(csr, vcpu.frame.privilege)? {
+        Read::Value(value) => value,
+        Read::Counter(Counter::Cycle) => host.cycle(),
+        Read::Counter(Counter::Time) => host.now(),
+        Read::Counter(Counter::Instret) => host.instret(),
     })
 }
 
@@ -117,7 +133,7 @@ fn fence(vcpu: &mut Vcpu, ram: &GuestRam, rs1: Reg, rs2: Reg) -> Outcome {
     vcpu.shadow.fence(address, asid);
     if let Some(address) = address {
         let key = vcpu.context();
-        vcpu.shadow.prefill(ram, key, address);
+        vcpu.shadow.prefill(ram, key, address, Access::Load);
     }
     Outcome::Advance(LENGTH)
 }

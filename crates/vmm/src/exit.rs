@@ -49,7 +49,7 @@ impl Exit {
 
 /// Serves a synchronous exception of the vCPU.
 pub fn handle(machine: &mut Machine, vcpu: &mut Vcpu, trap: TrapInfo, host: &mut impl Host) -> Outcome {
-    match Exit::name(trap.cause, vcpu.privilege) {
+    match Exit::name(trap.cause, vcpu.frame.privilege) {
         Exit::Sbi => {
             vcpu.exits.count(ExitKind::Sbi);
             sbi::call(machine, vcpu, host)
@@ -108,6 +108,9 @@ fn serve_fault(
         }
         Verdict::Fault(exception) => {
             vcpu.exits.count(ExitKind::GuestPageFault);
+            if vcpu.frame.privilege == Privilege::User {
+                vcpu.retry = Some((GuestVirtAddr(trap.value), access));
+            }
             Outcome::Inject(exception, trap.value)
         }
         Verdict::Overlaid(page) => {

@@ -21,9 +21,9 @@
 extern crate alloc;
 
 mod code;
-pub mod csr;
 mod emulate;
 pub mod exit;
+mod fast;
 mod fetch;
 pub mod host;
 pub mod link;
@@ -37,9 +37,9 @@ pub mod tree;
 pub mod vcpu;
 pub mod vm;
 
-pub use csr::{CsrFeatures, CsrFile};
 pub use host::Host;
 pub use machine::Machine;
 pub use outcome::{Outcome, StopReason};
 pub use vcpu::Vcpu;
+pub use vhart::{CsrFeatures, CsrFile};
 pub use vm::{Entry, Next, Vm};

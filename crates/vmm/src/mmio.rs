@@ -35,7 +35,7 @@ pub(crate) fn access(
         Ok(bits) => bits,
         Err((exception, value)) => return Outcome::Inject(exception, value),
     };
-    let float_off = vcpu.csr.unit_states() & sstatus::FS == 0;
+    let float_off = vcpu.frame.csr.unit_states() & sstatus::FS == 0;
     let (rs1, offset, width, transfer) = match decode(bits) {
         Instr::FpLoad { .. } | Instr::FpStore { .. } if float_off => return changed(machine),
         Instr::Load { rd, rs1, offset, width, signed } => (rs1, offset, width, Transfer::Load { rd, signed }),
@@ -82,7 +82,7 @@ pub(crate) fn access(
             Written::Done
         }),
         Transfer::FloatLoad { rd } => load(machine, target, width, false, host).map(|value| {
-            vcpu.csr.mark_float_dirty();
+            vcpu.frame.csr.mark_float_dirty();
             host.fp_write(rd, nan_boxed(value, width));
             Written::Done
         }),

@@ -9,7 +9,7 @@ use devicetree::{Extension, GuestDevice, GuestDeviceKind, GuestTree, HartIsa};
 use isa::paging::Mode;
 use memory::GuestPhysAddr;
 
-use crate::csr::CsrFeatures;
+use vhart::CsrFeatures;
 
 /// Where RAM begins, as on QEMU's `virt`.
 pub const RAM_BASE: GuestPhysAddr = GuestPhysAddr(bundle::RAM_BASE);

@@ -1,11 +1,13 @@
 //! A virtual hart: its registers, privilege and translation. The only place that moves the pc.
 
-use isa::{Exception, Interrupt, Privilege, Reg, TrapFrame};
-use mmu::{ContextKey, Rights, ShadowMmu};
+use isa::{Exception, Interrupt, Privilege, Reg};
+use memory::GuestVirtAddr;
+use mmu::{Access, ContextKey, Rights, ShadowMmu};
 use trace::ExitCounters;
+use vhart::csr::SEPC_MASK;
+use vhart::{CsrFeatures, VcpuFrame};
 
-use crate::code::SiteCache;
-use crate::csr::{CsrFeatures, CsrFile, SEPC_MASK};
+use crate::fast::FastPath;
 use crate::outcome::{Fatal, Outcome, StopReason};
 use crate::timer::VirtualTimer;
 
@@ -36,12 +38,8 @@ pub enum RunState {
 pub struct Vcpu {
     /// Its hart id, which is also its place in the virtual machine.
     pub id: usize,
-    /// Integer registers and pc.
-    pub frame: TrapFrame,
-    /// The mode that the guest believes it is in.
-    pub privilege: Privilege,
-    /// The supervisor CSRs.
-    pub csr: CsrFile,
+    /// Registers, privilege and CSRs.
+    pub frame: VcpuFrame,
     /// The shadow page tables.
     pub shadow: ShadowMmu,
     /// The timer that the SBI sets.
@@ -50,8 +48,12 @@ pub struct Vcpu {
     pub state: RunState,
     /// Exits, by kind.
     pub exits: ExitCounters,
-    /// Rewritten sites that it has met.
-    pub(crate) sites: SiteCache,
+    /// Rewritten sites that had to be put into the frame's table.
+    pub site_misses: u64,
+    /// Where a user's page fault was injected, to be looked at again when the guest returns to it.
+    pub(crate) retry: Option<(GuestVirtAddr, Access)>,
+    /// What keeps the assembly's part of the frame in step.
+    pub(crate) fast: FastPath,
 }
 
 impl Vcpu {
@@ -59,22 +61,22 @@ impl Vcpu {
     pub fn new(id: usize, features: CsrFeatures, shadow: ShadowMmu) -> Self {
         Self {
             id,
-            frame: TrapFrame::default(),
-            privilege: Privilege::Supervisor,
-            csr: CsrFile::new(features),
+            frame: VcpuFrame::new(features),
             shadow,
             timer: VirtualTimer::OFF,
             state: RunState::Stopped,
             exits: ExitCounters::default(),
-            sites: SiteCache::new(),
+            site_misses: 0,
+            retry: None,
+            fast: FastPath::default(),
         }
     }
 
     /// Back to the state before its first instruction, stopped; counters stay.
     pub fn reset(&mut self) {
-        self.frame = TrapFrame::default();
-        self.privilege = Privilege::Supervisor;
-        self.csr = CsrFile::new(*self.csr.features());
+        self.frame.reset();
+        self.retry = None;
+        self.fast.reset();
         self.shadow.clear();
         self.timer = VirtualTimer::OFF;
         self.state = RunState::Stopped;
@@ -83,8 +85,8 @@ impl Vcpu {
     /// Starts it. SBI spec, "Hart State Management": satp = 0, SIE = 0, a0 = hart id, a1 = opaque. A pc is even, so
     /// the address loses its last bit, as in sepc.
     pub fn start(&mut self, start: Start) {
-        self.privilege = Privilege::Supervisor;
-        self.csr.prepare_start();
+        self.frame.privilege = Privilege::Supervisor;
+        self.frame.csr.prepare_start();
         self.frame.pc = start.address & SEPC_MASK;
         self.frame.set(Reg::A0, self.id as u64);
         self.frame.set(Reg::A1, start.opaque);
@@ -93,12 +95,12 @@ impl Vcpu {
 
     /// On whose behalf its loads and stores are made.
     pub fn rights(&self) -> Rights {
-        Rights { privilege: self.privilege, sum: self.csr.sum(), mxr: self.csr.mxr() }
+        Rights { privilege: self.frame.privilege, sum: self.frame.csr.sum(), mxr: self.frame.csr.mxr() }
     }
 
     /// The translation context it runs in.
     pub fn context(&self) -> ContextKey {
-        ContextKey::new(self.csr.satp(), self.rights())
+        ContextKey::new(self.frame.csr.satp(), self.rights())
     }
 
     /// The address in the register `base`, plus `offset`.
@@ -126,14 +128,14 @@ impl Vcpu {
 
     /// SRET.
     pub fn return_from_trap(&mut self) {
-        let (privilege, pc) = self.csr.leave_trap();
-        self.privilege = privilege;
+        let (privilege, pc) = self.frame.csr.leave_trap();
+        self.frame.privilege = privilege;
         self.frame.pc = pc;
     }
 
     /// Wakes it where an interrupt ends its wait.
     pub fn wake_if_pending(&mut self) {
-        if !self.csr.wakes() {
+        if !self.frame.csr.wakes() {
             return;
         }
         match self.state {
@@ -145,18 +147,18 @@ impl Vcpu {
 
     /// Takes the interrupt of the highest priority, if one is to be taken now.
     pub fn take_interrupt(&mut self) {
-        if let Some(interrupt) = self.csr.deliverable(self.privilege) {
+        if let Some(interrupt) = self.frame.csr.deliverable(self.frame.privilege) {
             self.enter_trap(interrupt.cause(), 0);
         }
     }
 
     /// Raises or lowers an interrupt line.
     pub fn set_line(&mut self, interrupt: Interrupt, level: bool) {
-        self.csr.set_pending(interrupt, level);
+        self.frame.csr.set_pending(interrupt, level);
     }
 
     fn inject(&mut self, exception: Exception, value: u64) -> Result<(), StopReason> {
-        let before = (self.csr.sepc(), self.csr.scause(), self.privilege);
+        let before = (self.frame.csr.sepc(), self.frame.csr.scause(), self.frame.privilege);
         let address = self.frame.pc;
         let cause = exception.code();
         self.enter_trap(cause, value);
@@ -168,7 +170,7 @@ impl Vcpu {
     }
 
     fn enter_trap(&mut self, cause: u64, value: u64) {
-        self.frame.pc = self.csr.enter_trap(self.privilege, self.frame.pc, cause, value);
-        self.privilege = Privilege::Supervisor;
+        self.frame.pc = self.frame.csr.enter_trap(self.frame.privilege, self.frame.pc, cause, value);
+        self.frame.privilege = Privilege::Supervisor;
     }
 }

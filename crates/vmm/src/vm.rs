@@ -3,13 +3,13 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use isa::csr::{scounteren, senvcfg};
-use isa::{Interrupt, Privilege, TrapInfo};
+use isa::{Interrupt, TrapInfo};
 use memory::{GuestPhysAddr, NotRam};
-use mmu::{Root, TlbFlush};
+use mmu::TlbFlush;
 
 use crate::code;
 use crate::exit;
+use crate::fast;
 use crate::host::Host;
 use crate::link::HartState;
 use crate::machine::Machine;
@@ -48,19 +48,13 @@ pub enum Next {
     Idle,
 }
 
-/// The hardware state that a vCPU runs with, beside its registers.
+/// The hardware state that a vCPU runs with, beside its frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Entry {
-    /// The shadow root.
-    pub root: Root,
+    /// The real satp: the shadow root.
+    pub root: u64,
     /// What the TLB must forget first.
     pub flush: TlbFlush,
-    /// The real sstatus.FS and VS, in their places.
-    pub unit_states: u64,
-    /// The real senvcfg.
-    pub senvcfg: u64,
-    /// The real scounteren.
-    pub scounteren: u64,
 }
 
 impl Vm {
@@ -107,9 +101,10 @@ pub fn prepare(machine: &mut Machine, vcpu: &mut Vcpu) -> Next {
     }
     vcpu.take_interrupt();
     let root = vcpu.shadow.activate(vcpu.context());
+    let root = vcpu.shadow.satp(root);
+    fast::refresh(vcpu);
     let flush = vcpu.shadow.take_flush();
-    let (senvcfg, scounteren) = user_environment(vcpu);
-    Next::Run(Entry { root, flush, unit_states: vcpu.csr.unit_states(), senvcfg, scounteren })
+    Next::Run(Entry { root, flush })
 }
 
 /// Serves the exception that ended a vCPU's run.
@@ -136,26 +131,6 @@ pub fn tick(machine: &mut Machine, vcpu: &mut Vcpu, now: u64) {
 
 /// When `tick` is wanted next, in ticks; `u64::MAX` is never.
 pub fn deadline(machine: &Machine, vcpu: &Vcpu) -> u64 {
-    let timer = if vcpu.csr.is_pending(Interrupt::Timer) { u64::MAX } else { vcpu.timer.deadline() };
+    let timer = if vcpu.frame.csr.is_pending(Interrupt::Timer) { u64::MAX } else { vcpu.timer.deadline() };
     timer.min(machine.deadline())
-}
-
-/// senvcfg and scounteren as they govern the real user mode: the guest's own in virtual user mode; in virtual
-/// supervisor mode everything that it has, but cycle and instret, which are emulated.
-fn user_environment(vcpu: &Vcpu) -> (u64, u64) {
-    match vcpu.privilege {
-        // A true CBO.INVAL could uncover another guest's data in the cache: it runs as a flush.
-        Privilege::User => {
-            let invalidate = vcpu.csr.senvcfg() & senvcfg::CBIE != 0;
-            let flush = if invalidate { senvcfg::CBIE_FLUSH } else { 0 };
-            let counters = scounteren::CY | scounteren::TM | scounteren::IR;
-            (vcpu.csr.senvcfg() & !senvcfg::CBIE | flush, vcpu.csr.scounteren() & counters)
-        }
-        Privilege::Supervisor => {
-            let features = vcpu.csr.features();
-            let blocks = if features.cache_blocks { senvcfg::CBIE_FLUSH | senvcfg::CBCFE } else { 0 };
-            let zero = if features.cache_zero { senvcfg::CBZE } else { 0 };
-            (blocks | zero, scounteren::TM)
-        }
-    }
 }

@@ -26,7 +26,11 @@ pub(crate) fn host(mode: Mode) -> HostPaging {
     let first_slot = if mode == Mode::Sv39 { 255 } else { 100 };
     let table = Pte::new(0x8010_0000, Pte::V);
     let leaf = Pte::new(0, Pte::V | Pte::R | Pte::W | Pte::G | Pte::A | Pte::D);
-    HostPaging { mode, window: Window { first_slot, entries: [table, leaf].into_iter().collect() } }
+    HostPaging {
+        mode,
+        window: Window { first_slot, entries: [table, leaf].into_iter().collect() },
+        asids: true,
+    }
 }
 
 /// Empty shadows on such a host, with a pool of `tables`.

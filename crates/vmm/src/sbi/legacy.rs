@@ -41,7 +41,7 @@ pub(super) fn console_getchar(
 /// The result says whether there was one to clear.
 pub(super) fn clear_ipi<H>(_: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, _: &mut H) -> Reply {
     let sent = machine.links.get(vcpu.id).is_some_and(Link::take_software_interrupt);
-    let pending = vcpu.csr.is_pending(Interrupt::Software);
+    let pending = vcpu.frame.csr.is_pending(Interrupt::Software);
     vcpu.set_line(Interrupt::Software, false);
     Reply::Legacy(i64::from(sent || pending))
 }

@@ -204,11 +204,11 @@ fn a_device_is_reached_through_the_guests_tables_with_the_guests_rights() {
     tables.map(&mut guest, 0x5000, UART, USED | Pte::R | Pte::W | Pte::U);
     tables.map(&mut guest, ENTRY, ENTRY, USED | Pte::X | Pte::U);
     tables.enable(&mut guest);
-    guest.vcpu.privilege = Privilege::User;
+    guest.vcpu.frame.privilege = Privilege::User;
     guest.set_reg(A0, u64::from(b'u'));
     store(&mut guest, asm::store(0, A0, S0, 0), 0, 0x5000).unwrap();
     assert_eq!(guest.host.output, b"u");
-    guest.vcpu.privilege = Privilege::Supervisor;
+    guest.vcpu.frame.privilege = Privilege::Supervisor;
     store(&mut guest, asm::store(0, A0, S0, 0), 0, 0x5000).unwrap();
     assert_eq!(guest.csr(CsrAddr::SCAUSE), Exception::StorePageFault.code(), "SUM is clear");
     assert_eq!(guest.host.output, b"u");

@@ -24,7 +24,7 @@ fn an_ecall_from_virtual_supervisor_mode_is_a_call_of_the_sbi() {
 #[test]
 fn an_ecall_from_virtual_user_mode_is_the_guest_kernels_business() {
     let mut guest = Guest::new();
-    guest.vcpu.privilege = Privilege::User;
+    guest.vcpu.frame.privilege = Privilege::User;
     guest.set_reg(17, 0x10);
     guest.raise(Exception::EcallFromUser, 0);
     guest.assert_took(Exception::EcallFromUser, ENTRY, 0);
@@ -158,7 +158,7 @@ fn a_cause_that_no_guest_can_raise_stops_the_machine() {
     for cause in [9, 10, 11, 14, 16, 19, 24, 63, 64, u64::MAX, 1 << 63, timer] {
         for privilege in [Privilege::User, Privilege::Supervisor] {
             let mut guest = Guest::new();
-            guest.vcpu.privilege = privilege;
+            guest.vcpu.frame.privilege = privilege;
             let fatal = Fatal::UnexpectedTrap { cause, value: 7 };
             assert_eq!(guest.serve(cause, 7), Err(StopReason::Fatal(fatal)));
         }

@@ -92,7 +92,7 @@ fn take(guest: &mut Guest, step: &Step) -> Result<(), StopReason> {
 fn assert_legal(guest: &Guest) -> Result<(), TestCaseError> {
     prop_assert_eq!(guest.pc() & 1, 0);
     let satp = Satp::from_bits(guest.csr(CsrAddr::SATP));
-    let widest = guest.vcpu.csr.features().widest_mode;
+    let widest = guest.vcpu.frame.csr.features().widest_mode;
     prop_assert!(satp.is_some_and(|satp| satp.mode <= widest));
     prop_assert!(guest.csr(CsrAddr::STVEC) & 3 < 2);
     prop_assert_eq!(guest.csr(CsrAddr::SEPC) & 1, 0);
@@ -138,7 +138,7 @@ proptest! {
             let now = guest.host.now.saturating_add(step.elapsed);
             guest.tick(now);
             if guest.prepare() == Next::Idle {
-                prop_assert!(!guest.vcpu.csr.wakes(), "a waiting hart has nothing that wakes it");
+                prop_assert!(!guest.vcpu.frame.csr.wakes(), "a waiting hart has nothing that wakes it");
             }
             assert_legal(&guest)?;
             prop_assert!(vm::deadline(&guest.machine, &guest.vcpu) > guest.host.now);
@@ -152,8 +152,8 @@ proptest! {
     ) {
         let mut guest = Guest::new();
         guest.set_csr(CsrAddr::STVEC, stvec);
-        guest.vcpu.privilege = Privilege::User;
-        if take(&mut guest, &step).is_ok() && guest.vcpu.privilege == Privilege::Supervisor {
+        guest.vcpu.frame.privilege = Privilege::User;
+        if take(&mut guest, &step).is_ok() && guest.vcpu.frame.privilege == Privilege::Supervisor {
             prop_assert_eq!(guest.pc(), stvec);
             prop_assert_eq!(guest.csr(CsrAddr::SSTATUS) & isa::csr::sstatus::SPP, 0);
         }
@@ -171,8 +171,8 @@ proptest! {
             for (n, interrupt) in (0..).zip(Interrupt::BY_PRIORITY) {
                 guest.vcpu.set_line(interrupt, lines >> n & 1 != 0);
             }
-            let privilege = guest.vcpu.privilege;
-            let expected = guest.vcpu.csr.deliverable(privilege);
+            let privilege = guest.vcpu.frame.privilege;
+            let expected = guest.vcpu.frame.csr.deliverable(privilege);
             guest.vcpu.take_interrupt();
             if let Some(interrupt) = expected {
                 prop_assert_eq!(guest.csr(CsrAddr::SCAUSE), interrupt.cause());

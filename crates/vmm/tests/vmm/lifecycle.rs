@@ -4,6 +4,7 @@ use isa::csr::CsrAddr;
 use isa::{Exception, Interrupt, Privilege, Reg, TrapInfo};
 use memory::GuestPhysAddr;
 use trace::ExitKind;
+use vhart::csr::Read;
 use vmm::link::HartState;
 use vmm::vcpu::RunState;
 use vmm::vm::{self, Boot, Next};
@@ -25,9 +26,9 @@ fn the_first_hart_starts_at_the_kernel_with_its_id_and_the_device_tree() {
     let mut vm = vm(TREE);
     vm.start().unwrap();
     let [boot, other] = &vm.vcpus[..] else { panic!("two harts") };
-    assert_eq!((boot.state, boot.privilege), (RunState::Running, Privilege::Supervisor));
+    assert_eq!((boot.state, boot.frame.privilege), (RunState::Running, Privilege::Supervisor));
     assert_eq!((boot.frame.pc, boot.frame.get(Reg::A0), boot.frame.get(Reg::A1)), (ENTRY, 0, TREE));
-    assert_eq!(boot.csr.satp().bits(), 0);
+    assert_eq!(boot.frame.csr.satp().bits(), 0);
     assert_eq!(other.state, RunState::Stopped);
     assert_eq!([0, 1].map(|hart| vm.machine.links[hart].state()), [HartState::Started, HartState::Stopped]);
     assert_eq!(vm.machine.ram.read_word(GuestPhysAddr(TREE)), Some(0xfe_0dd0));
@@ -58,12 +59,12 @@ fn a_reset_brings_memory_registers_devices_and_letter_boxes_back() {
     vm::serve(machine, vcpu, fault, &mut guest.host).unwrap();
     let breakpoint = TrapInfo { cause: Exception::Breakpoint.code(), value: 0 };
     vm::serve(machine, vcpu, breakpoint, &mut guest.host).unwrap();
-    vcpu.csr.write(CsrAddr::SATP, Tables::satp(), Privilege::Supervisor).unwrap();
-    vcpu.csr.write(CsrAddr::SIE, !0, Privilege::Supervisor).unwrap();
+    vcpu.frame.csr.write(CsrAddr::SATP, Tables::satp(), Privilege::Supervisor).unwrap();
+    vcpu.frame.csr.write(CsrAddr::SIE, !0, Privilege::Supervisor).unwrap();
     vcpu.set_line(Interrupt::Timer, true);
     vcpu.timer.set(1);
     vcpu.frame.set(Reg::new(31), 31);
-    vcpu.privilege = Privilege::User;
+    vcpu.frame.privilege = Privilege::User;
 
     vm.start().unwrap();
 
@@ -72,7 +73,7 @@ fn a_reset_brings_memory_registers_devices_and_letter_boxes_back() {
     assert_eq!(machine.ram.read_word(GuestPhysAddr(TREE)), Some(0xfe_0dd0));
     assert_eq!(machine.read_device(port, isa::Width::Byte, &mut guest.host), Ok(0));
     assert_eq!((vcpu.frame.pc, vcpu.frame.get(Reg::new(31))), (ENTRY, 0));
-    assert_eq!((vcpu.state, vcpu.privilege), (RunState::Running, Privilege::Supervisor));
+    assert_eq!((vcpu.state, vcpu.frame.privilege), (RunState::Running, Privilege::Supervisor));
     for csr in [
         CsrAddr::SIE,
         CsrAddr::SIP,
@@ -82,7 +83,7 @@ fn a_reset_brings_memory_registers_devices_and_letter_boxes_back() {
         CsrAddr::STVAL,
         CsrAddr::SATP,
     ] {
-        assert_eq!(vcpu.csr.read(csr, Privilege::Supervisor, &guest.host), Ok(0), "{csr:?}");
+        assert_eq!(vcpu.frame.csr.read(csr, Privilege::Supervisor), Ok(Read::Value(0)), "{csr:?}");
     }
     assert_eq!(mmu::check::check(&vcpu.shadow, &machine.ram), Ok(0));
     assert_eq!(vm::deadline(machine, vcpu), u64::MAX);

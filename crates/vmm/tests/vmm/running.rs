@@ -1,6 +1,6 @@
 //! Between exits: timers, interrupt lines, waiting, and the hardware state that a vCPU runs with.
 
-use isa::csr::{CsrAddr, scounteren, senvcfg, sstatus};
+use isa::csr::{CsrAddr, senvcfg, sstatus};
 use isa::paging::Mode;
 use isa::{Interrupt, Privilege};
 use memory::GuestPhysAddr;
@@ -116,12 +116,12 @@ fn an_interrupt_waits_until_sret_enables_it() {
 #[test]
 fn user_mode_takes_interrupts_though_sie_in_sstatus_is_clear() {
     let mut guest = Guest::new();
-    guest.vcpu.privilege = Privilege::User;
+    guest.vcpu.frame.privilege = Privilege::User;
     guest.set_csr(CsrAddr::SIE, Interrupt::Timer.mask());
     guest.vcpu.set_line(Interrupt::Timer, true);
     entry(&mut guest);
     assert_eq!(guest.csr(CsrAddr::SCAUSE), Interrupt::Timer.cause());
-    assert_eq!(guest.vcpu.privilege, Privilege::Supervisor);
+    assert_eq!(guest.vcpu.frame.privilege, Privilege::Supervisor);
 }
 
 #[test]
@@ -214,10 +214,10 @@ fn a_vcpu_runs_with_the_root_of_its_context_and_a_clean_tlb() {
     Tables::new().enable(&mut guest);
     let translated = entry(&mut guest);
     assert_ne!(translated.root, first.root);
-    guest.vcpu.privilege = Privilege::User;
+    guest.vcpu.frame.privilege = Privilege::User;
     let user = entry(&mut guest);
     assert!(user.root != translated.root && user.root != first.root);
-    guest.vcpu.privilege = Privilege::Supervisor;
+    guest.vcpu.frame.privilege = Privilege::Supervisor;
     assert_eq!(entry(&mut guest).root, translated.root, "contexts are kept");
 }
 
@@ -231,44 +231,36 @@ fn a_remote_fence_is_done_before_the_vcpu_runs() {
 }
 
 #[test]
-fn the_real_units_are_in_the_state_that_the_guest_sees() {
+fn what_the_guest_did_to_its_units_is_taken_over_as_the_hardware_has_it() {
     let mut guest = Guest::new();
-    assert_eq!(entry(&mut guest).unit_states, 0);
+    let units = |guest: &Guest| guest.vcpu.frame.csr.unit_states();
+    assert_eq!(units(&guest), 0);
     guest.set_csr(CsrAddr::SSTATUS, sstatus::FS_INITIAL | sstatus::VS_DIRTY | sstatus::SUM);
-    assert_eq!(entry(&mut guest).unit_states, sstatus::FS_INITIAL | sstatus::VS_DIRTY);
-    guest.vcpu.csr.merge_unit_states(sstatus::FS_DIRTY);
-    assert_eq!(entry(&mut guest).unit_states, sstatus::FS_DIRTY | sstatus::VS_DIRTY);
-    guest.set_csr(CsrAddr::SSTATUS, 0);
-    guest.vcpu.csr.merge_unit_states(sstatus::FS_DIRTY | sstatus::VS_DIRTY);
-    assert_eq!(entry(&mut guest).unit_states, 0, "a unit that is off stays off");
+    assert_eq!(units(&guest), sstatus::FS_INITIAL | sstatus::VS_DIRTY);
+    guest.vcpu.frame.csr.take_unit_states(sstatus::FS_DIRTY | sstatus::VS_DIRTY | sstatus::SPIE);
+    assert_eq!(guest.csr(CsrAddr::SSTATUS) & !sstatus::UXL_64, SD_AND_BOTH_DIRTY | sstatus::SUM);
+    guest.vcpu.frame.csr.take_unit_states(0);
+    assert_eq!(units(&guest), 0);
 }
 
+const SD_AND_BOTH_DIRTY: u64 = sstatus::SD | sstatus::FS_DIRTY | sstatus::VS_DIRTY;
+
 #[test]
-fn virtual_user_mode_runs_with_the_guests_own_environment() {
+fn each_virtual_mode_runs_with_its_own_environment() {
     let mut guest = Guest::new();
-    guest.vcpu.privilege = Privilege::User;
-    guest.set_csr(CsrAddr::SCOUNTEREN, !0);
     guest.set_csr(CsrAddr::SENVCFG, senvcfg::FIOM | senvcfg::CBIE | senvcfg::CBZE);
-    let user = entry(&mut guest);
-    assert_eq!(user.scounteren, scounteren::CY | scounteren::TM | scounteren::IR);
+    entry(&mut guest);
+    let all = senvcfg::CBIE_FLUSH | senvcfg::CBCFE | senvcfg::CBZE;
     let flushes = senvcfg::FIOM | senvcfg::CBIE_FLUSH | senvcfg::CBZE;
-    assert_eq!(user.senvcfg, flushes, "an invalidation becomes a flush");
-    guest.set_csr(CsrAddr::SCOUNTEREN, 0);
+    assert_eq!(guest.vcpu.frame.senvcfg, [flushes, all], "an invalidation becomes a flush");
+    assert_eq!(guest.vcpu.frame.switch_extra, 1);
     guest.set_csr(CsrAddr::SENVCFG, 0);
-    let user = entry(&mut guest);
-    assert_eq!((user.scounteren, user.senvcfg), (0, 0));
-}
-
-#[test]
-fn virtual_supervisor_mode_runs_with_all_that_it_has_but_cycle_and_instret() {
-    let mut guest = Guest::new();
-    guest.set_csr(CsrAddr::SCOUNTEREN, 0);
-    guest.set_csr(CsrAddr::SENVCFG, 0);
-    let supervisor = entry(&mut guest);
-    assert_eq!(supervisor.scounteren, scounteren::TM);
-    assert_eq!(supervisor.senvcfg, senvcfg::CBIE_FLUSH | senvcfg::CBCFE | senvcfg::CBZE);
+    entry(&mut guest);
+    assert_eq!(guest.vcpu.frame.senvcfg, [0, all]);
     let bare = CsrFeatures { cache_blocks: false, cache_zero: false, widest_mode: Mode::Sv39, ..FEATURES };
-    assert_eq!(entry(&mut Guest::with_features(bare)).senvcfg, 0);
+    let mut guest = Guest::with_features(bare);
+    entry(&mut guest);
+    assert_eq!((guest.vcpu.frame.senvcfg, guest.vcpu.frame.switch_extra), ([0, 0], 0));
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn a_guest_whose_trap_vector_is_not_memory_is_stopped_at_the_third_trap() {
 fn a_user_program_cannot_be_taken_for_a_trap_vector() {
     let mut guest = Guest::new();
     for _ in 0..10 {
-        guest.vcpu.privilege = Privilege::User;
+        guest.vcpu.frame.privilege = Privilege::User;
         guest.vcpu.frame.pc = HANDLER;
         guest.raise(Exception::Breakpoint, HANDLER);
     }

@@ -82,9 +82,9 @@ fn instruction_forms() {
         );
     }
     for (name, word) in [("csrrs", insn::csrrs(ZERO, CYCLE, A0)), ("csrrc", insn::csrrc(ZERO, CYCLE, A0))] {
-        // QEMU takes a register that holds 0 for x0.
-        let got = forgive(exception(exec::run(&[word], 0)), None, illegal);
-        check!(format_args!("{name}_of_a_register_that_holds_0_is_illegal_too"), got, illegal);
+        // QEMU takes a register that holds 0 for x0, for guests that read counters without a trap, too.
+        let got = exception(exec::run(&[word], 0));
+        check_any!(format_args!("{name}_of_a_register_that_holds_0_is_illegal_too"), got, [illegal, None]);
     }
 }
 

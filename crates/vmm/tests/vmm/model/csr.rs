@@ -142,7 +142,7 @@ fn a_hidden_csr_is_illegal_in_every_form_and_mode() {
                 .flat_map(|form| [(form, Privilege::User), (form, Privilege::Supervisor)])
             {
                 guest.vcpu.frame.pc = ENTRY;
-                guest.vcpu.privilege = privilege;
+                guest.vcpu.frame.privilege = privilege;
                 let bits = asm::csr(form, 10, csr, 0);
                 guest.execute(bits);
                 assert_eq!(guest.pc(), guest.csr(CsrAddr::STVEC), "{csr:#x}: {reason}");
@@ -192,11 +192,11 @@ fn counters_read_the_host_where_scounteren_lets_user_mode_see_them() {
     let mut guest = Guest::new();
     (guest.host.cycle, guest.host.now, guest.host.instret) = (11, 22, 33);
     for (bit, csr, value) in [(0, 0xc00, 11), (1, 0xc01, 22), (2, 0xc02, 33)] {
-        guest.vcpu.privilege = Privilege::Supervisor;
+        guest.vcpu.frame.privilege = Privilege::Supervisor;
         guest.set_csr(CsrAddr::SCOUNTEREN, 0);
         guest.execute(asm::csrrs(10, csr, 0));
         assert_eq!(guest.reg(10), value, "supervisor");
-        guest.vcpu.privilege = Privilege::User;
+        guest.vcpu.frame.privilege = Privilege::User;
         guest.set_csr(CsrAddr::SCOUNTEREN, 1 << bit);
         guest.execute(asm::csrrs(11, csr, 0));
         assert_eq!(guest.reg(11), value, "user");

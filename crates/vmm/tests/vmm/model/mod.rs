@@ -54,7 +54,7 @@ impl State {
         Self {
             registers: core::array::from_fn(|number| guest.reg(number as u32)),
             pc: guest.pc(),
-            privilege: guest.vcpu.privilege,
+            privilege: guest.vcpu.frame.privilege,
             sstatus: guest.csr(CsrAddr::SSTATUS),
             sie: guest.csr(CsrAddr::SIE),
             sip: guest.csr(CsrAddr::SIP),
@@ -210,7 +210,7 @@ pub fn scramble(guest: &mut Guest, random: &mut Random) {
         guest.set_reg(number, random.word());
     }
     guest.vcpu.frame.pc = random.word() & !1;
-    guest.vcpu.privilege = if random.flag() { Privilege::Supervisor } else { Privilege::User };
+    guest.vcpu.frame.privilege = if random.flag() { Privilege::Supervisor } else { Privilege::User };
     for interrupt in Interrupt::BY_PRIORITY {
         guest.vcpu.set_line(interrupt, random.flag());
     }

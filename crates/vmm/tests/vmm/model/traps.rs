@@ -19,7 +19,7 @@ fn every_exception_enters_the_handler_with_the_state_that_the_specification_says
         for exception in (0..64).filter_map(Exception::from_code) {
             for round in 0..500_u64 {
                 scramble(&mut guest, &mut random);
-                guest.vcpu.privilege = PRIVILEGES[round as usize % 2];
+                guest.vcpu.frame.privilege = PRIVILEGES[round as usize % 2];
                 let vector = random.word() & !3;
                 guest.set_csr(CsrAddr::STVEC, vector | (round / 2 % 2));
                 let (before, value) = (State::of(&guest), random.word());
@@ -47,7 +47,7 @@ fn each_combination_of_pending_and_enabled_interrupts_leads_to_the_one_that_the_
             guest.set_csr(CsrAddr::SIE, enabled.fold(0, |sie, (_, interrupt)| sie | interrupt.mask()));
             let status = guest.csr(CsrAddr::SSTATUS) & !sstatus::SIE;
             guest.set_csr(CsrAddr::SSTATUS, if nth(6) { status | sstatus::SIE } else { status });
-            guest.vcpu.privilege = PRIVILEGES[usize::from(nth(7))];
+            guest.vcpu.frame.privilege = PRIVILEGES[usize::from(nth(7))];
             guest.set_csr(CsrAddr::STVEC, HANDLER | mode);
             let before = State::of(&guest);
             model.mirror(&guest);
@@ -96,9 +96,9 @@ fn a_random_walk_through_traps_and_returns_never_parts_from_the_model() {
             }
             _ => {
                 // The outside world: lines move, and the kernel loads its CSRs and goes elsewhere.
-                let privilege = guest.vcpu.privilege;
+                let privilege = guest.vcpu.frame.privilege;
                 scramble(&mut guest, &mut random);
-                guest.vcpu.privilege = privilege;
+                guest.vcpu.frame.privilege = privilege;
                 model.mirror(&guest);
             }
         }

@@ -95,7 +95,7 @@ fn a_non_retentive_suspension_resumes_at_its_address_with_the_state_of_a_start()
         assert_eq!(guest.csr(CsrAddr::SATP), 0);
         assert_eq!(guest.csr(CsrAddr::SSTATUS) & sstatus::SIE, 0);
         assert_eq!(guest.csr(CsrAddr::SCAUSE), 0, "the interrupt is masked");
-        assert_eq!(guest.vcpu.privilege, Privilege::Supervisor);
+        assert_eq!(guest.vcpu.frame.privilege, Privilege::Supervisor);
     }
 }
 

@@ -17,6 +17,7 @@ use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, HostPhysAddr};
 use mmu::shadow::MIN_TABLES;
 use mmu::{HostPaging, ShadowMmu, Window};
 use rewrite::CodePages;
+use vhart::csr::Read;
 use vmm::machine::Clock;
 use vmm::vcpu::Start;
 use vmm::{CsrFeatures, Host, Machine, StopReason, Vcpu, vm};
@@ -186,11 +187,14 @@ impl Guest {
     }
 
     pub fn csr(&self, csr: CsrAddr) -> u64 {
-        self.vcpu.csr.read(csr, Privilege::Supervisor, &self.host).expect("a CSR of the hart")
+        match self.vcpu.frame.csr.read(csr, Privilege::Supervisor).expect("a CSR of the hart") {
+            Read::Value(value) => value,
+            Read::Counter(counter) => panic!("{counter:?} is not stored"),
+        }
     }
 
     pub fn set_csr(&mut self, csr: CsrAddr, value: u64) {
-        self.vcpu.csr.write(csr, value, Privilege::Supervisor).expect("a writable CSR");
+        self.vcpu.frame.csr.write(csr, value, Privilege::Supervisor).expect("a writable CSR");
     }
 
     pub fn reg(&self, number: u32) -> u64 {
@@ -211,7 +215,7 @@ impl Guest {
         let taken = (self.csr(CsrAddr::SCAUSE), self.csr(CsrAddr::SEPC), self.csr(CsrAddr::STVAL));
         assert_eq!(taken, (exception.code(), pc, value), "scause, sepc, stval of {exception:?}");
         assert_eq!(self.pc(), self.csr(CsrAddr::STVEC));
-        assert_eq!(self.vcpu.privilege, Privilege::Supervisor);
+        assert_eq!(self.vcpu.frame.privilege, Privilege::Supervisor);
     }
 
     /// Leaves of the shadow tables, all of which keep the invariants.
@@ -244,5 +248,5 @@ pub fn spare_ram() -> &'static [AtomicU64] {
 pub fn new_shadow() -> ShadowMmu {
     let window = Window { first_slot: 511, entries: ArrayVec::new() };
     let tables = vec![PageTable::EMPTY; MIN_TABLES].leak();
-    ShadowMmu::new(HostPaging { mode: Mode::Sv57, window }, tables, HostPhysAddr(0x1_0000_0000))
+    ShadowMmu::new(HostPaging { mode: Mode::Sv57, window, asids: true }, tables, HostPhysAddr(0x1_0000_0000))
 }

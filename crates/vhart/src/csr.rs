@@ -4,12 +4,13 @@
 //! carries out no effect: translation and interrupts are looked at again before the guest runs on.
 
 use core::fmt;
+use core::mem::offset_of;
 
 use isa::csr::{CsrAddr, scounteren, senvcfg, sstatus};
 use isa::paging::{Mode, Satp};
 use isa::{Interrupt, Privilege};
 
-use crate::host::Host;
+use crate::frame::VcpuFrame;
 
 /// What a virtual hart has, as far as its CSRs show it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +29,24 @@ pub struct CsrFeatures {
     pub svinval: bool,
 }
 
+/// A counter of the real hart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)] // The names are the CSRs'.
+pub enum Counter {
+    Cycle,
+    Time,
+    Instret,
+}
+
+/// What reading a CSR gives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Read {
+    /// This value.
+    Value(u64),
+    /// What the real hart's counter holds.
+    Counter(Counter),
+}
+
 /// The access is illegal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Illegal;
@@ -43,34 +62,47 @@ pub const SCOUNTEREN_MASK: u64 = 0xffff_ffff;
 /// sepc holds any address of an instruction with C.
 pub const SEPC_MASK: u64 = !1;
 
-/// The supervisor CSRs of one virtual hart. `Default` is their state when a kernel is entered.
+/// The supervisor CSRs of one virtual hart. The fast path works on some of its fields, too: see `layout`.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct CsrFile {
-    features: CsrFeatures,
-    /// The stored bits of sstatus: those of the mask, FS and VS.
-    sstatus: u64,
+    /// The bits of `SSTATUS_MASK`, and UXL.
+    pub(crate) sstatus: u64,
+    /// FS and VS, in their places. While the guest runs, the real sstatus has them.
+    units: u64,
+    /// Which of FS, VS and SD the hart has.
+    pub(crate) units_read: u64,
+    /// Which of FS and VS it has.
+    pub(crate) units_written: u64,
     sie: u64,
     pending: u64,
-    stvec: u64,
+    pub(crate) stvec: u64,
     scounteren: u64,
     senvcfg: u64,
     sscratch: u64,
-    sepc: u64,
-    scause: u64,
-    stval: u64,
-    satp: u64,
+    pub(crate) sepc: u64,
+    pub(crate) scause: u64,
+    pub(crate) stval: u64,
+    pub(crate) satp: u64,
+    features: CsrFeatures,
 }
 
 impl CsrFile {
-    /// The CSRs of a hart with these features, as a kernel is entered with them: all zero.
+    /// The CSRs of a hart with these features, as a kernel is entered with them: all zero but scounteren, which
+    /// firmware leaves open.
     pub const fn new(features: CsrFeatures) -> Self {
+        let units_written =
+            if features.float { sstatus::FS } else { 0 } | if features.vector { sstatus::VS } else { 0 };
         Self {
             features,
-            sstatus: 0,
+            sstatus: sstatus::UXL_64,
+            units: 0,
+            units_read: units_written | if units_written != 0 { sstatus::SD } else { 0 },
+            units_written,
             sie: 0,
             pending: 0,
             stvec: 0,
-            scounteren: 0,
+            scounteren: scounteren::CY | scounteren::TM | scounteren::IR,
             senvcfg: 0,
             sscratch: 0,
             sepc: 0,
@@ -80,13 +112,13 @@ impl CsrFile {
         }
     }
 
-    /// Reads a CSR on behalf of code that runs with `privilege`.
+    /// Reads a CSR on behalf of code that runs with `privilege`; of a counter, only whether it may be read.
     ///
     /// # Errors
     /// `Illegal` where the hart has no such CSR or the privilege does not reach it.
-    pub fn read(&self, csr: CsrAddr, privilege: Privilege, host: &impl Host) -> Result<u64, Illegal> {
+    pub fn read(&self, csr: CsrAddr, privilege: Privilege) -> Result<Read, Illegal> {
         self.check_privilege(csr, privilege)?;
-        Ok(match csr {
+        Ok(Read::Value(match csr {
             CsrAddr::SSTATUS => self.sstatus(),
             CsrAddr::SIE => self.sie,
             CsrAddr::SIP => self.pending,
@@ -98,11 +130,29 @@ impl CsrFile {
             CsrAddr::SCAUSE => self.scause,
             CsrAddr::STVAL => self.stval,
             CsrAddr::SATP => self.satp,
-            CsrAddr::CYCLE => self.counter(scounteren::CY, privilege, host.cycle())?,
-            CsrAddr::TIME => self.counter(scounteren::TM, privilege, host.now())?,
-            CsrAddr::INSTRET => self.counter(scounteren::IR, privilege, host.instret())?,
+            CsrAddr::CYCLE => return self.counter(scounteren::CY, privilege, Counter::Cycle),
+            CsrAddr::TIME => return self.counter(scounteren::TM, privilege, Counter::Time),
+            CsrAddr::INSTRET => return self.counter(scounteren::IR, privilege, Counter::Instret),
             _ => return Err(Illegal),
-        })
+        }))
+    }
+
+    /// Where in a frame a CSR that is one field is, and which of its bits can be written, if by nothing but a store.
+    pub(crate) const fn plain_field(csr: CsrAddr) -> Option<(usize, Option<u64>)> {
+        let (field, mask) = match csr {
+            CsrAddr::SIE => (offset_of!(Self, sie), None),
+            CsrAddr::SIP => (offset_of!(Self, pending), None),
+            CsrAddr::STVEC => (offset_of!(Self, stvec), None),
+            CsrAddr::SCOUNTEREN => (offset_of!(Self, scounteren), None),
+            CsrAddr::SENVCFG => (offset_of!(Self, senvcfg), None),
+            CsrAddr::SATP => (offset_of!(Self, satp), None),
+            CsrAddr::SSCRATCH => (offset_of!(Self, sscratch), Some(u64::MAX)),
+            CsrAddr::SEPC => (offset_of!(Self, sepc), Some(SEPC_MASK)),
+            CsrAddr::SCAUSE => (offset_of!(Self, scause), Some(u64::MAX)),
+            CsrAddr::STVAL => (offset_of!(Self, stval), Some(u64::MAX)),
+            _ => return None,
+        };
+        Some((offset_of!(VcpuFrame, csr) + field, mask))
     }
 
     /// Writes a CSR on behalf of code that runs with `privilege`.
@@ -116,8 +166,8 @@ impl CsrFile {
         }
         match csr {
             CsrAddr::SSTATUS => {
-                let mask = self.sstatus_mask();
-                self.sstatus = value & mask;
+                self.sstatus = value & SSTATUS_MASK | sstatus::UXL_64;
+                self.units = value & self.units_written;
             }
             CsrAddr::SIE => self.sie = value & SIE_MASK,
             CsrAddr::SIP => self.pending = self.pending & !SIP_WRITABLE | value & SIP_WRITABLE,
@@ -144,9 +194,14 @@ impl CsrFile {
 
     /// sstatus as it reads.
     pub const fn sstatus(&self) -> u64 {
-        let dirty = self.sstatus & sstatus::FS == sstatus::FS_DIRTY
-            || self.sstatus & sstatus::VS == sstatus::VS_DIRTY;
-        self.sstatus | sstatus::UXL_64 | if dirty { sstatus::SD } else { 0 }
+        let dirty =
+            self.units & sstatus::FS == sstatus::FS_DIRTY || self.units & sstatus::VS == sstatus::VS_DIRTY;
+        self.sstatus | self.units | if dirty { sstatus::SD } else { 0 }
+    }
+
+    /// satp.
+    pub const fn satp_bits(&self) -> u64 {
+        self.satp
     }
 
     /// satp in its fields.
@@ -157,22 +212,18 @@ impl CsrFile {
 
     /// The state of the floating-point and vector units: FS and VS, in their places.
     pub const fn unit_states(&self) -> u64 {
-        self.sstatus & (sstatus::FS | sstatus::VS)
+        self.units
     }
 
-    /// Takes over from the hardware which units the guest has made dirty. `hardware` is the real sstatus.
-    pub const fn merge_unit_states(&mut self, hardware: u64) {
-        if hardware & sstatus::FS == sstatus::FS_DIRTY && self.sstatus & sstatus::FS != 0 {
-            self.sstatus |= sstatus::FS_DIRTY;
-        }
-        if hardware & sstatus::VS == sstatus::VS_DIRTY && self.sstatus & sstatus::VS != 0 {
-            self.sstatus |= sstatus::VS_DIRTY;
-        }
+    /// Takes over from the hardware what the guest has done to its units. `hardware` is the real sstatus, with which
+    /// the guest has run.
+    pub const fn take_unit_states(&mut self, hardware: u64) {
+        self.units = hardware & self.units_written;
     }
 
     /// Notes that a floating-point register was written.
     pub const fn mark_float_dirty(&mut self) {
-        self.sstatus |= sstatus::FS_DIRTY;
+        self.units |= sstatus::FS_DIRTY;
     }
 
     /// sstatus.SUM.
@@ -221,13 +272,13 @@ impl CsrFile {
 
     /// Whether an interrupt is pending and enabled in sie, whatever sstatus.SIE says: what ends a WFI.
     pub const fn wakes(&self) -> bool {
-        self.pending & self.sie != 0
+        self.ready() != 0
     }
 
     /// The interrupt that a hart running with `privilege` takes now. Priv. spec, "Supervisor Interrupt Registers":
     /// user mode ignores SIE.
     pub fn deliverable(&self, privilege: Privilege) -> Option<Interrupt> {
-        let ready = self.pending & self.sie;
+        let ready = self.ready();
         if ready == 0 || privilege == Privilege::Supervisor && self.sstatus & sstatus::SIE == 0 {
             return None;
         }
@@ -264,15 +315,14 @@ impl CsrFile {
         self.sstatus &= !sstatus::SIE;
     }
 
+    /// The interrupts that are pending and enabled in sie, as bits of sip.
+    pub const fn ready(&self) -> u64 {
+        self.pending & self.sie
+    }
+
     /// What the hart has.
     pub const fn features(&self) -> &CsrFeatures {
         &self.features
-    }
-
-    const fn sstatus_mask(&self) -> u64 {
-        SSTATUS_MASK
-            | if self.features.float { sstatus::FS } else { 0 }
-            | if self.features.vector { sstatus::VS } else { 0 }
     }
 
     fn legal_senvcfg(&self, value: u64) -> u64 {
@@ -291,10 +341,10 @@ impl CsrFile {
         legal
     }
 
-    fn counter(&self, enable: u64, privilege: Privilege, value: u64) -> Result<u64, Illegal> {
+    fn counter(&self, enable: u64, privilege: Privilege, counter: Counter) -> Result<Read, Illegal> {
         match privilege {
             Privilege::User if self.scounteren & enable == 0 => Err(Illegal),
-            _ => Ok(value),
+            _ => Ok(Read::Counter(counter)),
         }
     }
 

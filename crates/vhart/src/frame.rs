@@ -1,0 +1,108 @@
+//! The frame: what is saved of a virtual hart while the hypervisor works, and all that the assembly reads and writes
+//! when it serves an exit by itself.
+
+use core::fmt;
+
+use isa::{Privilege, Reg};
+
+use crate::csr::{CsrFeatures, CsrFile};
+use crate::site::SiteTable;
+use crate::space::{Roots, SpaceTable};
+
+/// A virtual hart's registers and CSRs, and the tables of the fast path. The assembly finds its fields by the offsets
+/// in `layout`.
+#[derive(Clone, Debug)]
+#[repr(C)]
+pub struct VcpuFrame {
+    /// x1 to x31; the place of x0 is never read. The fast path keeps t0, t1, t2 and t3 here while it works.
+    pub(crate) x: [u64; 32],
+    /// Where the guest goes on.
+    pub pc: u64,
+    /// The hypervisor's stack pointer while the guest runs; the world switch's own.
+    pub(crate) host_sp: u64,
+    /// The mode that the guest believes it is in.
+    pub privilege: Privilege,
+    /// The supervisor CSRs.
+    pub csr: CsrFile,
+    /// Not 0 where the next return to virtual user mode, and the next time that interrupts are enabled, must go through
+    /// Rust: an interrupt is pending and enabled in sie, or there is something else to do first.
+    pub attention: u64,
+    /// The shadow roots of the address space that the guest is in.
+    pub roots: Roots,
+    /// Not 0 where a change of the root wants more than a write of satp: see `switch_senvcfg` and `flush_on_switch`.
+    pub switch_extra: u64,
+    /// What the real senvcfg has to be in virtual user mode and in virtual supervisor mode.
+    pub senvcfg: [u64; 2],
+    /// Not 0 where a change of the root wants a fence: the hart has no ASIDs to tell roots by.
+    pub flush_on_switch: u64,
+    /// Whether senvcfg differs between the two modes; not 0 if so.
+    pub switch_senvcfg: u64,
+    /// Exits that were served without leaving the assembly.
+    pub fast_exits: u64,
+    /// Rewritten sites, by pc.
+    pub sites: SiteTable,
+    /// Address spaces whose shadow roots are at hand, by satp.
+    pub spaces: SpaceTable,
+}
+
+impl VcpuFrame {
+    /// A hart with these features, as a kernel is entered; registers and pc are 0.
+    pub fn new(features: CsrFeatures) -> Self {
+        Self {
+            x: [0; 32],
+            pc: 0,
+            host_sp: 0,
+            privilege: Privilege::Supervisor,
+            csr: CsrFile::new(features),
+            attention: 0,
+            roots: Roots::NONE,
+            switch_extra: 0,
+            senvcfg: [0; 2],
+            flush_on_switch: 0,
+            switch_senvcfg: 0,
+            fast_exits: 0,
+            sites: SiteTable::new(),
+            spaces: SpaceTable::new(),
+        }
+    }
+
+    /// Back to the state of a hart that has not run; counters stay.
+    pub fn reset(&mut self) {
+        self.x = [0; 32];
+        self.pc = 0;
+        self.privilege = Privilege::Supervisor;
+        self.csr = CsrFile::new(*self.csr.features());
+        self.attention = 0;
+        self.roots = Roots::NONE;
+        self.sites.clear();
+        self.spaces.clear();
+    }
+
+    /// A register's value; 0 for x0.
+    #[inline]
+    pub fn get(&self, reg: Reg) -> u64 {
+        if reg == Reg::ZERO { 0 } else { self.x.get(reg.index()).copied().unwrap_or(0) }
+    }
+
+    /// Sets a register; x0 stays 0.
+    #[inline]
+    pub fn set(&mut self, reg: Reg, value: u64) {
+        if reg != Reg::ZERO
+            && let Some(place) = self.x.get_mut(reg.index())
+        {
+            *place = value;
+        }
+    }
+}
+
+impl fmt::Display for VcpuFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "  pc   {:#018x}", self.pc)?;
+        for number in 1..32_u32 {
+            let reg = Reg::new(number);
+            let separator = if number.is_multiple_of(4) { "\n" } else { "" };
+            write!(f, "{separator}  {:<4} {:#018x}", reg, self.get(reg))?;
+        }
+        Ok(())
+    }
+}

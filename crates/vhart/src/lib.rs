@@ -1,0 +1,25 @@
+//! A virtual hart as data: its registers, its supervisor CSRs with their rules, and what the assembly that serves its
+//! hottest exits goes by.
+//!
+//! Stands between the virtual machine (`vmm`), which knows what exits mean, and the world switch (`hart`), which knows
+//! the hardware: both work on a `VcpuFrame`, and `layout` says where in it the assembly finds what. Plain data and
+//! rules, no hardware, nothing of the guest's memory.
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+extern crate alloc;
+
+pub mod csr;
+mod frame;
+pub mod layout;
+pub mod site;
+pub mod space;
+
+pub use csr::{CsrFeatures, CsrFile};
+pub use frame::VcpuFrame;
+pub use site::{Handlers, Op, Site, SiteTable};
+pub use space::{Roots, Space, SpaceTable};

@@ -1,0 +1,150 @@
+//! Keeps what the assembly goes by in step with the vCPU: the shadow roots of its address space, the tag that tells the
+//! space's sites from others', and whether there is something that the assembly must not pass by.
+
+use isa::Privilege;
+use isa::csr::senvcfg;
+use isa::paging::Mode;
+use mmu::{ContextKey, Rights};
+use vhart::{CsrFile, Roots, Space};
+
+use crate::vcpu::Vcpu;
+
+/// Spaces whose tags are remembered.
+const TAGS: usize = 64;
+/// Tags are numbers of 15 bits, from 1 on, in bits 48 to 62.
+const LAST_TAG: u64 = 0x7fff;
+
+/// What the frame's part was last made of.
+#[derive(Debug)]
+pub(crate) struct FastPath {
+    /// The shadow's generation of contexts.
+    contexts: u64,
+    /// The shadow's generation of execute-only pages.
+    code: u64,
+    /// The guest's senvcfg; at first nothing.
+    senvcfg: Option<u64>,
+    satp: u64,
+    is_known: bool,
+    /// Spaces by satp, with their tags; the place is the tag's remainder.
+    tags: [(u64, u64); TAGS],
+    last_tag: u64,
+}
+
+/// The bit of `VcpuFrame::attention` for what is no interrupt.
+const OTHER: u64 = 1 << 63;
+
+impl Default for FastPath {
+    fn default() -> Self {
+        Self {
+            contexts: 0,
+            code: 0,
+            senvcfg: None,
+            satp: 0,
+            is_known: false,
+            tags: [(0, 0); TAGS],
+            last_tag: 0,
+        }
+    }
+}
+
+impl FastPath {
+    /// Back to the beginning.
+    pub(crate) fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Brings the frame's part up to date; to be called before the guest runs.
+#[inline]
+pub(crate) fn refresh(vcpu: &mut Vcpu) {
+    vcpu.frame.attention = vcpu.frame.csr.ready() | if vcpu.retry.is_some() { OTHER } else { 0 };
+    if vcpu.fast.code != vcpu.shadow.code_generation() {
+        vcpu.fast.code = vcpu.shadow.code_generation();
+        vcpu.frame.sites.clear();
+    }
+    if vcpu.fast.senvcfg != Some(vcpu.frame.csr.senvcfg()) {
+        vcpu.fast.senvcfg = Some(vcpu.frame.csr.senvcfg());
+        set_environment(vcpu);
+    }
+    let (contexts, satp) = (vcpu.shadow.generation(), vcpu.frame.csr.satp_bits());
+    if vcpu.fast.contexts != contexts || vcpu.frame.csr.mxr() {
+        vcpu.frame.spaces.clear();
+        vcpu.fast.contexts = contexts;
+        vcpu.fast.is_known = false;
+    }
+    if !vcpu.fast.is_known || vcpu.fast.satp != satp {
+        vcpu.fast.satp = satp;
+        // Where the assembly has written satp, it has taken the roots along.
+        match vcpu.frame.spaces.get(satp) {
+            Some(space) => vcpu.frame.roots = space.roots,
+            None => find_roots(vcpu, satp),
+        }
+        vcpu.fast.is_known = !vcpu.frame.csr.mxr();
+    }
+}
+
+fn find_roots(vcpu: &mut Vcpu, satp: u64) {
+    let tag = tag(vcpu, satp);
+    vcpu.frame.roots = Roots { tag, ..Roots::NONE };
+    let space = vcpu.frame.csr.satp();
+    // Where MXR is set, views differ that the assembly takes for one.
+    if space.mode == Mode::Bare || vcpu.frame.csr.mxr() {
+        return;
+    }
+    let root = |privilege, sum| {
+        let key = ContextKey::new(space, Rights { privilege, sum, mxr: false });
+        vcpu.shadow.root(key).map_or(0, |root| vcpu.shadow.satp(root))
+    };
+    let roots = Roots {
+        user: root(Privilege::User, false),
+        supervisor: root(Privilege::Supervisor, false),
+        supervisor_sum: root(Privilege::Supervisor, true),
+        tag,
+    };
+    vcpu.frame.roots = roots;
+    if roots.user != 0 && roots.supervisor != 0 && roots.supervisor_sum != 0 {
+        vcpu.frame.spaces.insert(Space { satp, roots });
+    }
+}
+
+/// The tag of a space, the one that it had if that is remembered. A tag is never given to two spaces between two
+/// moments at which the sites are cleared.
+fn tag(vcpu: &mut Vcpu, satp: u64) -> u64 {
+    let fast = &mut vcpu.fast;
+    if let Some((_, tag)) = fast.tags.iter().find(|(known, tag)| *known == satp && *tag != 0) {
+        return *tag << 48;
+    }
+    if fast.last_tag == LAST_TAG {
+        vcpu.frame.sites.clear();
+        fast.tags = [(0, 0); TAGS];
+        fast.last_tag = 0;
+    }
+    fast.last_tag = fast.last_tag.wrapping_add(1);
+    if let Some(place) = fast.tags.get_mut(fast.last_tag as usize % TAGS) {
+        *place = (satp, fast.last_tag);
+    }
+    fast.last_tag << 48
+}
+
+fn set_environment(vcpu: &mut Vcpu) {
+    let both = [user_senvcfg(&vcpu.frame.csr), supervisor_senvcfg(&vcpu.frame.csr)];
+    let frame = &mut vcpu.frame;
+    frame.senvcfg = both;
+    frame.switch_senvcfg = u64::from(both[0] != both[1]);
+    frame.flush_on_switch = u64::from(!vcpu.shadow.host().asids);
+    frame.switch_extra = frame.switch_senvcfg | frame.flush_on_switch;
+}
+
+/// What the real senvcfg is in virtual user mode: the guest's, but that a true CBO.INVAL could uncover another guest's
+/// data in the cache, so it runs as a flush.
+fn user_senvcfg(csr: &CsrFile) -> u64 {
+    let invalidate = csr.senvcfg() & senvcfg::CBIE != 0;
+    csr.senvcfg() & !senvcfg::CBIE | if invalidate { senvcfg::CBIE_FLUSH } else { 0 }
+}
+
+/// In virtual supervisor mode: everything that the hart has.
+fn supervisor_senvcfg(csr: &CsrFile) -> u64 {
+    let features = csr.features();
+    let blocks = if features.cache_blocks { senvcfg::CBIE_FLUSH | senvcfg::CBCFE } else { 0 };
+    blocks | if features.cache_zero { senvcfg::CBZE } else { 0 }
+}
