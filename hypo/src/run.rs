@@ -17,9 +17,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What the hypervisor gets beside its guests and the bundle: its own memory and shadow tables, and 128 MiB that
-/// QEMU leaves below the bundle, which are no part of a large guest's contiguous memory.
-const HYPERVISOR_MEMORY: u64 = 256 << 20;
+/// What the hypervisor gets beside its guests and the bundle, for itself and its shadow tables.
+const HYPERVISOR_MEMORY: u64 = 128 << 20;
+/// The most that QEMU leaves below the bundle: half of RAM, but 128 MiB before QEMU 10 and 512 MiB since. It is no part
+/// of a large guest's contiguous memory.
+const BELOW_BUNDLE: u64 = 512 << 20;
 /// The default amount of host RAM is a multiple of this.
 const MEMORY_STEP: u64 = 128 << 20;
 /// H hides what the hypervisor is for, so it is off unless asked for.
@@ -162,7 +164,8 @@ fn apply(options: &VmOptions, manifest: &mut Manifest) -> Result<()> {
 
 fn machine(options: &HostOptions, boot: Boot<'_>, packed: &Packed) -> Machine {
     let guests: u64 = packed.manifest.vms.iter().map(|vm| vm.memory).sum();
-    let enough = Size((guests + packed.payload_len() + HYPERVISOR_MEMORY).next_multiple_of(MEMORY_STEP));
+    let enough = guests + packed.payload_len() + HYPERVISOR_MEMORY + BELOW_BUNDLE;
+    let enough = Size(enough.next_multiple_of(MEMORY_STEP));
     let (harts, memory) = match boot {
         Boot::Native { vm, .. } => (Some(vm.vcpus), vm.memory),
         Boot::Hypervisor { .. } => (options.harts, options.host_memory.unwrap_or(enough)),

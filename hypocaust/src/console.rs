@@ -98,11 +98,12 @@ impl Console {
         self.choose_interrupts();
     }
 
-    /// Waits until all output has gone.
+    /// Waits until all output has gone, out of the UART, too: the machine may be powered off now.
     pub fn flush(&mut self) {
         while self.output.len > 0 {
             self.send();
         }
+        while self.uart.as_ref().is_some_and(Uart::is_sending) {}
     }
 
     fn put(&mut self, byte: u8) -> bool {
@@ -133,6 +134,13 @@ impl Console {
             uart.enable_interrupts(wanted.0, wanted.1);
             self.interrupts = wanted;
         }
+    }
+}
+
+/// Nothing that was written is lost, however the console ends.
+impl Drop for Console {
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 

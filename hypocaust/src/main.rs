@@ -57,11 +57,7 @@ extern "C" fn hypocaust_main(hart_id: u64, device_tree: u64) -> ! {
 /// The second stage.
 fn main(stage: &mut Stage) -> ! {
     let status = match setup::prepare(stage) {
-        Ok(mut world) => {
-            let status = run::run(&mut world);
-            world.host.console.flush();
-            status
-        }
+        Ok(mut world) => run::run(&mut world),
         Err(error) => {
             let _ = writeln!(EarlyConsole, "hypocaust: {error}");
             finish::Status::Failed

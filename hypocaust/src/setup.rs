@@ -165,7 +165,13 @@ fn build_vm(
         return Err(too_little());
     }
     let no_range = |memory: &HostMemory| {
-        format!("the host's memory is too fragmented for guest `{}`: free are {:x?}", config.name, memory)
+        format!(
+            "guest `{}` wants {} MiB, and the host's {} free MiB have no such piece; give the guest less memory \
+             or QEMU more with --host-memory",
+            config.name,
+            config.memory >> 20,
+            memory.available() >> 20
+        )
     };
     let (host_base, words) = memory.take_shared(ram_size, BLOCK_SIZE).ok_or_else(|| no_range(memory))?;
     let (table_base, tables) = memory.take_tables(tables as usize).ok_or_else(|| String::from(NO_MEMORY))?;

@@ -25,6 +25,8 @@ mod ns16550 {
     pub const MCR_DTR_RTS_OUT2: u8 = 0x0b;
     pub const LSR_DATA_READY: u8 = 1;
     pub const LSR_TRANSMIT_EMPTY: u8 = 0x20;
+    /// The FIFO and the shift register.
+    pub const LSR_ALL_EMPTY: u8 = 0x40;
 }
 
 /// Registers of SiFive's UART.
@@ -34,6 +36,7 @@ mod sifive {
     pub const TXCTRL: u64 = 0x08;
     pub const RXCTRL: u64 = 0x0c;
     pub const IE: u64 = 0x10;
+    pub const IP: u64 = 0x14;
     /// Full, or empty.
     pub const NO: u32 = 1 << 31;
     pub const ENABLE: u32 = 1;
@@ -41,6 +44,8 @@ mod sifive {
     pub const TX_WATERMARK: u32 = 1 << 16;
     pub const IE_TRANSMIT: u32 = 1;
     pub const IE_RECEIVE: u32 = 2;
+    /// Below the watermark.
+    pub const IP_TRANSMIT: u32 = 1;
 }
 
 impl Uart {
@@ -106,6 +111,14 @@ impl Uart {
             }
         }
         room
+    }
+
+    /// Whether bytes wait in the UART to be sent.
+    pub fn is_sending(&self) -> bool {
+        match self.kind {
+            ConsoleKind::Ns16550 { .. } => self.read(ns16550::LSR) & ns16550::LSR_ALL_EMPTY == 0,
+            ConsoleKind::SiFiveUart => self.registers.read32(sifive::IP) & sifive::IP_TRANSMIT == 0,
+        }
     }
 
     fn read(&self, register: u64) -> u8 {
