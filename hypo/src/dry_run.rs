@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::layout::Region;
 use crate::pack::Packed;
-use crate::qemu::{Boot, Machine, as_shell};
+use crate::qemu::{self, Boot, Machine, as_shell};
 use crate::size::Size;
 use bundle::VmConfig;
 use devices::board::MAP;
@@ -30,7 +30,9 @@ pub fn print(packed: &Packed, machine: &Machine, boot: Boot<'_>, scratch: &Path)
             let host = HostInfo::parse(&tree)
                 .map_err(|error| Error::new(format_args!("QEMU's device tree cannot be used: {error:?}")))?;
             let claimed = host.harts.iter().map(|hart| hart.mmu_type).min_by_key(|mode| *mode as u8);
-            let mode = offered(claimed.unwrap_or(Mode::Sv39));
+            // The hypervisor tries modes, and QEMU's harts had all of them before it was 8.0, whatever the tree says.
+            let all = qemu::version(&machine.program)? < (8, 0);
+            let mode = offered(if all { Mode::Sv57 } else { claimed.unwrap_or(Mode::Sv39) });
             for config in &packed.manifest.vms {
                 // The hypervisor makes the seed; zeros stand for it.
                 let tree =
