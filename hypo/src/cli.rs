@@ -103,7 +103,7 @@ pub struct HostOptions {
     #[arg(long, value_name = "default|FILE", default_value = "default")]
     pub firmware: String,
     /// Real harts [default: the machine's own number]; no effect with --native
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub harts: Option<u32>,
     /// Real RAM [default: enough for the guests and 640M more]; no effect with --native
     #[arg(long, value_name = "SIZE")]
@@ -187,6 +187,7 @@ mod tests {
         assert!(run(&["--memory", "12Q"]).unwrap_err().contains("is not a size"));
         assert!(run(&["--expect", "("]).unwrap_err().contains("regex parse error"));
         assert!(run(&["--timeout", "0"]).unwrap_err().contains("0 is not in 1.."));
+        assert!(run(&["--harts", "0"]).unwrap_err().contains("0 is not in 1.."));
         assert!(run(&["linux", "--kernel", "k"]).unwrap_err().contains("cannot be used with"));
         assert!(run(&["--load", "f"]).unwrap_err().contains("has no address"));
     }

@@ -23,7 +23,8 @@ fn carry_out(command: &Command) -> Result<Status> {
     match command {
         Command::Run(options) => run::run(options),
         Command::Pack(options) => {
-            let packed = Packed::new(&Manifest::load(&options.manifest)?, fresh_seed()?)?;
+            let packed = Packed::new(&Manifest::load(&options.manifest)?, fresh_seed()?)
+                .map_err(|error| error.within(options.manifest.display()))?;
             packed.write(&options.output)?;
             Ok(Status::PoweredOff)
         }

@@ -58,7 +58,10 @@ impl Packed {
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let bytes = bundle::format::write(&self.manifest, &self.payload.0).map_err(Error::new)?;
-        fs::write(path, bytes).map_err(|error| Error::file("write the bundle", path, &error))
+        fs::write(path, bytes).map_err(|error| {
+            Error::file("write the bundle", path, &error)
+                .remedy("name a file in a folder that is there and may be written to")
+        })
     }
 }
 

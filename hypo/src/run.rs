@@ -39,7 +39,10 @@ pub fn run(options: &RunOptions) -> Result<Status> {
         scratch.map_err(|error| Error::new(format_args!("cannot make a temporary folder: {error}")))?;
     let (manifest, hint) = guests(options, scratch.path())?;
     let seed = if options.host.icount { FIXED_SEED } else { fresh_seed()? };
-    let packed = Packed::new(&manifest, seed)?;
+    let packed = Packed::new(&manifest, seed).map_err(|error| match &options.guest {
+        Some(guest) if Named::from_name(guest).is_none() => error.within(guest),
+        _ => error,
+    })?;
     setup::ensure_qemu(&options.host.qemu, &options.host.firmware)?;
 
     let native_kernel;
@@ -166,8 +169,10 @@ fn machine(options: &HostOptions, boot: Boot<'_>, packed: &Packed) -> Machine {
     let guests: u64 = packed.manifest.vms.iter().map(|vm| vm.memory).sum();
     let enough = guests + packed.payload_len() + HYPERVISOR_MEMORY + BELOW_BUNDLE;
     let enough = Size(enough.next_multiple_of(MEMORY_STEP));
+    let is_virt = options.machine.split(',').next() == Some(VIRT);
     let (harts, memory) = match boot {
-        Boot::Native { vm, .. } => (Some(vm.vcpus), vm.memory),
+        // Other machines have monitor harts beside those that a guest gets.
+        Boot::Native { vm, .. } => (is_virt.then_some(vm.vcpus), vm.memory),
         Boot::Hypervisor { .. } => (options.harts, options.host_memory.unwrap_or(enough)),
     };
     let mut extra = options.qemu_arg.clone();
@@ -184,7 +189,7 @@ fn machine(options: &HostOptions, boot: Boot<'_>, packed: &Packed) -> Machine {
         icount: options.icount,
         extra,
     };
-    if machine.cpu.is_none() && machine.model.split(',').next() == Some(VIRT) {
+    if machine.cpu.is_none() && is_virt {
         machine.cpu = Some(DEFAULT_CPU.to_owned());
     }
     machine
