@@ -32,6 +32,8 @@ const GET_SPEC_VERSION: u64 = 0;
 const PLIC_PRIORITY: *const u32 = 0x0c00_0004 as *const u32;
 
 fn main(_hart: u64, _device_tree: u64) {
+    // The clock starts with the machine.
+    report("start", 1, time::now());
     let tables = Tables::with_kernel(Mode::Sv39);
     let other = Tables::with_kernel(Mode::Sv39);
     tables.activate(1);

@@ -106,7 +106,7 @@ fn run_one(hypo: &Path, arguments: &[String]) -> Result<Output> {
 
 fn bare(project: &Project) -> Result<Vec<String>> {
     let kernel = project.bare_program("bench").display().to_string();
-    Ok(["run", "--kernel", &kernel, "--memory", "256M", "--icount"].map(String::from).to_vec())
+    Ok(["run", "--kernel", &kernel, "--memory", "1G", "--icount"].map(String::from).to_vec())
 }
 
 /// Debian's kernel with an initial RAM disk that holds nothing but our two programs.
