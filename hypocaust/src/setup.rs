@@ -53,7 +53,7 @@ pub struct Interrupts {
 /// The heap: device trees, manifests, and a few hundred bytes for each megabyte of guest RAM.
 const HEAP: u64 = 4 << 20;
 /// Shadow tables for each vCPU: some for itself, and one for each megabyte of RAM, which maps it once in 4 KiB pages
-/// and leaves as much for contexts.
+/// and leaves as much for contexts; each with as much memory again, for what it was made of.
 const TABLES: u64 = 1024;
 const TABLES_PER_MIB: u64 = 1;
 
@@ -161,7 +161,7 @@ fn build_vm(
     };
     let ram_size = config.memory;
     let tables = TABLES + TABLES_PER_MIB * (ram_size >> 20);
-    if memory.available() < ram_size + (tables + CODE_COPIES) * PAGE_SIZE {
+    if memory.available() < ram_size + (2 * tables + CODE_COPIES) * PAGE_SIZE {
         return Err(too_little());
     }
     let no_range = |memory: &HostMemory| {
@@ -174,7 +174,8 @@ fn build_vm(
         )
     };
     let (host_base, words) = memory.take_shared(ram_size, BLOCK_SIZE).ok_or_else(|| no_range(memory))?;
-    let (table_base, tables) = memory.take_tables(tables as usize).ok_or_else(|| String::from(NO_MEMORY))?;
+    let (table_base, tables) =
+        memory.take_tables(2 * tables as usize).ok_or_else(|| String::from(NO_MEMORY))?;
     let (copy_base, copies) =
         memory.take_shared(CODE_COPIES * PAGE_SIZE, PAGE_SIZE).ok_or_else(|| String::from(NO_MEMORY))?;
     let initial = config

@@ -125,6 +125,7 @@ impl Board {
     }
 
     /// Whether hart `hart`'s S-mode external interrupt is pending (SEIP).
+    #[inline]
     pub fn external_interrupt(&self, hart: usize) -> bool {
         self.plic.output(Plic::supervisor_context(hart))
     }

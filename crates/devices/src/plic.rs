@@ -137,7 +137,12 @@ impl Plic {
     }
 
     /// Whether `context` is interrupted: a pending source that it has enabled is above its threshold.
+    #[inline]
     pub fn output(&self, context: usize) -> bool {
+        // Asked at each exit, and nearly always so.
+        if self.pending == 0 {
+            return false;
+        }
         self.context(context)
             .is_some_and(|c| self.best(c.enabled).is_some_and(|(_, priority)| priority > c.threshold))
     }

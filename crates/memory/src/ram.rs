@@ -93,6 +93,13 @@ impl GuestRam {
         Some(self.host_base.wrapping_add(offset))
     }
 
+    /// Where the byte at `address` is in host memory, if its block is filled in already.
+    pub fn present_address(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
+        let offset = self.offset(address, 1)?;
+        let state = self.blocks.get((offset / BLOCK_SIZE) as usize)?;
+        (state.load(Ordering::Acquire) == FULL).then(|| self.host_base.wrapping_add(offset))
+    }
+
     /// Whether `address` is in host memory that belongs to this RAM.
     pub fn owns_host(&self, address: HostPhysAddr, len: u64) -> bool {
         address
@@ -112,6 +119,18 @@ impl GuestRam {
     /// Reads the aligned 64-bit word at `address` in one access; `None` where it is not RAM or not aligned.
     pub fn read_word(&self, address: GuestPhysAddr) -> Option<u64> {
         Some(self.word(address)?.load(Ordering::Relaxed))
+    }
+
+    /// Reads the eight words at `address`, a multiple of 64, each in one access; `None` as for `read_word`.
+    pub fn read_words(&self, address: GuestPhysAddr) -> Option<[u64; 8]> {
+        if !address.is_aligned(8 * WORD) {
+            return None;
+        }
+        let offset = self.offset(address, 8 * WORD)?;
+        self.populate(offset);
+        let first = (offset / WORD) as usize;
+        let words = self.words.get(first..)?.first_chunk::<8>()?;
+        Some(words.each_ref().map(|word| word.load(Ordering::Relaxed)))
     }
 
     /// Replaces the aligned word at `address` by `new` if it still is `current`; says whether it did.

@@ -6,6 +6,7 @@
 //! - **user-leaf**: each leaf has U=1 and G=0, and A=D=1, so the hardware never writes a table, and no reserved
 //!   encoding.
 //! - **pool-table**: each pointer leads to a table of the pool, one level down, with no flag but V and ours.
+//! - **shared-half**: the upper half of each root that shares it is that of the shared half's root.
 //! - **whole-window**: each root carries the hypervisor's window unchanged.
 
 use core::fmt;
@@ -14,7 +15,7 @@ use isa::paging::{self, Pte};
 use memory::{GuestRam, HostPhysAddr};
 
 use crate::pool::TableId;
-use crate::shadow::ShadowMmu;
+use crate::shadow::{ShadowMmu, UPPER};
 
 #[cfg(test)]
 mod tests;
@@ -46,10 +47,25 @@ impl fmt::Display for Violation {
 pub fn check(shadow: &ShadowMmu, ram: &GuestRam) -> Result<usize, Violation> {
     let top = shadow.host().mode.levels().saturating_sub(1);
     let mut leaves = 0;
-    for root in shadow.roots() {
-        leaves += check_table(shadow, ram, root, top, true)?;
+    if let Some(root) = shadow.shared_root() {
+        leaves += check_table(shadow, ram, root, top, Kind::SharedHalf)?;
+    }
+    for (root, shares) in shadow.roots() {
+        leaves += check_table(shadow, ram, root, top, if shares { Kind::SharingRoot } else { Kind::Root })?;
     }
     Ok(leaves)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The root of a context.
+    Root,
+    /// The root of a context that shares its upper half.
+    SharingRoot,
+    /// The root of the shared upper half.
+    SharedHalf,
+    /// A table below.
+    Below,
 }
 
 fn check_table(
@@ -57,14 +73,19 @@ fn check_table(
     ram: &GuestRam,
     table: TableId,
     level: usize,
-    is_root: bool,
+    kind: Kind,
 ) -> Result<usize, Violation> {
     const LEAF_FLAGS: u64 = Pte::V | Pte::U | Pte::A | Pte::D;
     let window = &shadow.host().window;
     let mut leaves = 0;
     for (slot, entry) in shadow.pool().entries(table).enumerate() {
         let broken = |invariant| Violation { invariant, level, slot, entry };
-        if is_root && window.covers(slot) {
+        if kind == Kind::SharingRoot && slot >= UPPER && !window.covers(slot) {
+            let shared = shadow.shared_root().map(|root| shadow.pool().entry(root, slot));
+            if shared != Some(entry) {
+                return Err(broken("shared-half"));
+            }
+        } else if matches!(kind, Kind::Root | Kind::SharingRoot) && window.covers(slot) {
             let own = slot.checked_sub(window.first_slot).and_then(|nth| window.entries.get(nth));
             if own != Some(&entry) {
                 return Err(broken("whole-window"));
@@ -87,7 +108,7 @@ fn check_table(
             let next = shadow.pool().at(HostPhysAddr(entry.address()));
             match (next, level.checked_sub(1)) {
                 (Some(next), Some(below)) if entry.is_table() && flags == 0 => {
-                    leaves += check_table(shadow, ram, next, below, false)?;
+                    leaves += check_table(shadow, ram, next, below, Kind::Below)?;
                 }
                 _ => return Err(broken("pool-table")),
             }

@@ -49,16 +49,6 @@ pub struct ContextKey {
 }
 
 impl ContextKey {
-    /// A number that differs between the contexts that a guest uses together.
-    pub(crate) const fn hash(self) -> usize {
-        let view = match self.view {
-            View::Bare => 0,
-            View::User { mxr } => 1 + mxr as usize,
-            View::Supervisor { sum, mxr } => 3 + sum as usize + 2 * mxr as usize,
-        };
-        (self.satp.asid as usize).wrapping_add(self.satp.ppn as usize).wrapping_mul(7).wrapping_add(view)
-    }
-
     /// The context in which a hart with this satp and these rights runs.
     pub const fn new(satp: Satp, rights: Rights) -> Self {
         let Rights { privilege, sum, mxr } = rights;

@@ -1,9 +1,12 @@
 //! The memory that shadow tables are made of: a fixed number of page tables, handed out and taken back in lists.
+//!
+//! Beside each table is kept what its entries were made of: which slots are in use, the guest's table that they follow,
+//! and the guest's entries as they were then. So a table can be emptied, and compared with the guest's, slot by slot.
 
 use alloc::boxed::Box;
 
 use isa::paging::{PageTable, Pte};
-use memory::{HostPhysAddr, PAGE_SIZE};
+use memory::{GuestPhysAddr, HostPhysAddr, PAGE_SIZE};
 
 /// A table of the pool, by number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,28 +19,69 @@ pub struct TableList {
     len: usize,
 }
 
+impl TableList {
+    /// The first of them; `TablePool::next` has the others.
+    pub fn first(&self) -> Option<TableId> {
+        self.ends.map(|(first, _)| first)
+    }
+}
+
+/// What the entries of a table follow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// No table of the guest's: the table is above them all, or holds the pieces of one guest page.
+    None,
+    /// The guest's table at this address, slot by slot.
+    Table(GuestPhysAddr),
+    /// The root of whichever address space one looks from.
+    AnyRoot,
+}
+
+#[derive(Clone, Debug)]
+struct Meta {
+    next: Option<TableId>,
+    /// Entries of this table are at this level.
+    level: u8,
+    source: Source,
+    /// A bit for each slot whose entry is not 0.
+    used: [u64; 8],
+}
+
 /// A pool of page tables at consecutive host-physical addresses.
 #[derive(Debug)]
 pub struct TablePool {
     tables: &'static mut [PageTable],
+    /// For each table, the guest's entries that its own were made of.
+    seen: &'static mut [PageTable],
     base: HostPhysAddr,
-    /// For each table, the next one in the list it is in.
-    next: Box<[Option<TableId>]>,
+    metas: Box<[Meta]>,
     free: TableList,
 }
 
 impl TablePool {
-    /// A pool of `tables`, the first of which lies at `base`.
-    pub fn new(tables: &'static mut [PageTable], base: HostPhysAddr) -> Self {
-        let count = tables.len() as u32;
-        let mut pool =
-            Self { next: (0..count).map(|_| None).collect(), tables, base, free: TableList::default() };
+    /// A pool of half as many tables, which lie at `base`; the other half is for what they were made of. The first
+    /// `fixed` of them, empty, are not handed out: see `fixed`.
+    pub fn new(tables: &'static mut [PageTable], base: HostPhysAddr, fixed: usize) -> Self {
+        let count = tables.len() / 2;
+        let (tables, seen) = tables.split_at_mut(count);
+        let meta = Meta { next: None, level: 0, source: Source::None, used: [u64::MAX; 8] };
+        let metas = (0..count).map(|_| meta.clone()).collect();
+        let mut pool = Self { metas, tables, seen, base, free: TableList::default() };
         let mut free = TableList::default();
-        for id in (0..count).rev() {
+        for id in (fixed as u32..count as u32).rev() {
             pool.push(&mut free, TableId(id));
         }
         pool.free = free;
+        (0..fixed as u32).for_each(|id| pool.clear(TableId(id)));
         pool
+    }
+
+    /// The table with this number of those that are never handed out, for entries at `level`.
+    pub fn fixed(&mut self, number: usize, level: usize) -> TableId {
+        if let Some(meta) = self.metas.get_mut(number) {
+            meta.level = level as u8;
+        }
+        TableId(number as u32)
     }
 
     /// Tables that can be had without taking one back.
@@ -45,19 +89,21 @@ impl TablePool {
         self.free.len
     }
 
-    /// All tables, free or not.
+    /// All tables that are handed out, free or not.
+    #[cfg(test)]
     pub fn capacity(&self) -> usize {
-        self.tables.len()
+        self.tables.len() - crate::shadow::ROOTS
     }
 
-    /// Takes an emptied table from the pool and puts it on `list`.
-    pub fn take(&mut self, list: &mut TableList) -> Option<TableId> {
+    /// Takes an emptied table from the pool, for entries at `level`, and puts it on `list`.
+    pub fn take(&mut self, list: &mut TableList, level: usize) -> Option<TableId> {
         let (first, last) = self.free.ends?;
-        let rest = self.next.get(first.0 as usize).copied().flatten();
-        self.free.ends = rest.map(|next| (next, last));
+        self.free.ends = self.next(first).map(|next| (next, last));
         self.free.len = self.free.len.saturating_sub(1);
         self.push(list, first);
-        *self.tables.get_mut(first.0 as usize)? = PageTable::EMPTY;
+        self.clear(first);
+        let meta = self.metas.get_mut(first.0 as usize)?;
+        (meta.level, meta.source) = (level as u8, Source::None);
         Some(first)
     }
 
@@ -68,13 +114,18 @@ impl TablePool {
         let last_free = match self.free.ends {
             None => last,
             Some((first_free, last_free)) => {
-                if let Some(next) = self.next.get_mut(last.0 as usize) {
-                    *next = Some(first_free);
+                if let Some(meta) = self.metas.get_mut(last.0 as usize) {
+                    meta.next = Some(first_free);
                 }
                 last_free
             }
         };
         self.free = TableList { ends: Some((first, last_free)), len: self.free.len.wrapping_add(list.len) };
+    }
+
+    /// The table after `table` in its list.
+    pub fn next(&self, table: TableId) -> Option<TableId> {
+        self.metas.get(table.0 as usize)?.next
     }
 
     /// Where a table lies.
@@ -88,6 +139,12 @@ impl TablePool {
         (number < self.tables.len() as u64).then_some(TableId(number as u32))
     }
 
+    /// The table that a pointer leads to; `None` for what is no pointer into the pool.
+    #[inline]
+    pub fn below(&self, entry: Pte) -> Option<TableId> {
+        if entry.is_table() { self.at(HostPhysAddr(entry.address())) } else { None }
+    }
+
     /// An entry; `slot` counts modulo 512.
     #[inline]
     pub fn entry(&self, table: TableId, slot: usize) -> Pte {
@@ -95,13 +152,61 @@ impl TablePool {
         Pte(entry.copied().unwrap_or(0))
     }
 
-    /// Writes an entry; `slot` counts modulo 512.
+    /// Writes an entry that was made of the guest's entry `seen`; `slot` counts modulo 512.
     #[inline]
-    pub fn set_entry(&mut self, table: TableId, slot: usize, entry: Pte) {
+    pub fn set_entry(&mut self, table: TableId, slot: usize, entry: Pte, seen: u64) {
+        self.set_fixed(table, slot, entry);
+        if let Some(place) = self.seen.get_mut(table.0 as usize).and_then(|seen| seen.0.get_mut(slot & 511)) {
+            *place = seen;
+        }
+        self.mark(table, slot, entry.0 != 0);
+    }
+
+    /// Empties an entry.
+    #[inline]
+    pub fn drop_entry(&mut self, table: TableId, slot: usize) {
+        self.set_fixed(table, slot, Pte(0));
+        self.mark(table, slot, false);
+    }
+
+    /// Writes an entry that is no business of the guest's. `take` does not empty it.
+    #[inline]
+    pub fn set_fixed(&mut self, table: TableId, slot: usize, entry: Pte) {
         let table = self.tables.get_mut(table.0 as usize);
         if let Some(place) = table.and_then(|table| table.0.get_mut(slot & 511)) {
             *place = entry.0;
         }
+    }
+
+    /// The guest's entry that an entry was made of.
+    #[inline]
+    pub fn seen(&self, table: TableId, slot: usize) -> u64 {
+        self.seen.get(table.0 as usize).and_then(|seen| seen.0.get(slot & 511)).copied().unwrap_or(0)
+    }
+
+    /// What the table's entries follow.
+    #[inline]
+    pub fn source(&self, table: TableId) -> Source {
+        self.metas.get(table.0 as usize).map_or(Source::None, |meta| meta.source)
+    }
+
+    /// Says what the table's entries follow from now on.
+    #[inline]
+    pub fn set_source(&mut self, table: TableId, source: Source) {
+        if let Some(meta) = self.metas.get_mut(table.0 as usize) {
+            meta.source = source;
+        }
+    }
+
+    /// The level of the table's entries.
+    pub fn level(&self, table: TableId) -> usize {
+        self.metas.get(table.0 as usize).map_or(0, |meta| usize::from(meta.level))
+    }
+
+    /// The slots in use, as they are now.
+    #[inline]
+    pub fn used(&self, table: TableId) -> Slots {
+        Slots { words: self.metas.get(table.0 as usize).map_or([0; 8], |meta| meta.used), word: 0 }
     }
 
     /// A table's entries.
@@ -111,12 +216,55 @@ impl TablePool {
         table.into_iter().flat_map(|table| &table.0).map(|entry| Pte(*entry))
     }
 
+    /// Empties the slots in use, or all where nothing is known of the table yet.
+    pub fn clear(&mut self, table: TableId) {
+        for slot in self.used(table) {
+            self.set_fixed(table, slot, Pte(0));
+        }
+        if let Some(meta) = self.metas.get_mut(table.0 as usize) {
+            meta.used = [0; 8];
+        }
+    }
+
+    #[inline]
+    fn mark(&mut self, table: TableId, slot: usize, used: bool) {
+        let word = self.metas.get_mut(table.0 as usize).and_then(|meta| meta.used.get_mut((slot & 511) / 64));
+        if let Some(word) = word {
+            let bit = 1 << (slot & 63);
+            *word = if used { *word | bit } else { *word & !bit };
+        }
+    }
+
     fn push(&mut self, list: &mut TableList, table: TableId) {
-        if let Some(next) = self.next.get_mut(table.0 as usize) {
-            *next = list.ends.map(|(first, _)| first);
+        if let Some(meta) = self.metas.get_mut(table.0 as usize) {
+            meta.next = list.ends.map(|(first, _)| first);
         }
         let last = list.ends.map_or(table, |(_, last)| last);
         *list = TableList { ends: Some((table, last)), len: list.len.wrapping_add(1) };
+    }
+}
+
+/// Slots of a table, in order.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    words: [u64; 8],
+    word: usize,
+}
+
+impl Iterator for Slots {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        loop {
+            let word = self.words.get_mut(self.word)?;
+            if *word != 0 {
+                let bit = word.trailing_zeros() as usize;
+                *word &= word.wrapping_sub(1);
+                return Some(self.word * 64 + bit);
+            }
+            self.word += 1;
+        }
     }
 }
 
@@ -126,7 +274,7 @@ mod tests {
     use alloc::vec;
 
     fn pool(count: usize) -> TablePool {
-        TablePool::new(vec![PageTable([1; 512]); count].leak(), HostPhysAddr(0x9000_0000))
+        TablePool::new(vec![PageTable([1; 512]); 2 * count].leak(), HostPhysAddr(0x9000_0000), 0)
     }
 
     #[test]
@@ -134,11 +282,11 @@ mod tests {
         let mut pool = pool(3);
         let mut list = TableList::default();
         for left in (0..3).rev() {
-            let table = pool.take(&mut list).unwrap();
+            let table = pool.take(&mut list, 0).unwrap();
             assert!(pool.entries(table).all(|entry| entry.0 == 0));
             assert_eq!(pool.available(), left);
         }
-        assert_eq!(pool.take(&mut list), None);
+        assert_eq!(pool.take(&mut list, 0), None);
     }
 
     #[test]
@@ -146,8 +294,8 @@ mod tests {
         let mut pool = pool(5);
         let (mut a, mut b) = (TableList::default(), TableList::default());
         for _ in 0..2 {
-            pool.take(&mut a).unwrap();
-            pool.take(&mut b).unwrap();
+            pool.take(&mut a, 0).unwrap();
+            pool.take(&mut b, 0).unwrap();
         }
         pool.give_back(&mut a);
         assert_eq!(pool.available(), 3);
@@ -156,7 +304,7 @@ mod tests {
         assert_eq!(pool.available(), 5);
         let mut all = TableList::default();
         let mut taken = vec![];
-        while let Some(table) = pool.take(&mut all) {
+        while let Some(table) = pool.take(&mut all, 0) {
             taken.push(pool.address(table));
         }
         taken.sort();
@@ -170,5 +318,24 @@ mod tests {
         assert!(pool.at(HostPhysAddr(0x9000_1000)).is_some());
         assert_eq!(pool.at(HostPhysAddr(0x9000_2000)), None);
         assert_eq!(pool.at(HostPhysAddr(0x8fff_f000)), None);
+    }
+
+    #[test]
+    fn a_table_that_was_used_is_empty_when_it_is_taken_again() {
+        let mut pool = pool(1);
+        let mut list = TableList::default();
+        let table = pool.take(&mut list, 2).unwrap();
+        for slot in [0, 63, 64, 511] {
+            pool.set_entry(table, slot, Pte(7), 9);
+        }
+        pool.drop_entry(table, 64);
+        assert_eq!(pool.used(table).collect::<alloc::vec::Vec<_>>(), [0, 63, 511]);
+        assert_eq!((pool.entry(table, 511), pool.seen(table, 511), pool.level(table)), (Pte(7), 9, 2));
+        pool.set_source(table, Source::AnyRoot);
+        pool.give_back(&mut list);
+        let again = pool.take(&mut list, 0).unwrap();
+        assert_eq!((again, pool.source(again), pool.level(again)), (table, Source::None, 0));
+        assert!(pool.entries(again).all(|entry| entry.0 == 0));
+        assert_eq!(pool.used(again).next(), None);
     }
 }

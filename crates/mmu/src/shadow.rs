@@ -1,28 +1,42 @@
 //! Shadow page tables as a virtual TLB: filled from the guest's tables when the hardware faults, kept for each
 //! context across satp writes, and dropped only by the guest's fences, or for want of room.
 //!
-//! Belongs to one vCPU, so it needs no lock. Guest tables are never write-protected.
+//! Here are the contexts and the verdict on a fault; `fill` writes leaves, `forget` drops them. Belongs to one vCPU, so
+//! it needs no lock. Guest tables are never write-protected.
+//!
+//! The upper half of the address space, where kernels keep what all their address spaces have in common, is shared by
+//! the contexts of supervisor mode as long as what is filled there is global and no user page: it is filled, and
+//! fenced, once for all of them.
 
 use alloc::boxed::Box;
 
 use arrayvec::ArrayVec;
 use isa::Exception;
-use isa::paging::{self, Mode, PageTable, Pte, Satp};
-use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr};
+use isa::paging::{self, Mode, PageTable, Pte};
+use memory::{GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr};
 
 use crate::context::{ContextKey, View};
-use crate::pool::{TableId, TableList, TablePool};
-use crate::walk::{Access, Rights, Translation, peek, translate};
+use crate::pool::{Source, TableId, TableList, TablePool};
+use crate::walk::{Access, peek, translate_by};
 
+mod fill;
+mod forget;
 #[cfg(test)]
 pub(crate) mod tests;
+
+use fill::Walked;
+pub use forget::DroppedCode;
 
 /// Contexts that a vCPU keeps.
 pub const CONTEXTS: usize = 64;
 
+/// Roots: one for each context, and one for the half that they share. The hypervisor may run under any of them at any
+/// time, so they are never anything else, and keep the hypervisor's window.
+pub(crate) const ROOTS: usize = CONTEXTS + 1;
+
 /// The fewest tables that a pool may have: what one instruction can need at once (two pages fetched, two pages
 /// accessed, five levels each) must fit beside the roots, or it would never finish.
-pub const MIN_TABLES: usize = 64;
+pub const MIN_TABLES: usize = ROOTS + 32;
 
 /// Root entries of the hypervisor's own mappings, which every shadow root carries.
 #[derive(Clone, Debug, Default)]
@@ -109,9 +123,10 @@ pub enum Verdict {
     Collision,
 }
 
-/// Marks a pointer to a table that holds pieces of a guest superpage as large as the pointer's range, so that a
-/// fence of any address in it drops them all. One of the bits that the hardware leaves to software.
-const PIECES: u64 = 1 << 8;
+const _: () = assert!(CONTEXTS <= 64, "a bit each");
+
+/// The first slot of a root's upper half.
+pub(crate) const UPPER: usize = 256;
 
 #[derive(Debug)]
 struct Context {
@@ -119,6 +134,23 @@ struct Context {
     root: TableId,
     tables: TableList,
     last_used: u64,
+    /// A fence wants what is here compared with the guest's tables before it is used again.
+    stale: bool,
+    /// Its upper half is the shared one.
+    shares: bool,
+    /// The next context with the same ASID, or nearly.
+    next: Option<u8>,
+}
+
+/// The upper half that contexts of supervisor mode share.
+#[derive(Debug)]
+struct SharedHalf {
+    /// Of the guests' modes, the one that it is for.
+    mode: Mode,
+    /// Like a root; those that share have its upper half.
+    root: TableId,
+    tables: TableList,
+    stale: bool,
 }
 
 /// The shadow page tables of one vCPU.
@@ -127,36 +159,51 @@ pub struct ShadowMmu {
     host: HostPaging,
     pool: TablePool,
     contexts: Box<[Option<Context>]>,
-    /// Where a key was last found, by its hash; only a hint.
-    hints: [u8; CONTEXTS],
+    /// The first context for each ASID modulo their number.
+    chains: [Option<u8>; CONTEXTS],
+    shared: Option<SharedHalf>,
+    /// The contexts that have something in an upper half of their own, a bit each.
+    own_uppers: u64,
     current: Option<usize>,
     clock: u64,
     flush: TlbFlush,
-    code_generation: u64,
     generation: u64,
+    dropped_code: DroppedCode,
+    /// Pages and blocks of guest RAM that a writable leaf may map, a bit each.
+    writable: fill::Writable,
     /// Leaves written since the start.
     pub fills: u64,
 }
 
 impl ShadowMmu {
-    /// Empty shadows in `tables`, which lie at `base`.
+    /// Empty shadows in half of `tables`, which lie at `base`; the other half is for keeping account of them.
     ///
     /// # Panics
-    /// With fewer than `MIN_TABLES` tables.
+    /// With fewer than twice `MIN_TABLES` tables.
     pub fn new(host: HostPaging, tables: &'static mut [PageTable], base: HostPhysAddr) -> Self {
-        assert!(tables.len() >= MIN_TABLES, "a shadow pool of {} tables is too small", tables.len());
+        assert!(tables.len() >= 2 * MIN_TABLES, "a shadow pool of {} tables is too small", tables.len() / 2);
         let contexts = (0..CONTEXTS).map(|_| None).collect();
-        let pool = TablePool::new(tables, base);
+        let mut pool = TablePool::new(tables, base, ROOTS);
+        let top = host.mode.levels().saturating_sub(1);
+        for number in 0..CONTEXTS {
+            let root = pool.fixed(number, top);
+            for (nth, entry) in host.window.entries.iter().enumerate() {
+                pool.set_fixed(root, host.window.first_slot.wrapping_add(nth), *entry);
+            }
+        }
         Self {
             host,
             pool,
             contexts,
-            hints: [0; CONTEXTS],
+            chains: [None; CONTEXTS],
+            shared: None,
+            own_uppers: 0,
             current: None,
             clock: 0,
             flush: TlbFlush::All,
-            code_generation: 0,
             generation: 0,
+            dropped_code: DroppedCode::default(),
+            writable: fill::Writable::default(),
             fills: 0,
         }
     }
@@ -166,44 +213,39 @@ impl ShadowMmu {
         &self.host
     }
 
-    /// Stays the same while an address that was fetched from a copy still is.
-    #[inline]
-    pub fn code_generation(&self) -> u64 {
-        self.code_generation
-    }
-
-    /// Changes whenever a context comes or goes, and with it a root.
+    /// Changes whenever a root comes or goes, or may not be used before `activate` has seen to it.
     #[inline]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
     /// The real satp that runs the guest under `root`. ASID 0 is the hypervisor's own root's.
+    #[inline]
     pub fn satp(&self, root: Root) -> u64 {
         let asid = if self.host.asids { root.number as u64 + 1 } else { 0 };
         (self.host.mode as u64) << 60 | asid << 44 | root.table.0 >> 12
     }
 
-    /// The root of the context for `key`, if there is one.
+    /// The root of the context for `key`, if there is one that can be used as it is.
     pub fn root(&self, key: ContextKey) -> Option<Root> {
-        let number = (0..CONTEXTS).find(|number| self.key(*number) == Some(key))?;
-        let context = self.contexts.get(number)?.as_ref()?;
-        Some(Root { table: self.pool.address(context.root), number })
+        let (number, context) = self.find(key)?;
+        (!self.is_stale(context)).then(|| Root { table: self.pool.address(context.root), number })
     }
 
     /// Makes the context for `key` the current one and returns its root.
     #[inline]
-    pub fn activate(&mut self, key: ContextKey) -> Root {
+    pub fn activate(&mut self, ram: &GuestRam, key: ContextKey) -> Root {
         if let Some((number, context)) = self.current_context()
             && context.key == key
+            && !self.is_stale(context)
         {
             return Root { table: self.pool.address(context.root), number };
         }
-        self.switch(key)
+        self.switch(ram, key)
     }
 
-    /// Explains a fault at `address` in the current context, and fills the shadow where the guest's tables
-    /// allow the access.
+    /// Explains a fault at `address` in the context for `key`, and fills the shadow where the guest's tables allow the
+    /// access.
     pub fn resolve(
         &mut self,
         ram: &GuestRam,
@@ -211,67 +253,42 @@ impl ShadowMmu {
         address: GuestVirtAddr,
         access: Access,
     ) -> Verdict {
-        let rights = key.view.rights();
-        let translation = match translate(ram, key.satp, address, access, rights) {
+        let mut walked = Walked::new();
+        let passed = |level, table, entry| walked.pass(level, table, entry);
+        let translation = match translate_by(ram, key.satp, address, access, key.view.rights(), passed) {
             Ok(translation) => translation,
             Err(exception) => return Verdict::Fault(exception),
         };
+        walked.arrive(translation);
         let Some(host) = ram.host_address(translation.address) else {
             return Verdict::NotRam(translation.address);
         };
-        let root_level = self.host.mode.levels().saturating_sub(1);
-        if self.host.window.covers(paging::index(address.0, root_level)) {
+        if self.is_in_window(address) {
             return Verdict::Collision;
         }
-        let leaf = match mapping(ram, host, access, translation, key.view) {
-            Some(leaf) => leaf,
-            None => return Verdict::Overlaid(translation.address),
+        let Some(mapping) = fill::mapping(ram, host, access, translation, key.view) else {
+            return Verdict::Overlaid(translation.address);
         };
-        self.activate(key);
-        self.fill(address, leaf);
+        self.activate(ram, key);
+        self.fill(ram, address, &mapping, &walked);
         Verdict::Filled
-    }
-
-    /// Carries out SFENCE.VMA for one address or all, in one address space or all. An address that is not
-    /// canonical has nothing to drop. Fences more than asked where that is cheaper.
-    pub fn fence(&mut self, address: Option<GuestVirtAddr>, asid: Option<u16>) {
-        for number in 0..CONTEXTS {
-            let Some(context) = self.contexts.get(number).and_then(Option::as_ref) else { continue };
-            let Satp { mode, asid: own, .. } = context.key.satp;
-            if mode == Mode::Bare || asid.is_some_and(|asid| asid != own) {
-                continue;
-            }
-            match address {
-                None => self.release(number),
-                Some(address) if mode.is_canonical(address.0) => self.drop_leaf(context.root, address),
-                Some(_) => {}
-            }
-        }
-        self.flush = self.flush.and(address.map_or(TlbFlush::All, TlbFlush::Address));
     }
 
     /// Fills in ahead what the guest's tables now say of `address` in the context for `key`: for an access that is
     /// likely to come. Nothing happens where that would need a change of A or D, or a page that is not plain RAM.
     pub fn prefill(&mut self, ram: &GuestRam, key: ContextKey, address: GuestVirtAddr, access: Access) {
-        if key.view == View::Bare {
+        if key.view == View::Bare || self.is_in_window(address) {
             return;
         }
-        let Some(found) = peek(ram, key.satp, address, access, key.view.rights()) else { return };
+        let mut walked = Walked::new();
+        let passed = |level, table, entry| walked.pass(level, table, entry);
+        let Some(found) = peek(ram, key.satp, address, access, key.view.rights(), passed) else { return };
+        walked.arrive(found);
         let Some(host) = ram.host_address(found.address) else { return };
-        let root_level = self.host.mode.levels().saturating_sub(1);
-        if self.host.window.covers(paging::index(address.0, root_level)) {
-            return;
+        if let Some(mapping) = fill::mapping(ram, host, access, found, key.view) {
+            self.activate(ram, key);
+            self.fill(ram, address, &mapping, &walked);
         }
-        if let Some(mapping) = mapping(ram, host, access, found, key.view) {
-            self.activate(key);
-            self.fill(address, mapping);
-        }
-    }
-
-    /// Drops everything, as for a reset.
-    pub fn clear(&mut self) {
-        (0..CONTEXTS).for_each(|number| self.release(number));
-        self.flush = TlbFlush::All;
     }
 
     /// What the hardware must forget before it runs this vCPU again; the next call says `Nothing`.
@@ -280,56 +297,141 @@ impl ShadowMmu {
         core::mem::take(&mut self.flush)
     }
 
-    pub(crate) fn roots(&self) -> impl Iterator<Item = TableId> + '_ {
-        self.contexts.iter().flatten().map(|context| context.root)
+    /// Which code may be fetched from elsewhere than before, if any; the next call says none.
+    #[inline]
+    pub fn take_dropped_code(&mut self) -> Option<DroppedCode> {
+        self.dropped_code.is_some().then(|| core::mem::take(&mut self.dropped_code))
+    }
+
+    /// The roots of all contexts, and whether each shares its upper half.
+    pub(crate) fn roots(&self) -> impl Iterator<Item = (TableId, bool)> + '_ {
+        self.contexts.iter().flatten().map(|context| (context.root, context.shares))
+    }
+
+    /// The root of the shared upper half.
+    pub(crate) fn shared_root(&self) -> Option<TableId> {
+        self.shared.as_ref().map(|shared| shared.root)
     }
 
     pub(crate) fn pool(&self) -> &TablePool {
         &self.pool
     }
 
+    /// The level of a root's entries.
+    fn top(&self) -> usize {
+        self.host.mode.levels().saturating_sub(1)
+    }
+
+    fn is_in_window(&self, address: GuestVirtAddr) -> bool {
+        self.host.window.covers(paging::index(address.0, self.top()))
+    }
+
+    #[inline]
+    fn is_stale(&self, context: &Context) -> bool {
+        context.stale || context.shares && self.shared.as_ref().is_some_and(|shared| shared.stale)
+    }
+
+    #[inline]
     fn current_context(&self) -> Option<(usize, &Context)> {
         let number = self.current?;
         Some((number, self.contexts.get(number)?.as_ref()?))
     }
 
-    fn switch(&mut self, key: ContextKey) -> Root {
-        self.clock = self.clock.wrapping_add(1);
-        let hash = key.hash() % CONTEXTS;
-        let hint = self.hints.get(hash).map_or(0, |hint| usize::from(*hint));
-        let number = if self.key(hint) == Some(key) {
-            hint
-        } else {
-            (0..CONTEXTS).find(|number| self.key(*number) == Some(key)).unwrap_or_else(|| self.create(key))
-        };
-        if let Some(hint) = self.hints.get_mut(hash) {
-            *hint = number as u8;
-        }
-        self.current = Some(number);
-        let Some(context) = self.contexts.get_mut(number).and_then(Option::as_mut) else { lost_table() };
-        context.last_used = self.clock;
-        Root { table: self.pool.address(context.root), number }
+    fn context(&self, number: usize) -> Option<&Context> {
+        self.contexts.get(number)?.as_ref()
     }
 
-    fn key(&self, number: usize) -> Option<ContextKey> {
-        Some(self.contexts.get(number)?.as_ref()?.key)
+    fn context_mut(&mut self, number: usize) -> Option<&mut Context> {
+        self.contexts.get_mut(number)?.as_mut()
+    }
+
+    /// The contexts whose ASID is this one, or nearly, by number.
+    fn chain(&self, asid: u16) -> impl Iterator<Item = (usize, &Context)> {
+        let first = self.chains.get(usize::from(asid) % CONTEXTS).copied().flatten();
+        let with_context = |number: u8| Some((usize::from(number), self.context(usize::from(number))?));
+        core::iter::successors(first.and_then(with_context), move |(_, context)| {
+            context.next.and_then(with_context)
+        })
+    }
+
+    fn find(&self, key: ContextKey) -> Option<(usize, &Context)> {
+        self.chain(key.satp.asid).find(|(_, context)| context.key == key)
+    }
+
+    fn switch(&mut self, ram: &GuestRam, key: ContextKey) -> Root {
+        self.clock = self.clock.wrapping_add(1);
+        let found = self.find(key).map(|(number, context)| (number, self.is_stale(context)));
+        let (number, stale) = found.unwrap_or_else(|| (self.create(key), false));
+        if stale {
+            self.freshen(ram, number);
+        }
+        self.current = Some(number);
+        let clock = self.clock;
+        let Some(context) = self.context_mut(number) else { lost_context() };
+        context.last_used = clock;
+        let root = context.root;
+        Root { table: self.pool.address(root), number }
     }
 
     fn create(&mut self, key: ContextKey) -> usize {
-        let number = self.contexts.iter().position(Option::is_none).unwrap_or_else(|| self.evict());
-        while self.pool.available() == 0 {
-            self.evict();
+        let shares = matches!(key.view, View::Supervisor { mxr: false, .. });
+        if shares {
+            self.share(key.satp.mode);
         }
-        let mut tables = TableList::default();
-        let Some(root) = self.pool.take(&mut tables) else { lost_table() };
-        for (nth, entry) in self.host.window.entries.iter().enumerate() {
-            self.pool.set_entry(root, self.host.window.first_slot.wrapping_add(nth), *entry);
+        let number = self.contexts.iter().position(Option::is_none).unwrap_or_else(|| self.evict());
+        let root = self.pool.fixed(number, self.top());
+        self.pool.clear(root);
+        self.pool.set_source(root, Source::None);
+        if shares && let Some(shared) = &self.shared {
+            for slot in self.pool.used(shared.root) {
+                self.pool.set_fixed(root, slot, self.pool.entry(shared.root, slot));
+            }
         }
         self.generation = self.generation.wrapping_add(1);
+        let chain = usize::from(key.satp.asid) % CONTEXTS;
+        let next = self.chains.get(chain).copied().flatten();
         if let Some(place) = self.contexts.get_mut(number) {
-            *place = Some(Context { key, root, tables, last_used: self.clock });
+            let last_used = self.clock;
+            let tables = TableList::default();
+            *place = Some(Context { key, root, tables, last_used, stale: false, shares, next });
+        }
+        if let Some(first) = self.chains.get_mut(chain) {
+            *first = Some(number as u8);
         }
         number
+    }
+
+    /// Makes sure that there is a shared half for this mode of the guest's.
+    fn share(&mut self, mode: Mode) {
+        if self.shared.as_ref().is_some_and(|shared| shared.mode == mode) {
+            return;
+        }
+        // A guest changes its mode once, as a rule.
+        if self.shared.is_some() {
+            self.clear();
+        }
+        let root = self.pool.fixed(CONTEXTS, self.top());
+        self.pool.clear(root);
+        self.pool.set_source(root, Source::None);
+        self.shared = Some(SharedHalf { mode, root, tables: TableList::default(), stale: false });
+    }
+
+    /// Takes out of a root what it has of the shared half.
+    fn clear_shared(&mut self, root: TableId) {
+        let Some(shared) = &self.shared else { return };
+        for slot in self.pool.used(shared.root) {
+            self.pool.set_fixed(root, slot, Pte(0));
+        }
+    }
+
+    /// Gives a context an upper half of its own.
+    fn unshare(&mut self, number: usize) {
+        let Some(context) = self.context_mut(number) else { return };
+        context.shares = false;
+        let root = context.root;
+        self.clear_shared(root);
+        self.generation = self.generation.wrapping_add(1);
+        self.flush = TlbFlush::All;
     }
 
     /// Releases the context that was not used for the longest time, and returns its number.
@@ -342,181 +444,36 @@ impl ShadowMmu {
             .min()
             .map_or(0, |(_, number)| number);
         self.release(oldest);
-        self.flush = TlbFlush::All;
         oldest
     }
 
     fn release(&mut self, number: usize) {
-        if let Some(mut context) = self.contexts.get_mut(number).and_then(Option::take) {
-            self.code_generation = self.code_generation.wrapping_add(1);
-            self.generation = self.generation.wrapping_add(1);
-            self.pool.give_back(&mut context.tables);
+        let Some(mut context) = self.contexts.get_mut(number).and_then(Option::take) else { return };
+        self.generation = self.generation.wrapping_add(1);
+        self.flush = TlbFlush::All;
+        if context.shares {
+            self.clear_shared(context.root);
         }
-        if self.current == Some(number) {
+        self.own_uppers &= !(1 << number);
+        self.pool.give_back(&mut context.tables);
+        let number = Some(number as u8);
+        let chain = usize::from(context.key.satp.asid) % CONTEXTS;
+        if self.chains.get(chain).copied().flatten() == number {
+            if let Some(first) = self.chains.get_mut(chain) {
+                *first = context.next;
+            }
+        } else if let Some(before) = self.contexts.iter_mut().flatten().find(|other| other.next == number) {
+            before.next = context.next;
+        }
+        if self.current.map(|current| current as u8) == number {
             self.current = None;
         }
     }
-
-    /// Drops what is cached of the guest leaf that maps `address`: one shadow leaf, or the whole range of a guest
-    /// superpage that was filled in pieces.
-    fn drop_leaf(&mut self, root: TableId, address: GuestVirtAddr) {
-        let mut table = root;
-        for level in (0..self.host.mode.levels()).rev() {
-            let slot = paging::index(address.0, level);
-            let entry = self.pool.entry(table, slot);
-            let next = if entry.is_table() { self.pool.at(HostPhysAddr(entry.address())) } else { None };
-            match next {
-                Some(next) if entry.has(PIECES) => {
-                    self.pool.set_entry(table, slot, Pte(entry.0 & !PIECES));
-                    // More goes than the one address that the caller flushes.
-                    self.flush = TlbFlush::All;
-                    self.code_generation = self.code_generation.wrapping_add(1);
-                    return self.drop_below(next, level);
-                }
-                Some(next) => table = next,
-                // What the pool does not hold is the window's.
-                None if table == root && self.host.window.covers(slot) => return,
-                None => {
-                    self.note_code(entry);
-                    return self.pool.set_entry(table, slot, Pte(0));
-                }
-            }
-        }
-    }
-
-    /// Notes that a leaf is about to go.
-    fn note_code(&mut self, leaf: Pte) {
-        if leaf.has(Pte::X) && !leaf.has(Pte::R) {
-            self.code_generation = self.code_generation.wrapping_add(1);
-        }
-    }
-
-    /// Drops all leaves in and below `table`, which an entry at `level` points to.
-    fn drop_below(&mut self, table: TableId, level: usize) {
-        for slot in 0..512 {
-            let entry = self.pool.entry(table, slot);
-            match self.pool.at(HostPhysAddr(entry.address())) {
-                Some(next) if entry.is_table() && level > 1 => self.drop_below(next, level.saturating_sub(1)),
-                _ => self.pool.set_entry(table, slot, Pte(0)),
-            }
-        }
-    }
-
-    fn fill(&mut self, address: GuestVirtAddr, mapping: Mapping) {
-        let levels = self.host.mode.levels();
-        self.make_room(levels);
-        let Some(number) = self.current else { return };
-        let Some(context) = self.contexts.get_mut(number).and_then(Option::as_mut) else { return };
-        let mut table = context.root;
-        for level in (0..levels).rev() {
-            let slot = paging::index(address.0, level);
-            let old = self.pool.entry(table, slot);
-            if level == 0 || level == 1 && mapping.block && !old.is_table() {
-                let size = if level == 0 { memory::PAGE_SIZE } else { BLOCK_SIZE };
-                let leaf = Pte::new(mapping.host.align_down(size).0, mapping.flags);
-                let gains = leaf.has(old.0) && leaf.address() == old.address() && leaf != old;
-                if leaf != old && old.has(Pte::X) && !old.has(Pte::R) {
-                    self.code_generation = self.code_generation.wrapping_add(1);
-                }
-                if old.is_leaf() && !gains {
-                    // The same again: the hardware faulted on what it had cached before. Less or elsewhere: what it
-                    // has cached is wrong now.
-                    self.flush = self.flush.and(TlbFlush::Address(address));
-                }
-                self.pool.set_entry(table, slot, leaf);
-                self.fills = self.fills.wrapping_add(1);
-                return;
-            }
-            let next = match self.pool.at(HostPhysAddr(old.address())) {
-                Some(next) if old.is_table() => next,
-                _ => {
-                    let Some(next) = self.pool.take(&mut context.tables) else { return };
-                    if old.is_leaf() {
-                        self.flush = TlbFlush::All;
-                    }
-                    next
-                }
-            };
-            let pieces = if level <= mapping.guest_level { PIECES } else { old.0 & PIECES };
-            let pointer = Pte::new(self.pool.address(next).0, Pte::V | pieces);
-            self.pool.set_entry(table, slot, pointer);
-            table = next;
-        }
-    }
-
-    /// Makes sure that `tables` can be had for the current context.
-    fn make_room(&mut self, tables: usize) {
-        while self.pool.available() < tables {
-            let Some((_, current)) = self.current_context() else { return };
-            let key = current.key;
-            // The current context is the last used one, so it goes only when it is alone.
-            self.evict();
-            if self.current.is_none() {
-                self.switch(key);
-                return;
-            }
-        }
-    }
 }
 
-/// What a shadow leaf is to map.
-struct Mapping {
-    host: HostPhysAddr,
-    flags: u64,
-    /// The level of the guest's leaf.
-    guest_level: usize,
-    /// Whether the whole block may be mapped by one leaf.
-    block: bool,
-}
-
-/// The leaf that serves `access`. A page whose kernel code is fetched from a copy is mapped execute-only where the
-/// kernel executes it, and read-only elsewhere; `None` where such a page is not to be mapped for this access.
-fn mapping(
-    ram: &GuestRam,
-    host: HostPhysAddr,
-    access: Access,
-    translation: Translation,
-    view: View,
-) -> Option<Mapping> {
-    let Translation { address, leaf, level, .. } = translation;
-    let rights = view.rights();
-    let flags = leaf_flags(leaf, rights, view);
-    let overlay = ram.overlay();
-    // Guest RAM is contiguous in host memory, block-aligned in both, so a guest superpage can be a host one; no
-    // larger than a block, for blocks are filled in one by one.
-    let block = level >= 1 && !overlay.touches_block(address);
-    let whole = Mapping { host, flags, guest_level: level, block };
-    let Some(copy) = overlay.copy_of(address) else { return Some(whole) };
-    let is_kernel_code = !matches!(view, View::User { .. }) && flags & Pte::X != 0;
-    match access {
-        Access::Store => None,
-        Access::Fetch if is_kernel_code => {
-            Some(Mapping { host: copy, flags: flags & !(Pte::R | Pte::W), ..whole })
-        }
-        Access::Load if is_kernel_code => None,
-        Access::Fetch | Access::Load => Some(Mapping { flags: flags & !Pte::W, ..whole }),
-    }
-}
-
-/// The flags of the shadow leaf for a guest leaf that was walked: what the view allows without asking again.
-/// W waits for the guest's D. A and D are preset: the hardware has nothing to tell us by them.
-fn leaf_flags(guest: Pte, rights: Rights, view: View) -> u64 {
-    const ALWAYS: u64 = Pte::V | Pte::U | Pte::A | Pte::D;
-    if view == View::Bare {
-        return ALWAYS | Pte::R | Pte::W | Pte::X;
-    }
-    let mut flags = ALWAYS;
-    for (access, flag) in [(Access::Load, Pte::R), (Access::Store, Pte::W), (Access::Fetch, Pte::X)] {
-        if rights.allow(guest, access) && (access != Access::Store || guest.has(Pte::D)) {
-            flags |= flag;
-        }
-    }
-    flags
-}
-
-/// A bug of ours, which no guest input leads to: `create` has made room and filled the place.
+/// A bug of ours, which no guest input leads to: `create` has filled the place.
 #[cold]
 #[allow(clippy::panic, reason = "see above")]
-fn lost_table() -> ! {
-    panic!("the shadow pool lost a table")
+fn lost_context() -> ! {
+    panic!("the shadow lost a context")
 }

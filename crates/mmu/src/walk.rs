@@ -92,6 +92,18 @@ pub fn translate(
     access: Access,
     rights: Rights,
 ) -> Result<Translation, Exception> {
+    translate_by(ram, satp, address, access, rights, |_, _, _| ())
+}
+
+/// As `translate`, and reports the entries that it passes, each with its level and its table; the last is the leaf.
+pub(crate) fn translate_by(
+    ram: &GuestRam,
+    satp: Satp,
+    address: GuestVirtAddr,
+    access: Access,
+    rights: Rights,
+    mut passed: impl FnMut(usize, GuestPhysAddr, Pte),
+) -> Result<Translation, Exception> {
     if satp.mode == Mode::Bare {
         return Ok(Translation {
             address: GuestPhysAddr(address.0),
@@ -103,7 +115,7 @@ pub fn translate(
     let needed = needed(access);
     // Each pass ends in a verdict or was overtaken by another hart's write of the same entry.
     loop {
-        let (slot, found) = find_leaf(ram, satp, address, access, rights)?;
+        let (slot, found) = find_leaf(ram, satp, address, access, rights, &mut passed)?;
         let leaf = Pte(found.leaf.0 | needed);
         if leaf == found.leaf || ram.compare_exchange(slot, found.leaf.0, leaf.0) == Some(true) {
             return Ok(Translation { leaf, ..found });
@@ -119,8 +131,9 @@ pub(crate) fn peek(
     address: GuestVirtAddr,
     access: Access,
     rights: Rights,
+    passed: impl FnMut(usize, GuestPhysAddr, Pte),
 ) -> Option<Translation> {
-    let (_, found) = find_leaf(ram, satp, address, access, rights).ok()?;
+    let (_, found) = find_leaf(ram, satp, address, access, rights, passed).ok()?;
     found.leaf.has(needed(access)).then_some(found)
 }
 
@@ -138,6 +151,7 @@ fn find_leaf(
     address: GuestVirtAddr,
     access: Access,
     rights: Rights,
+    mut passed: impl FnMut(usize, GuestPhysAddr, Pte),
 ) -> Result<(GuestPhysAddr, Translation), Exception> {
     let page_fault = Err(access.page_fault());
     if !satp.mode.is_canonical(address.0) {
@@ -148,6 +162,7 @@ fn find_leaf(
     for level in (0..satp.mode.levels()).rev() {
         let slot = table.wrapping_add(paging::index(address.0, level) as u64 * 8);
         let leaf = Pte(ram.read_word(slot).ok_or(access.access_fault())?);
+        passed(level, table, leaf);
         let write_only = leaf.has(Pte::W) && !leaf.has(Pte::R);
         if !leaf.has(Pte::V) || write_only || leaf.0 & Pte::RESERVED != 0 {
             return page_fault;

@@ -103,6 +103,10 @@ impl CodePages {
             return Change::None;
         }
         if let Some(copy) = ram.overlay().copy_of(site) {
+            // Where it was replaced before, what trapped was the original, still mapped in this address space.
+            if self.replaced(ram, site).is_some() {
+                return Change::Remap;
+            }
             self.replace(copy, site);
             ram.note_code_write();
             return Change::None;
@@ -135,10 +139,10 @@ impl CodePages {
         Some(u32::from(original(site.wrapping_add(2))?) << 16 | u32::from(low))
     }
 
-    /// Ends the copy of the page of `address`, which is about to be written; says whether there was one. Every shadow
-    /// that maps the page must then go.
-    pub fn end(&mut self, ram: &GuestRam, address: GuestPhysAddr) -> bool {
-        let Some(copy) = ram.overlay().remove(address) else { return false };
+    /// Ends the copy of the page of `address`, which is about to be written, if there is one, and says where it was:
+    /// every shadow leaf that maps it must go before it is used again.
+    pub fn end(&mut self, ram: &GuestRam, address: GuestPhysAddr) -> Option<HostPhysAddr> {
+        let copy = ram.overlay().remove(address)?;
         self.free.push(copy);
         self.counts.ended = self.counts.ended.wrapping_add(1);
         let page = address.align_down(PAGE_SIZE);
@@ -146,7 +150,7 @@ impl CodePages {
             heat.traps = 0;
             heat.limit = heat.limit.saturating_mul(2).min(LAST_LIMIT);
         }
-        true
+        Some(copy)
     }
 
     /// Ends all copies.

@@ -24,9 +24,10 @@ pub struct VcpuFrame {
     pub privilege: Privilege,
     /// The supervisor CSRs.
     pub csr: CsrFile,
-    /// Not 0 where the next return to virtual user mode, and the next time that interrupts are enabled, must go through
-    /// Rust: an interrupt is pending and enabled in sie, or there is something else to do first.
-    pub attention: u64,
+    /// The interrupts that are pending and enabled in sie: where not 0, Rust must see to it when interrupts are enabled.
+    pub ready: u64,
+    /// Not 0 where the next return to virtual user mode must go through Rust for another reason.
+    pub detour: u64,
     /// The shadow roots of the address space that the guest is in.
     pub roots: Roots,
     /// Not 0 where a change of the root wants more than a write of satp: see `switch_senvcfg` and `flush_on_switch`.
@@ -54,7 +55,8 @@ impl VcpuFrame {
             host_sp: 0,
             privilege: Privilege::Supervisor,
             csr: CsrFile::new(features),
-            attention: 0,
+            ready: 0,
+            detour: 0,
             roots: Roots::NONE,
             switch_extra: 0,
             senvcfg: [0; 2],
@@ -72,7 +74,8 @@ impl VcpuFrame {
         self.pc = 0;
         self.privilege = Privilege::Supervisor;
         self.csr = CsrFile::new(*self.csr.features());
-        self.attention = 0;
+        self.ready = 0;
+        self.detour = 0;
         self.roots = Roots::NONE;
         self.sites.clear();
         self.spaces.clear();

@@ -15,8 +15,10 @@ pub const PC: usize = offset_of!(VcpuFrame, pc);
 pub const HOST_SP: usize = offset_of!(VcpuFrame, host_sp);
 /// The virtual privilege: 0 user, 1 supervisor.
 pub const PRIVILEGE: usize = offset_of!(VcpuFrame, privilege);
-/// See `VcpuFrame::attention`.
-pub const ATTENTION: usize = offset_of!(VcpuFrame, attention);
+/// See `VcpuFrame::ready`.
+pub const READY: usize = offset_of!(VcpuFrame, ready);
+/// See `VcpuFrame::detour`.
+pub const DETOUR: usize = offset_of!(VcpuFrame, detour);
 /// The root of virtual user mode.
 pub const ROOT_USER: usize = offset_of!(VcpuFrame, roots) + offset_of!(Roots, user);
 /// The root of virtual supervisor mode, SUM clear.

@@ -65,7 +65,7 @@ impl SpaceTable {
 
     /// One that is there.
     pub fn get(&self, satp: u64) -> Option<&Space> {
-        self.0.get(Self::index(satp)).filter(|place| place.satp == satp)
+        self.0.get(Self::index(satp)).filter(|place| place.satp == satp && satp != 0)
     }
 
     fn place(&mut self, satp: u64) -> Option<&mut Space> {

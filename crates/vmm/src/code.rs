@@ -18,7 +18,8 @@ use crate::vcpu::Vcpu;
 pub(crate) fn trapped(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKey, pc: u64) {
     let Some(site) = fetched_from(machine, context, pc) else { return };
     if machine.code.trapped(&machine.ram, site) == Change::Remap {
-        drop_shadows(machine, vcpu);
+        vcpu.shadow.remap(&machine.ram, context, GuestVirtAddr(pc), site.align_down(PAGE_SIZE));
+        fence_others(machine, vcpu);
     }
 }
 
@@ -56,8 +57,11 @@ pub(crate) fn access(
     if access == Access::Load && loads_within_page(machine, vcpu) {
         return mmio::access(machine, vcpu, faulted, access, host);
     }
-    machine.code.end(&machine.ram, page);
-    drop_shadows(machine, vcpu);
+    if let Some(copy) = machine.code.end(&machine.ram, page) {
+        vcpu.shadow.drop_copy(copy);
+        vcpu.frame.sites.forget_page(page.0 / PAGE_SIZE);
+        fence_others(machine, vcpu);
+    }
     Outcome::Resume
 }
 
@@ -65,7 +69,8 @@ pub(crate) fn access(
 pub(crate) fn follow_own_writes(machine: &mut Machine, vcpu: &mut Vcpu) {
     if machine.ram.overlay().take_disturbed() {
         machine.code.clear(&machine.ram);
-        drop_shadows(machine, vcpu);
+        vcpu.shadow.clear();
+        fence_others(machine, vcpu);
     }
 }
 
@@ -86,12 +91,8 @@ fn fetched_from(machine: &Machine, context: ContextKey, pc: u64) -> Option<Guest
     Some(found.address)
 }
 
-/// Drops what all harts' shadows have of the pages that are mapped otherwise from now on.
-fn drop_shadows(machine: &Machine, vcpu: &mut Vcpu) {
-    vcpu.shadow.clear();
-    for (hart, link) in machine.links.iter().enumerate() {
-        if hart != vcpu.id {
-            link.request_fence();
-        }
-    }
+/// Lets all other harts drop what their shadows have of pages that are mapped otherwise from now on.
+fn fence_others(machine: &Machine, vcpu: &Vcpu) {
+    let others = machine.links.iter().enumerate().filter(|(hart, _)| *hart != vcpu.id);
+    others.for_each(|(_, link)| link.request_fence());
 }

@@ -4,9 +4,10 @@
 use isa::Privilege;
 use isa::csr::senvcfg;
 use isa::paging::Mode;
-use mmu::{ContextKey, Rights};
+use mmu::{ContextKey, DroppedCode, Rights};
 use vhart::{CsrFile, Roots, Space};
 
+use crate::machine::Machine;
 use crate::vcpu::Vcpu;
 
 /// Spaces whose tags are remembered.
@@ -19,31 +20,17 @@ const LAST_TAG: u64 = 0x7fff;
 pub(crate) struct FastPath {
     /// The shadow's generation of contexts.
     contexts: u64,
-    /// The shadow's generation of execute-only pages.
-    code: u64,
     /// The guest's senvcfg; at first nothing.
     senvcfg: Option<u64>,
     satp: u64,
-    is_known: bool,
     /// Spaces by satp, with their tags; the place is the tag's remainder.
     tags: [(u64, u64); TAGS],
     last_tag: u64,
 }
 
-/// The bit of `VcpuFrame::attention` for what is no interrupt.
-const OTHER: u64 = 1 << 63;
-
 impl Default for FastPath {
     fn default() -> Self {
-        Self {
-            contexts: 0,
-            code: 0,
-            senvcfg: None,
-            satp: 0,
-            is_known: false,
-            tags: [(0, 0); TAGS],
-            last_tag: 0,
-        }
+        Self { contexts: 0, senvcfg: None, satp: 0, tags: [(0, 0); TAGS], last_tag: 0 }
     }
 }
 
@@ -54,32 +41,54 @@ impl FastPath {
     }
 }
 
-/// Brings the frame's part up to date; to be called before the guest runs.
+/// Brings the frame's part up to date, and gives the root to run under, as the real satp; to be called before the guest
+/// runs.
 #[inline]
-pub(crate) fn refresh(vcpu: &mut Vcpu) {
-    vcpu.frame.attention = vcpu.frame.csr.ready() | if vcpu.retry.is_some() { OTHER } else { 0 };
-    if vcpu.fast.code != vcpu.shadow.code_generation() {
-        vcpu.fast.code = vcpu.shadow.code_generation();
-        vcpu.frame.sites.clear();
+pub(crate) fn root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
+    vcpu.frame.ready = vcpu.frame.csr.ready();
+    vcpu.frame.detour = u64::from(vcpu.retry.is_some());
+    if let Some(dropped) = vcpu.shadow.take_dropped_code() {
+        forget_sites(vcpu, &dropped);
     }
     if vcpu.fast.senvcfg != Some(vcpu.frame.csr.senvcfg()) {
         vcpu.fast.senvcfg = Some(vcpu.frame.csr.senvcfg());
         set_environment(vcpu);
     }
+    let is_same = vcpu.fast.contexts == vcpu.shadow.generation()
+        && vcpu.fast.satp == vcpu.frame.csr.satp_bits()
+        && !vcpu.frame.csr.mxr();
+    let roots = &vcpu.frame.roots;
+    let root = match (vcpu.frame.privilege, vcpu.frame.csr.sum()) {
+        (Privilege::User, _) => roots.user,
+        (Privilege::Supervisor, false) => roots.supervisor,
+        (Privilege::Supervisor, true) => roots.supervisor_sum,
+    };
+    if is_same && root != 0 { root } else { find_root(machine, vcpu) }
+}
+
+/// What `root` does where something has changed.
+#[cold]
+fn find_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
+    let root = vcpu.shadow.activate(&machine.ram, vcpu.context());
     let (contexts, satp) = (vcpu.shadow.generation(), vcpu.frame.csr.satp_bits());
     if vcpu.fast.contexts != contexts || vcpu.frame.csr.mxr() {
         vcpu.frame.spaces.clear();
-        vcpu.fast.contexts = contexts;
-        vcpu.fast.is_known = false;
     }
-    if !vcpu.fast.is_known || vcpu.fast.satp != satp {
-        vcpu.fast.satp = satp;
-        // Where the assembly has written satp, it has taken the roots along.
-        match vcpu.frame.spaces.get(satp) {
-            Some(space) => vcpu.frame.roots = space.roots,
-            None => find_roots(vcpu, satp),
-        }
-        vcpu.fast.is_known = !vcpu.frame.csr.mxr();
+    (vcpu.fast.contexts, vcpu.fast.satp) = (contexts, satp);
+    // Where the assembly has written satp, it has taken the roots along.
+    match vcpu.frame.spaces.get(satp) {
+        Some(space) => vcpu.frame.roots = space.roots,
+        None => find_roots(vcpu, satp),
+    }
+    vcpu.shadow.satp(root)
+}
+
+#[cold]
+fn forget_sites(vcpu: &mut Vcpu, dropped: &DroppedCode) {
+    if dropped.all {
+        vcpu.frame.sites.clear();
+    } else {
+        dropped.pages.iter().for_each(|page| vcpu.frame.sites.forget_addresses(page.0));
     }
 }
 
@@ -88,7 +97,7 @@ fn find_roots(vcpu: &mut Vcpu, satp: u64) {
     vcpu.frame.roots = Roots { tag, ..Roots::NONE };
     let space = vcpu.frame.csr.satp();
     // Where MXR is set, views differ that the assembly takes for one.
-    if space.mode == Mode::Bare || vcpu.frame.csr.mxr() {
+    if vcpu.frame.csr.mxr() {
         return;
     }
     let root = |privilege, sum| {
@@ -102,7 +111,8 @@ fn find_roots(vcpu: &mut Vcpu, satp: u64) {
         tag,
     };
     vcpu.frame.roots = roots;
-    if roots.user != 0 && roots.supervisor != 0 && roots.supervisor_sum != 0 {
+    let is_complete = roots.user != 0 && roots.supervisor != 0 && roots.supervisor_sum != 0;
+    if is_complete && space.mode != Mode::Bare {
         vcpu.frame.spaces.insert(Space { satp, roots });
     }
 }

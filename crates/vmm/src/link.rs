@@ -16,6 +16,8 @@ pub enum HartState {
 /// A hart's letter box.
 #[derive(Debug)]
 pub struct Link {
+    /// There is something for the hart: looked at at each exit.
+    mail: AtomicBool,
     software_interrupt: AtomicBool,
     fence: AtomicBool,
     state: AtomicU8,
@@ -25,6 +27,7 @@ impl Link {
     /// A stopped hart's.
     pub const fn new() -> Self {
         Self {
+            mail: AtomicBool::new(false),
             software_interrupt: AtomicBool::new(false),
             fence: AtomicBool::new(false),
             state: AtomicU8::new(HartState::Stopped as u8),
@@ -34,11 +37,19 @@ impl Link {
     /// Sends a supervisor software interrupt.
     pub fn send_software_interrupt(&self) {
         self.software_interrupt.store(true, Ordering::Release);
+        self.mail.store(true, Ordering::Release);
     }
 
     /// Asks for a fence of everything before the hart runs on.
     pub fn request_fence(&self) {
         self.fence.store(true, Ordering::Release);
+        self.mail.store(true, Ordering::Release);
+    }
+
+    /// Whether something was sent since this was asked last.
+    #[inline]
+    pub fn take_mail(&self) -> bool {
+        take(&self.mail)
     }
 
     /// Takes a software interrupt out.

@@ -82,8 +82,11 @@ impl Vm {
 
 /// Brings a vCPU to the point where it runs: takes over what reached it from outside, wakes it, and delivers the
 /// interrupt of the highest priority.
+#[inline]
 pub fn prepare(machine: &mut Machine, vcpu: &mut Vcpu) -> Next {
-    if let Some(link) = machine.links.get(vcpu.id) {
+    if let Some(link) = machine.links.get(vcpu.id)
+        && link.take_mail()
+    {
         if link.take_software_interrupt() {
             vcpu.set_line(Interrupt::Software, true);
         }
@@ -100,17 +103,15 @@ pub fn prepare(machine: &mut Machine, vcpu: &mut Vcpu) -> Next {
         }
     }
     vcpu.take_interrupt();
-    let root = vcpu.shadow.activate(vcpu.context());
-    let root = vcpu.shadow.satp(root);
-    fast::refresh(vcpu);
-    let flush = vcpu.shadow.take_flush();
-    Next::Run(Entry { root, flush })
+    let root = fast::root(machine, vcpu);
+    Next::Run(Entry { root, flush: vcpu.shadow.take_flush() })
 }
 
 /// Serves the exception that ended a vCPU's run.
 ///
 /// # Errors
 /// The reason, where the virtual machine ends.
+#[inline]
 pub fn serve(
     machine: &mut Machine,
     vcpu: &mut Vcpu,
@@ -130,6 +131,7 @@ pub fn tick(machine: &mut Machine, vcpu: &mut Vcpu, now: u64) {
 }
 
 /// When `tick` is wanted next, in ticks; `u64::MAX` is never.
+#[inline]
 pub fn deadline(machine: &Machine, vcpu: &Vcpu) -> u64 {
     let timer = if vcpu.frame.csr.is_pending(Interrupt::Timer) { u64::MAX } else { vcpu.timer.deadline() };
     timer.min(machine.deadline())

@@ -76,7 +76,7 @@ impl Rig {
 
     /// What the hardware finds at `address` in the context for `key`.
     fn seen(&mut self, key: ContextKey, address: u64) -> Option<Leaf> {
-        let root = self.shadow.activate(key).table;
+        let root = self.activate(key).table;
         hardware::walk(&self.shadow, root, address)
     }
 

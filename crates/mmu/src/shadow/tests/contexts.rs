@@ -21,12 +21,12 @@ fn a_context_keeps_its_root_number_and_pages_while_others_run() {
     let key = ContextKey::new(satp, SUPERVISOR);
     rig.guest.map(satp, VA, 0, Pte::new(RAM_BASE, KERNEL));
     rig.fill(key, VA, Access::Load);
-    let root = rig.shadow.activate(key);
+    let root = rig.activate(key);
     rig.shadow.take_flush();
     for asid in 10..20 {
-        rig.shadow.activate(empty_space(asid));
+        rig.activate(empty_space(asid));
     }
-    assert_eq!(rig.shadow.activate(key), root);
+    assert_eq!(rig.activate(key), root);
     assert_eq!(rig.shadow.take_flush(), TlbFlush::Nothing);
     assert!(rig.seen(key, VA).is_some());
 }
@@ -63,7 +63,7 @@ fn a_pool_without_a_free_table_gives_up_the_context_unused_for_longest() {
     let satp = rig.guest.space(Mode::Sv39, 1);
     let key = ContextKey::new(satp, SUPERVISOR);
     let old = empty_space(9);
-    rig.shadow.activate(old);
+    rig.activate(old);
     for page in 0.. {
         let address = page << 30;
         rig.guest.map(satp, address, 0, Pte::new(RAM_BASE, KERNEL));

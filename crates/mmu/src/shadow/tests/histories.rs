@@ -98,7 +98,7 @@ impl History {
     fn access(&mut self, key: ContextKey, address: u64, access: Access) {
         // A fill, and where the TLB has less than that, a flush of what it has.
         for _ in 0..3 {
-            let root = self.rig.shadow.activate(key);
+            let root = self.rig.activate(key);
             self.flush();
             if self.tlb.access(&self.rig.shadow, root, address, access) {
                 return;

@@ -9,7 +9,7 @@ fn every_root_carries_the_window() {
         let mut rig = Rig::new(mode);
         let satp = rig.guest.space(Mode::Sv39, 1);
         for key in [ContextKey::new(Satp::BARE, SUPERVISOR), ContextKey::new(satp, SUPERVISOR)] {
-            let root = rig.shadow.activate(key).table;
+            let root = rig.activate(key).table;
             let root = rig.shadow.pool.at(root).unwrap();
             let Window { first_slot, entries } = &rig.shadow.host.window;
             let carried: Vec<_> =
@@ -75,7 +75,7 @@ fn fences_leave_the_window_alone() {
     let mut rig = Rig::new(Mode::Sv39);
     let satp = rig.guest.space(Mode::Sv39, 1);
     let key = ContextKey::new(satp, SUPERVISOR);
-    rig.shadow.activate(key);
+    rig.activate(key);
     for slot in [255u64, 256] {
         let address = ((slot << 30 << 25) as i64 >> 25) as u64;
         rig.fence(Some(address), None);

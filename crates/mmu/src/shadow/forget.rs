@@ -1,0 +1,280 @@
+//! Drops shadow leaves: for the guest's fences, for code that is fetched from elsewhere from now on, and for resets.
+//!
+//! A fence of a whole address space drops nothing at once. It marks contexts, and before one of those is used again each
+//! entry is compared with what it was made of; what the guest has not changed stays. Guests that fence everything at
+//! each entry of their kernel would else fault on each page again.
+
+use isa::paging::{self, Mode, Pte, Satp};
+use memory::{GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr, PAGE_SIZE};
+
+use arrayvec::ArrayVec;
+
+use super::fill::PIECES;
+use super::{ShadowMmu, TlbFlush, UPPER};
+use crate::context::ContextKey;
+use crate::pool::{Source, TableId};
+
+/// Addresses whose code may be fetched from elsewhere than before, because a leaf that allowed nothing but fetching is
+/// gone.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DroppedCode {
+    /// Pages.
+    pub pages: ArrayVec<GuestVirtAddr, 8>,
+    /// All addresses.
+    pub all: bool,
+}
+
+impl DroppedCode {
+    pub(super) fn is_some(&self) -> bool {
+        self.all || !self.pages.is_empty()
+    }
+
+    fn note(&mut self, address: GuestVirtAddr) {
+        self.all |= self.pages.try_push(GuestVirtAddr(address.0 & !(PAGE_SIZE - 1))).is_err();
+    }
+}
+
+impl ShadowMmu {
+    /// Carries out SFENCE.VMA for one address or all, in one address space or all. An address that is not
+    /// canonical has nothing to drop. Fences more than asked where that is cheaper.
+    pub fn fence(&mut self, address: Option<GuestVirtAddr>, asid: Option<u16>) {
+        self.flush = self.flush.and(address.map_or(TlbFlush::All, TlbFlush::Address));
+        match address {
+            None => self.mark_stale(asid),
+            Some(address) => self.fence_address(address, asid),
+        }
+    }
+
+    /// Drops everything, as for a reset.
+    pub fn clear(&mut self) {
+        (0..super::CONTEXTS).for_each(|number| self.release(number));
+        if let Some(mut shared) = self.shared.take() {
+            self.pool.give_back(&mut shared.tables);
+        }
+        self.dropped_code.all = true;
+        self.flush = TlbFlush::All;
+    }
+
+    /// Lets the page of RAM at `page` be mapped anew everywhere: its code, which is executed at `pc` in the context for
+    /// `key`, is fetched from a copy from now on, and nobody writes to it without asking.
+    pub fn remap(&mut self, ram: &GuestRam, key: ContextKey, pc: GuestVirtAddr, page: GuestPhysAddr) {
+        if self.writable.take(page)
+            && let Some(host) = ram.host_address(page)
+        {
+            self.drop_leaves(host);
+        }
+        if let Some((number, context)) = self.find(key) {
+            let shares = context.shares && self.is_upper(pc);
+            if let Some(root) = self.start(number, shares) {
+                self.drop_leaf(root, pc);
+            }
+        }
+        self.flush = TlbFlush::All;
+    }
+
+    /// Drops all leaves that map the page at `host`, the copy of a page. What was fetched from it is the caller's
+    /// business.
+    pub fn drop_copy(&mut self, host: HostPhysAddr) {
+        self.drop_leaves(host);
+        self.flush = TlbFlush::All;
+    }
+
+    /// Compares a marked context, and the shared half, with the guest's tables.
+    #[cold]
+    pub(super) fn freshen(&mut self, ram: &GuestRam, number: usize) {
+        let Some(context) = self.context_mut(number) else { return };
+        let (satp, root, shares) = (context.key.satp, context.root, context.shares);
+        if core::mem::take(&mut context.stale) {
+            self.compare(ram, satp, root, 0);
+        }
+        if shares
+            && let Some(shared) = &mut self.shared
+            && core::mem::take(&mut shared.stale)
+        {
+            let root = shared.root;
+            self.compare(ram, satp, root, 0);
+        }
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// Empties a table and those below it; they stay where they are.
+    pub(super) fn empty(&mut self, table: TableId) {
+        for slot in self.pool.used(table) {
+            let entry = self.pool.entry(table, slot);
+            match self.pool.below(entry) {
+                Some(next) => {
+                    self.empty(next);
+                    self.pool.set_source(next, Source::None);
+                }
+                None => {
+                    self.dropped_code.all |= is_code(entry);
+                    self.pool.drop_entry(table, slot);
+                    self.flush = TlbFlush::All;
+                }
+            }
+        }
+    }
+
+    /// Notes that a leaf is about to go.
+    pub(super) fn note_code(&mut self, leaf: Pte, address: GuestVirtAddr) {
+        if is_code(leaf) {
+            self.dropped_code.note(address);
+        }
+    }
+
+    fn is_upper(&self, address: GuestVirtAddr) -> bool {
+        paging::index(address.0, self.top()) >= UPPER
+    }
+
+    fn mark_stale(&mut self, asid: Option<u16>) {
+        let meant = |satp: Satp| satp.mode != Mode::Bare && asid.is_none_or(|asid| asid == satp.asid);
+        for context in self.contexts.iter_mut().flatten().filter(|context| meant(context.key.satp)) {
+            context.stale = true;
+        }
+        // A fence of one address space leaves alone what all have.
+        if let Some(shared) = &mut self.shared {
+            shared.stale |= asid.is_none();
+        }
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    fn fence_address(&mut self, address: GuestVirtAddr, asid: Option<u16>) {
+        let is_upper = self.is_upper(address);
+        if is_upper
+            && asid.is_none()
+            && let Some(shared) = &self.shared
+            && shared.mode.is_canonical(address.0)
+        {
+            self.drop_leaf(shared.root, address);
+        }
+        if is_upper && self.own_uppers == 0 {
+            return;
+        }
+        match asid {
+            Some(asid) => {
+                let mut next = self.chain(asid).next().map(|(number, _)| number);
+                while let Some(number) = next {
+                    next = self.context(number).and_then(|context| context.next).map(usize::from);
+                    self.fence_in(number, address, Some(asid), is_upper);
+                }
+            }
+            None => {
+                let meant = if is_upper { self.own_uppers } else { u64::MAX };
+                let numbers = (0..super::CONTEXTS).filter(|number| meant >> number & 1 != 0);
+                numbers.for_each(|number| self.fence_in(number, address, None, is_upper));
+            }
+        }
+    }
+
+    /// What a fence of an address drops in one context.
+    fn fence_in(&mut self, number: usize, address: GuestVirtAddr, asid: Option<u16>, is_upper: bool) {
+        let Some(context) = self.context(number) else { return };
+        let Satp { mode, asid: own, .. } = context.key.satp;
+        let elsewhere = is_upper && context.shares || asid.is_some_and(|asid| asid != own);
+        if !elsewhere && mode != Mode::Bare && mode.is_canonical(address.0) {
+            self.drop_leaf(context.root, address);
+        }
+    }
+
+    /// Drops what is cached of the guest leaf that maps `address`: one shadow leaf, or the whole range of a guest
+    /// superpage that was filled in pieces.
+    fn drop_leaf(&mut self, root: TableId, address: GuestVirtAddr) {
+        let mut table = root;
+        for level in (0..=self.top()).rev() {
+            let slot = paging::index(address.0, level);
+            let entry = self.pool.entry(table, slot);
+            match self.pool.below(entry) {
+                Some(next) if entry.has(PIECES) => {
+                    // More goes than the one address that the caller flushes.
+                    self.flush = TlbFlush::All;
+                    return self.empty(next);
+                }
+                Some(next) => table = next,
+                // What the pool does not hold is the window's.
+                None if table == root && self.host.window.covers(slot) => return,
+                None if entry.0 == 0 => return,
+                None => {
+                    self.note_code(entry, address);
+                    return self.pool.drop_entry(table, slot);
+                }
+            }
+        }
+    }
+
+    /// Drops all leaves that map the page at `host`.
+    fn drop_leaves(&mut self, host: HostPhysAddr) {
+        let shared = self.shared.as_ref().and_then(|shared| shared.tables.first());
+        for number in 0..=super::CONTEXTS {
+            let first = match self.context(number) {
+                Some(context) => context.tables.first(),
+                None if number == super::CONTEXTS => shared,
+                None => None,
+            };
+            let mut next = first;
+            while let Some(table) = next {
+                next = self.pool.next(table);
+                self.drop_leaves_in(table, host);
+            }
+        }
+    }
+
+    fn drop_leaves_in(&mut self, table: TableId, host: HostPhysAddr) {
+        let size = paging::leaf_size(self.pool.level(table));
+        for slot in self.pool.used(table) {
+            let entry = self.pool.entry(table, slot);
+            if entry.is_leaf() && entry.address() == host.align_down(size).0 {
+                self.pool.drop_entry(table, slot);
+            }
+        }
+    }
+
+    /// Drops what the guest's tables, seen from the root of `satp`, no longer say as they did. `start` is the first
+    /// address that goes by way of `table`.
+    fn compare(&mut self, ram: &GuestRam, satp: Satp, table: TableId, start: u64) {
+        let level = self.pool.level(table);
+        let source = match self.pool.source(table) {
+            Source::None => None,
+            Source::Table(address) => Some(address),
+            Source::AnyRoot => Some(GuestPhysAddr(satp.ppn << 12)),
+        };
+        for slot in self.pool.used(table) {
+            let entry = self.pool.entry(table, slot);
+            let below = self.pool.below(entry);
+            let start = start | (slot as u64) << (12 + 9 * level);
+            if let Some(source) = source {
+                let seen = self.pool.seen(table, slot);
+                let now = ram.read_word(source.wrapping_add(slot as u64 * 8)).unwrap_or(0);
+                // D may have come: then there is a store to tell the shadow of, as before.
+                if now != seen && now != seen | Pte::D {
+                    match below {
+                        Some(next) => {
+                            self.empty(next);
+                            self.pool.set_source(next, Source::None);
+                        }
+                        None => {
+                            self.note_code(entry, self.canonical(start));
+                            self.pool.drop_entry(table, slot);
+                        }
+                    }
+                    continue;
+                }
+            }
+            if let Some(next) = below
+                && !entry.has(PIECES)
+            {
+                self.compare(ram, satp, next, start);
+            }
+        }
+    }
+
+    /// The address with these lower bits, as the host's mode has it.
+    fn canonical(&self, address: u64) -> GuestVirtAddr {
+        let unused = 64 - self.host.mode.address_bits();
+        GuestVirtAddr(((address << unused) as i64 >> unused) as u64)
+    }
+}
+
+/// Whether a leaf allows nothing but fetching: code of ours may be there.
+const fn is_code(leaf: Pte) -> bool {
+    leaf.is_leaf() && leaf.has(Pte::X) && !leaf.has(Pte::R)
+}
