@@ -16,6 +16,7 @@ mod panic;
 mod run;
 mod setup;
 
+use alloc::boxed::Box;
 use core::fmt::Write;
 
 use arrayvec::ArrayVec;
@@ -57,7 +58,8 @@ extern "C" fn hypocaust_main(hart_id: u64, device_tree: u64) -> ! {
 /// The second stage.
 fn main(stage: &mut Stage) -> ! {
     let status = match setup::prepare(stage) {
-        Ok(mut world) => run::run(&mut world),
+        // On the heap: what the loop reaches from registers, it reaches with short offsets.
+        Ok(world) => run::run(&mut Box::new(world)),
         Err(error) => {
             let _ = writeln!(EarlyConsole, "hypocaust: {error}");
             finish::Status::Failed

@@ -52,6 +52,7 @@ pub fn run(world: &mut World) -> Status {
     }
 }
 
+#[inline(never)]
 fn run_until_stop(world: &mut World) -> StopReason {
     let World { hart, host, interrupts, vm, check_every, .. } = world;
     let vmm::Vm { machine, vcpus, .. } = vm;

@@ -147,8 +147,10 @@ impl PageTable {
 }
 
 /// The index of `address` into the table at `level`, 0 for the last.
+#[inline]
 pub const fn index(address: u64, level: usize) -> usize {
-    (address >> (12 + 9 * level)) as usize & 511
+    // At most 63 whatever the level: no check is left over.
+    (address >> (9_u32.wrapping_mul(level as u32).wrapping_add(12) & 63)) as usize & 511
 }
 
 /// Bytes that a leaf at `level` maps: 4 KiB, 2 MiB, 1 GiB, ...

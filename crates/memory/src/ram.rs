@@ -32,6 +32,7 @@ pub struct NotRam;
 #[derive(Debug)]
 pub struct GuestRam {
     words: &'static [AtomicU64],
+    size: u64,
     guest_base: GuestPhysAddr,
     host_base: HostPhysAddr,
     initial: Vec<InitialData>,
@@ -63,7 +64,7 @@ impl GuestRam {
         initial.sort_by_key(|piece| piece.address);
         let blocks = (0..size / BLOCK_SIZE).map(|_| AtomicU8::new(EMPTY)).collect();
         let overlay = Overlay::new(guest_base, size);
-        Self { words, guest_base, host_base, initial, blocks, writes: AtomicU64::new(0), overlay }
+        Self { words, size, guest_base, host_base, initial, blocks, writes: AtomicU64::new(0), overlay }
     }
 
     /// Its first address.
@@ -73,7 +74,7 @@ impl GuestRam {
 
     /// Bytes.
     pub fn size(&self) -> u64 {
-        self.words.len() as u64 * WORD
+        self.size
     }
 
     /// The pages whose code is fetched from copies.
@@ -117,6 +118,7 @@ impl GuestRam {
     }
 
     /// Reads the aligned 64-bit word at `address` in one access; `None` where it is not RAM or not aligned.
+    #[inline]
     pub fn read_word(&self, address: GuestPhysAddr) -> Option<u64> {
         Some(self.word(address)?.load(Ordering::Relaxed))
     }
@@ -183,24 +185,29 @@ impl GuestRam {
         self.writes.fetch_add(1, Ordering::Release);
     }
 
+    #[inline]
     fn offset(&self, address: GuestPhysAddr, len: u64) -> Option<u64> {
         let offset = address.offset_from(self.guest_base)?;
-        (offset.checked_add(len)? <= self.size()).then_some(offset)
+        (offset.checked_add(len)? <= self.size).then_some(offset)
     }
 
+    #[inline]
     fn word(&self, address: GuestPhysAddr) -> Option<&AtomicU64> {
-        if !address.is_aligned(WORD) {
+        // Below the base it wraps, and is beyond the end, too. The size is a multiple of a word.
+        let offset = address.0.wrapping_sub(self.guest_base.0);
+        if !address.is_aligned(WORD) || offset >= self.size {
             return None;
         }
-        self.word_at(self.offset(address, WORD)?)
+        self.word_at(offset)
     }
 
+    #[inline]
     fn word_at(&self, offset: u64) -> Option<&AtomicU64> {
         self.populate(offset);
         self.words.get((offset / WORD) as usize)
     }
 
-    #[inline]
+    #[inline(always)]
     fn populate(&self, offset: u64) {
         let Some(state) = self.blocks.get((offset / BLOCK_SIZE) as usize) else { return };
         if state.load(Ordering::Acquire) != FULL {

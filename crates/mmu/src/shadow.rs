@@ -123,7 +123,7 @@ pub enum Verdict {
     Collision,
 }
 
-const _: () = assert!(CONTEXTS <= 64, "a bit each");
+const _: () = assert!(CONTEXTS == 64, "a bit each");
 
 /// The first slot of a root's upper half.
 pub(crate) const UPPER: usize = 256;
@@ -162,6 +162,8 @@ pub struct ShadowMmu {
     /// The first context for each ASID modulo their number.
     chains: [Option<u8>; CONTEXTS],
     shared: Option<SharedHalf>,
+    /// The contexts that there are, a bit each.
+    live: u64,
     /// The contexts that have something in an upper half of their own, a bit each.
     own_uppers: u64,
     current: Option<usize>,
@@ -171,6 +173,7 @@ pub struct ShadowMmu {
     dropped_code: DroppedCode,
     /// Pages and blocks of guest RAM that a writable leaf may map, a bit each.
     writable: fill::Writable,
+    hints: fill::Hints,
     /// Leaves written since the start.
     pub fills: u64,
 }
@@ -197,6 +200,7 @@ impl ShadowMmu {
             contexts,
             chains: [None; CONTEXTS],
             shared: None,
+            live: 0,
             own_uppers: 0,
             current: None,
             clock: 0,
@@ -204,6 +208,7 @@ impl ShadowMmu {
             generation: 0,
             dropped_code: DroppedCode::default(),
             writable: fill::Writable::default(),
+            hints: fill::Hints::new(),
             fills: 0,
         }
     }
@@ -253,6 +258,10 @@ impl ShadowMmu {
         address: GuestVirtAddr,
         access: Access,
     ) -> Verdict {
+        self.activate(ram, key);
+        if let Some(verdict) = self.resolve_by_hint(ram, key, address, access, true) {
+            return verdict;
+        }
         let mut walked = Walked::new();
         let passed = |level, table, entry| walked.pass(level, table, entry);
         let translation = match translate_by(ram, key.satp, address, access, key.view.rights(), passed) {
@@ -269,7 +278,6 @@ impl ShadowMmu {
         let Some(mapping) = fill::mapping(ram, host, access, translation, key.view) else {
             return Verdict::Overlaid(translation.address);
         };
-        self.activate(ram, key);
         self.fill(ram, address, &mapping, &walked);
         Verdict::Filled
     }
@@ -280,13 +288,16 @@ impl ShadowMmu {
         if key.view == View::Bare || self.is_in_window(address) {
             return;
         }
+        self.activate(ram, key);
+        if self.resolve_by_hint(ram, key, address, access, false).is_some() {
+            return;
+        }
         let mut walked = Walked::new();
         let passed = |level, table, entry| walked.pass(level, table, entry);
         let Some(found) = peek(ram, key.satp, address, access, key.view.rights(), passed) else { return };
         walked.arrive(found);
         let Some(host) = ram.host_address(found.address) else { return };
         if let Some(mapping) = fill::mapping(ram, host, access, found, key.view) {
-            self.activate(ram, key);
             self.fill(ram, address, &mapping, &walked);
         }
     }
@@ -378,7 +389,8 @@ impl ShadowMmu {
         if shares {
             self.share(key.satp.mode);
         }
-        let number = self.contexts.iter().position(Option::is_none).unwrap_or_else(|| self.evict());
+        let number = if self.live == u64::MAX { self.evict() } else { self.live.trailing_ones() as usize };
+        self.live |= 1 << number;
         let root = self.pool.fixed(number, self.top());
         self.pool.clear(root);
         self.pool.set_source(root, Source::None);
@@ -430,6 +442,7 @@ impl ShadowMmu {
         context.shares = false;
         let root = context.root;
         self.clear_shared(root);
+        self.hints.clear();
         self.generation = self.generation.wrapping_add(1);
         self.flush = TlbFlush::All;
     }
@@ -454,7 +467,9 @@ impl ShadowMmu {
         if context.shares {
             self.clear_shared(context.root);
         }
+        self.live &= !(1 << number);
         self.own_uppers &= !(1 << number);
+        self.hints.clear();
         self.pool.give_back(&mut context.tables);
         let number = Some(number as u8);
         let chain = usize::from(context.key.satp.asid) % CONTEXTS;

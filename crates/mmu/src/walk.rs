@@ -138,7 +138,7 @@ pub(crate) fn peek(
 }
 
 /// The bits of a leaf that an access wants set.
-const fn needed(access: Access) -> u64 {
+pub(crate) const fn needed(access: Access) -> u64 {
     if matches!(access, Access::Store) { Pte::A | Pte::D } else { Pte::A }
 }
 
@@ -160,29 +160,26 @@ fn find_leaf(
     let mut table = GuestPhysAddr(satp.ppn << 12);
     let mut global = false;
     for level in (0..satp.mode.levels()).rev() {
-        let slot = table.wrapping_add(paging::index(address.0, level) as u64 * 8);
-        let leaf = Pte(ram.read_word(slot).ok_or(access.access_fault())?);
-        passed(level, table, leaf);
-        let write_only = leaf.has(Pte::W) && !leaf.has(Pte::R);
-        if !leaf.has(Pte::V) || write_only || leaf.0 & Pte::RESERVED != 0 {
-            return page_fault;
-        }
+        let slot = GuestPhysAddr(table.0 | (paging::index(address.0, level) as u64) << 3);
+        let Some(entry) = ram.read_word(slot).map(Pte) else { return Err(access.access_fault()) };
+        passed(level, table, entry);
         // "Sv39": a global pointer makes all below it global.
-        global |= leaf.has(Pte::G);
-        if !leaf.is_leaf() {
-            // Reserved for future use in pointers to tables.
-            if leaf.0 & (Pte::A | Pte::D | Pte::U) != 0 {
-                return page_fault;
-            }
-            table = GuestPhysAddr(leaf.address());
+        global |= entry.has(Pte::G);
+        if entry.is_table() && entry.0 & (Pte::RESERVED | Pte::A | Pte::D | Pte::U) == 0 {
+            table = GuestPhysAddr(entry.address());
             continue;
         }
-        let offset_mask = paging::leaf_size(level) - 1;
-        if !rights.allow(leaf, access) || leaf.address() & offset_mask != 0 {
+        // No leaf, or a pointer with a bit that is reserved for future use.
+        let write_only = entry.has(Pte::W) && !entry.has(Pte::R);
+        if !entry.is_leaf() || write_only || entry.0 & Pte::RESERVED != 0 {
             return page_fault;
         }
-        let address = GuestPhysAddr(leaf.address() | address.0 & offset_mask);
-        return Ok((slot, Translation { address, leaf, level, global }));
+        let offset_mask = paging::leaf_size(level).wrapping_sub(1);
+        if !rights.allow(entry, access) || entry.address() & offset_mask != 0 {
+            return page_fault;
+        }
+        let address = GuestPhysAddr(entry.address() | address.0 & offset_mask);
+        return Ok((slot, Translation { address, leaf: entry, level, global }));
     }
     page_fault
 }

@@ -131,7 +131,8 @@ fn fence(vcpu: &mut Vcpu, ram: &GuestRam, rs1: Reg, rs2: Reg) -> Outcome {
     let address = (rs1 != Reg::ZERO).then(|| GuestVirtAddr(vcpu.frame.get(rs1)));
     let asid = (rs2 != Reg::ZERO).then(|| vcpu.frame.get(rs2) as u16);
     vcpu.shadow.fence(address, asid);
-    if let Some(address) = address {
+    // A kernel that fences an address of its own is about to use it. User pages are another view's.
+    if let Some(address) = address.filter(|address| (address.0 as i64) < 0) {
         let key = vcpu.context();
         vcpu.shadow.prefill(ram, key, address, Access::Load);
     }

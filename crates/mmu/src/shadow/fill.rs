@@ -5,10 +5,10 @@ use alloc::vec::Vec;
 use isa::paging::{self, Mode, Pte};
 use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr, PAGE_SIZE};
 
-use super::{Context, ShadowMmu, TlbFlush, UPPER};
-use crate::context::View;
+use super::{CONTEXTS, Context, ShadowMmu, TlbFlush, UPPER, Verdict};
+use crate::context::{ContextKey, View};
 use crate::pool::{Source, TableId};
-use crate::walk::{Access, Rights, Translation};
+use crate::walk::{Access, Rights, Translation, needed};
 
 /// Marks a pointer to a table that holds pieces of a guest superpage as large as the pointer's range, so that a
 /// fence of any address in it drops them all. One of the bits that the hardware leaves to software.
@@ -20,14 +20,14 @@ const AROUND: u64 = 8;
 /// The way of a walk through the guest's tables.
 #[derive(Debug)]
 pub(super) struct Walked {
-    /// By level: the table, and the entry in it.
-    passed: [(GuestPhysAddr, Pte); 5],
+    /// By level, of which guests have four: the table, and the entry in it.
+    passed: [(GuestPhysAddr, Pte); 4],
     translation: Option<Translation>,
 }
 
 impl Walked {
     pub(super) const fn new() -> Self {
-        Self { passed: [(GuestPhysAddr(0), Pte(0)); 5], translation: None }
+        Self { passed: [(GuestPhysAddr(0), Pte(0)); 4], translation: None }
     }
 
     #[inline]
@@ -111,7 +111,95 @@ const fn can_be_shared(translation: Translation) -> bool {
     translation.global && !translation.leaf.has(Pte::U)
 }
 
+/// Where a range of 2 MiB was filled page by page: the guest's last table, and the shadow's. The hardware caches pointers,
+/// too, and forgets them at the same fences.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hint {
+    range: u64,
+    /// Whose range it is: the context's number, or `CONTEXTS` for the shared half's.
+    owner: u8,
+    /// Whether a pointer above says that all address spaces have the range.
+    global: bool,
+    table: TableId,
+    guest_table: GuestPhysAddr,
+}
+
+/// Hints that are kept, by range and owner.
+const HINTS: usize = 64;
+
+/// See `Hint`.
+#[derive(Debug)]
+pub(super) struct Hints([Option<Hint>; HINTS]);
+
+impl Hints {
+    pub(super) const fn new() -> Self {
+        Self([None; HINTS])
+    }
+
+    /// Forgets all; for when tables are given back.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new();
+    }
+
+    fn place(&mut self, range: u64, owner: u8) -> Option<&mut Option<Hint>> {
+        self.0.get_mut((range as usize ^ usize::from(owner).wrapping_mul(13)) % HINTS)
+    }
+
+    fn insert(&mut self, hint: Hint) {
+        if let Some(place) = self.place(hint.range, hint.owner) {
+            *place = Some(hint);
+        }
+    }
+
+    #[inline]
+    fn find(&mut self, range: u64, owner: u8) -> Option<Hint> {
+        (*self.place(range, owner)?).filter(|hint| hint.range == range && hint.owner == owner)
+    }
+}
+
 impl ShadowMmu {
+    /// The verdict on an access in the current context, the one for `key`, where the neighbourhood of `address` is known.
+    /// Where `update` is not set, A and D in the guest's tables stay as they are.
+    #[inline]
+    pub(super) fn resolve_by_hint(
+        &mut self,
+        ram: &GuestRam,
+        key: ContextKey,
+        address: GuestVirtAddr,
+        access: Access,
+        update: bool,
+    ) -> Option<Verdict> {
+        let (number, context) = self.current_context()?;
+        let shares = context.shares && (address.0 as i64) < 0;
+        let owner = if shares { CONTEXTS as u8 } else { number as u8 };
+        let hint = self.hints.find(address.0 / BLOCK_SIZE, owner)?;
+        if self.pool.source(hint.table) != Source::Table(hint.guest_table) {
+            return None;
+        }
+        let slot = paging::index(address.0, 0);
+        let place = hint.guest_table.wrapping_add(slot as u64 * 8);
+        let entry = Pte(ram.read_word(place)?);
+        let rights = key.view.rights();
+        if !is_proper(entry) || !rights.allow(entry, access) {
+            return Some(Verdict::Fault(access.page_fault()));
+        }
+        let leaf = Pte(entry.0 | needed(access));
+        if leaf != entry && !(update && ram.compare_exchange(place, entry.0, leaf.0) == Some(true)) {
+            return None;
+        }
+        let found = GuestPhysAddr(leaf.address() | address.0 % PAGE_SIZE);
+        let translation =
+            Translation { address: found, leaf, level: 0, global: hint.global || leaf.has(Pte::G) };
+        if shares && !can_be_shared(translation) {
+            return None;
+        }
+        let mapping = mapping(ram, ram.host_address(found)?, access, translation, key.view)?;
+        self.set_leaf(hint.table, slot, 0, address, &mapping, translation, leaf.0);
+        let source = Source::Table(hint.guest_table);
+        self.fill_around(ram, hint.table, address, source, translation, key.view, shares);
+        Some(Verdict::Filled)
+    }
+
     /// Writes the leaf for `address` in the current context, and those beside it that are ready to be used.
     pub(super) fn fill(
         &mut self,
@@ -148,6 +236,15 @@ impl ShadowMmu {
             if level == 0 || level == 1 && mapping.block && !old.is_table() {
                 self.set_leaf(table, slot, level, address, mapping, translation, seen);
                 if level == 0 {
+                    if let Source::Table(guest_table) = source {
+                        self.hints.insert(Hint {
+                            range: address.0 / BLOCK_SIZE,
+                            owner: if shares { CONTEXTS as u8 } else { number as u8 },
+                            global: translation.global && !translation.leaf.has(Pte::G),
+                            table,
+                            guest_table,
+                        });
+                    }
                     self.fill_around(ram, table, address, source, translation, view, shares);
                 }
                 return;
@@ -250,56 +347,54 @@ impl ShadowMmu {
     ) {
         let own = paging::index(address.0, 0) as u64;
         let first = own & !(AROUND - 1);
-        let entries = match source {
-            Source::Table(guest_table) => ram.read_words(guest_table.wrapping_add(first * 8)),
-            Source::None | Source::AnyRoot => None,
-        };
-        if translation.level == 0 && entries.is_none() {
+        if let Source::Table(guest_table) = source {
+            let Some(entries) = ram.read_words(guest_table.wrapping_add(first << 3)) else { return };
+            for (slot, entry) in (first..).zip(entries.map(Pte)) {
+                if !entry.has(Pte::V | Pte::A) || !is_proper(entry) {
+                    continue;
+                }
+                // A pointer above may have made all of them global.
+                let global = translation.global && (entry.has(Pte::G) || !translation.leaf.has(Pte::G));
+                let found =
+                    Translation { address: GuestPhysAddr(entry.address()), leaf: entry, level: 0, global };
+                self.fill_neighbour(ram, table, address, slot, found, view, shares, entry.0);
+            }
+        } else if translation.level > 0 {
+            let start = translation.address.align_down(PAGE_SIZE).0.wrapping_sub(own << 12);
+            for slot in (first..).take(AROUND as usize) {
+                let found =
+                    Translation { address: GuestPhysAddr(start.wrapping_add(slot << 12)), ..translation };
+                self.fill_neighbour(ram, table, address, slot, found, view, shares, 0);
+            }
+        }
+    }
+
+    /// Fills in one neighbour of the page of `address` that is not there yet.
+    #[allow(clippy::too_many_arguments, reason = "it goes on from where `fill_around` stands")]
+    fn fill_neighbour(
+        &mut self,
+        ram: &GuestRam,
+        table: TableId,
+        address: GuestVirtAddr,
+        slot: u64,
+        found: Translation,
+        view: View,
+        shares: bool,
+        seen: u64,
+    ) {
+        if self.pool.entry(table, slot as usize).0 != 0 || shares && !can_be_shared(found) {
             return;
         }
-        for nth in 0..AROUND {
-            let slot = first | nth;
-            if slot == own || self.pool.entry(table, slot as usize).0 != 0 {
-                continue;
-            }
-            let (found, seen) = match entries {
-                Some(entries) => {
-                    let entry = Pte(entries.get(nth as usize).copied().unwrap_or(0));
-                    if !is_ready(entry) {
-                        continue;
-                    }
-                    let found =
-                        Translation { address: GuestPhysAddr(entry.address()), leaf: entry, ..translation };
-                    // A pointer above may have made the first one global.
-                    let global = translation.global && (entry.has(Pte::G) || !translation.leaf.has(Pte::G));
-                    (Translation { global, ..found }, entry.0)
-                }
-                None => {
-                    let page = translation.address.align_down(PAGE_SIZE);
-                    let start = page.0.wrapping_sub(own * PAGE_SIZE);
-                    (
-                        Translation {
-                            address: GuestPhysAddr(start.wrapping_add(slot * PAGE_SIZE)),
-                            ..translation
-                        },
-                        0,
-                    )
-                }
-            };
-            if shares && !can_be_shared(found) {
-                continue;
-            }
-            let rights = view.rights();
-            let access = match () {
-                () if rights.allow(found.leaf, Access::Load) => Access::Load,
-                () if rights.allow(found.leaf, Access::Fetch) => Access::Fetch,
-                () => continue,
-            };
-            let Some(host) = ram.present_address(found.address) else { continue };
-            let Some(mapping) = mapping(ram, host, access, found, view) else { continue };
-            let neighbour = GuestVirtAddr(address.0 & !(PAGE_SIZE * 512 - 1) | slot * PAGE_SIZE);
-            self.set_leaf(table, slot as usize, 0, neighbour, &mapping, found, seen);
-        }
+        let rights = view.rights();
+        let access = match () {
+            () if rights.allow(found.leaf, Access::Load) => Access::Load,
+            () if rights.allow(found.leaf, Access::Fetch) => Access::Fetch,
+            () => return,
+        };
+        let Some(host) = ram.present_address(found.address) else { return };
+        let Some(mapping) = mapping(ram, host, access, found, view) else { return };
+        let neighbour = GuestVirtAddr(address.0 & !(BLOCK_SIZE - 1) | slot << 12);
+        self.set_leaf(table, slot as usize, 0, neighbour, &mapping, found, seen);
     }
 
     /// Makes sure that `tables` can be had for the current context.
@@ -307,7 +402,7 @@ impl ShadowMmu {
         while self.pool.available() < tables {
             let Some((current, context)) = self.current_context() else { return };
             let key = context.key;
-            let is_alone = self.contexts.iter().flatten().count() == 1;
+            let is_alone = self.live.is_power_of_two();
             if is_alone {
                 self.clear();
             } else {
@@ -322,10 +417,10 @@ impl ShadowMmu {
     }
 }
 
-/// Whether an entry of a guest's last table is a leaf that needs no change, and nothing is wrong with it.
-const fn is_ready(entry: Pte) -> bool {
+/// Whether an entry of a guest's last table is a leaf with nothing wrong about it.
+const fn is_proper(entry: Pte) -> bool {
     let write_only = entry.has(Pte::W) && !entry.has(Pte::R);
-    entry.is_leaf() && entry.has(Pte::A) && !write_only && entry.0 & Pte::RESERVED == 0
+    entry.is_leaf() && !write_only && entry.0 & Pte::RESERVED == 0
 }
 
 /// Which of the guest's pages a writable leaf may map: a bit for each page, and one for each block mapped whole. What is

@@ -51,6 +51,7 @@ impl ShadowMmu {
         if let Some(mut shared) = self.shared.take() {
             self.pool.give_back(&mut shared.tables);
         }
+        self.hints.clear();
         self.dropped_code.all = true;
         self.flush = TlbFlush::All;
     }
@@ -159,9 +160,11 @@ impl ShadowMmu {
                 }
             }
             None => {
-                let meant = if is_upper { self.own_uppers } else { u64::MAX };
-                let numbers = (0..super::CONTEXTS).filter(|number| meant >> number & 1 != 0);
-                numbers.for_each(|number| self.fence_in(number, address, None, is_upper));
+                let mut left = if is_upper { self.own_uppers } else { self.live };
+                while left != 0 {
+                    self.fence_in(left.trailing_zeros() as usize, address, None, is_upper);
+                    left &= left.wrapping_sub(1);
+                }
             }
         }
     }
