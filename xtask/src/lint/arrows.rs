@@ -35,6 +35,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("hypo", &["bundle", "devices", "devicetree", "isa", "memory", "vmm"]),
     ("xtask", &["hypo"]),
+    ("firmware", &[]),
     ("guest-rt", &["isa"]),
     ("features", &["guest-rt", "isa"]),
     ("minikernel-user", &[]),

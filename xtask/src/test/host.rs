@@ -17,9 +17,9 @@ pub struct Tally {
 }
 
 /// Bare-metal packages whose libraries hold pure logic, with tests that run here.
-const LIBRARIES: &[&str] = &["minikernel"];
+const LIBRARIES: &[&str] = &["firmware", "minikernel"];
 
-/// Runs the host crates' tests and those of the guests' libraries. Prints what is not a plain `ok`, keeps
+/// Runs the host crates' tests and those of bare-metal packages' libraries. Prints what is not a plain `ok`, keeps
 /// all of it in the log.
 pub fn run(project: &Project, log: &Path) -> Result<Tally> {
     let mut log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
