@@ -1,5 +1,6 @@
 //! The command line: what can be asked for. Carries nothing out: `run` and its neighbours do.
 
+use crate::firmware::Firmware;
 use crate::guests::Asset;
 use crate::manifest::Load;
 use crate::size::{Address, Size};
@@ -99,9 +100,10 @@ pub struct HostOptions {
     /// Boot the guest on QEMU directly, without the hypervisor
     #[arg(long)]
     pub native: bool,
-    /// M-mode firmware: default (QEMU's OpenSBI) or a file
-    #[arg(long, value_name = "default|FILE", default_value = "default")]
-    pub firmware: String,
+    /// M-mode firmware: default (QEMU's own OpenSBI), opensbi-1.6 (Debian 13's, fetched), rustsbi (this project's,
+    /// built), or a file
+    #[arg(long, value_name = "default|opensbi-1.6|rustsbi|FILE", default_value = "default")]
+    pub firmware: Firmware,
     /// Real harts [default: the machine's own number]; no effect with --native
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub harts: Option<u32>,

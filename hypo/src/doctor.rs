@@ -21,7 +21,15 @@ struct Finding {
 /// # Errors
 /// None: what cannot be found out is a finding.
 pub fn run() -> Result<Status> {
-    let findings = [toolchain(), emulator(), firmware(), tools(), cached(Asset::Linux), cached(Asset::UBoot)];
+    let findings = [
+        toolchain(),
+        emulator(),
+        firmware(),
+        tools(),
+        cached(Asset::Linux),
+        cached(Asset::UBoot),
+        cached(Asset::OpenSbi16),
+    ];
     for finding in &findings {
         match &finding.remedy {
             None => println!("  ok       {}", finding.what),
@@ -76,6 +84,6 @@ fn cached(asset: Asset) -> Finding {
     let name = asset.name();
     let present = Cache::open().is_ok_and(|cache| cache.has(name));
     finding(format!("{name} in the cache"), false, present, || {
-        format!("`cargo hypo run {name}` fetches it; or type: cargo hypo fetch {name}")
+        format!("`{}` fetches it; or type: cargo hypo fetch {name}", asset.used_by())
     })
 }

@@ -1,4 +1,5 @@
-//! The guests that have names: our own kernel, Debian's Linux, and U-Boot. Fetches or builds what they need.
+//! The guests that have names: our own kernel, Debian's Linux, and U-Boot. Fetches or builds what they need, and
+//! fetches what else comes from Debian.
 
 use crate::cache::Cache;
 use crate::debian::{self, Archive};
@@ -31,6 +32,9 @@ pub enum Asset {
     Linux,
     /// Debian's U-Boot
     UBoot,
+    /// Debian's OpenSBI 1.6, a firmware to run on
+    #[value(name = "opensbi-1.6")]
+    OpenSbi16,
 }
 
 /// A named guest, ready to be packed.
@@ -97,6 +101,16 @@ impl Asset {
         match self {
             Self::Linux => "linux",
             Self::UBoot => "u-boot",
+            Self::OpenSbi16 => "opensbi-1.6",
+        }
+    }
+
+    /// The command that fetches it by the way.
+    pub fn used_by(self) -> &'static str {
+        match self {
+            Self::Linux => "cargo hypo run linux",
+            Self::UBoot => "cargo hypo run u-boot",
+            Self::OpenSbi16 => "cargo hypo run --firmware opensbi-1.6",
         }
     }
 
@@ -122,6 +136,10 @@ impl Asset {
                 Self::UBoot => {
                     let package = archive.download("u-boot-qemu", &progress)?;
                     take(&package, "*/qemu-riscv64_smode/u-boot.bin", folder, "u-boot.bin")?;
+                }
+                Self::OpenSbi16 => {
+                    let package = archive.download("opensbi", &progress)?;
+                    take(&package, "./usr/lib/riscv64*/generic/fw_dynamic.bin", folder, "fw_dynamic.bin")?;
                 }
             }
             progress.finish_and_clear();

@@ -15,6 +15,7 @@ pub mod debian;
 pub mod doctor;
 pub mod dry_run;
 pub mod error;
+pub mod firmware;
 pub mod guests;
 pub mod image;
 pub mod initramfs;

@@ -28,7 +28,7 @@ pub struct Machine {
     /// RAM.
     pub memory: Size,
     /// `default` or a file.
-    pub firmware: String,
+    pub firmware: PathBuf,
     /// Whether one instruction takes one nanosecond of the guest's time.
     pub icount: bool,
     /// More arguments, as they are.

@@ -4,6 +4,7 @@ use crate::cache::Cache;
 use crate::cli::{HostOptions, RunOptions, VmOptions};
 use crate::dry_run;
 use crate::error::{Error, Result};
+use crate::firmware::Firmware;
 use crate::guests::{Named, Ready};
 use crate::manifest::{Manifest, Reset, Vm};
 use crate::pack::{Packed, fresh_seed};
@@ -43,7 +44,8 @@ pub fn run(options: &RunOptions) -> Result<Status> {
         Some(guest) if Named::from_name(guest).is_none() => error.within(guest),
         _ => error,
     })?;
-    setup::ensure_qemu(&options.host.qemu, &options.host.firmware)?;
+    setup::ensure_qemu(&options.host.qemu, options.host.firmware == Firmware::Default)?;
+    let firmware = options.host.firmware.prepare(Cache::open)?;
 
     let native_kernel;
     let (image, bundle);
@@ -62,7 +64,7 @@ pub fn run(options: &RunOptions) -> Result<Status> {
         packed.write(&bundle)?;
         Boot::Hypervisor { image: &image, bundle: &bundle }
     };
-    let machine = machine(&options.host, boot, &packed);
+    let machine = machine(&options.host, firmware, boot, &packed);
     if options.run.dry_run {
         dry_run::print(&packed, &machine, boot, scratch.path())?;
         return Ok(Status::PoweredOff);
@@ -165,7 +167,7 @@ fn apply(options: &VmOptions, manifest: &mut Manifest) -> Result<()> {
     }
 }
 
-fn machine(options: &HostOptions, boot: Boot<'_>, packed: &Packed) -> Machine {
+fn machine(options: &HostOptions, firmware: PathBuf, boot: Boot<'_>, packed: &Packed) -> Machine {
     let guests: u64 = packed.manifest.vms.iter().map(|vm| vm.memory).sum();
     let enough = guests + packed.payload_len() + HYPERVISOR_MEMORY + BELOW_BUNDLE;
     let enough = Size(enough.next_multiple_of(MEMORY_STEP));
@@ -185,7 +187,7 @@ fn machine(options: &HostOptions, boot: Boot<'_>, packed: &Packed) -> Machine {
         cpu: options.cpu.clone(),
         harts,
         memory,
-        firmware: options.firmware.clone(),
+        firmware,
         icount: options.icount,
         extra,
     };

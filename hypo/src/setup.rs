@@ -46,29 +46,20 @@ pub fn has_target() -> bool {
     })
 }
 
-/// Makes sure that the QEMU at `program` starts, is new enough, and has firmware if `firmware` is `default`.
+/// Makes sure that the QEMU at `program` starts, is new enough, and has its own firmware if that is needed.
 ///
 /// # Errors
 /// Something is missing and could not be installed, or QEMU is too old.
-pub fn ensure_qemu(program: &Path, firmware: &str) -> Result<()> {
+pub fn ensure_qemu(program: &Path, own_firmware: bool) -> Result<()> {
     let usual = program == Path::new(QEMU);
     if usual && !on_path(QEMU) {
         install(qemu_packages())?;
     }
     qemu::check_version(program)?;
-    if firmware != "default" {
-        let found = Path::new(firmware).is_file();
-        return if found { Ok(()) } else { Err(no_firmware(firmware)) };
-    }
-    if usual && !qemu::has_default_firmware(program) {
+    if own_firmware && usual && !qemu::has_default_firmware(program) {
         install(&["opensbi"])?;
     }
     Ok(())
-}
-
-fn no_firmware(firmware: &str) -> Error {
-    Error::new(format_args!("the firmware `{firmware}` is not a file"))
-        .remedy("give --firmware default, or the path of an M-mode firmware for QEMU's virt machine")
 }
 
 /// The packages that QEMU comes in: Debian 13 gave RISC-V a package of its own.

@@ -61,7 +61,7 @@ pub fn run(options: &Options) -> Result<bool> {
     std::fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
 
     setup::ensure_target()?;
-    setup::ensure_qemu(Path::new(setup::QEMU), "default")?;
+    setup::ensure_qemu(Path::new(setup::QEMU), true)?;
     setup::ensure_programs(PROGRAMS)?;
 
     let mut tally = host::Tally::default();
