@@ -1,5 +1,6 @@
 //! What QEMU reports over its control socket: that the machine runs, and why it shut down. QEMU's exit status
-//! alone tells neither. QEMU's documentation, "QEMU Machine Protocol Specification".
+//! alone tells neither. The machine stands still until this listens, so that not even the shortest run goes
+//! unnoticed. QEMU's documentation, "QEMU Machine Protocol Specification".
 
 use crate::error::{Error, Result};
 use serde::Deserialize;
@@ -55,18 +56,19 @@ impl Socket {
         })
     }
 
-    /// Waits for the QEMU that `child` is. One that ends before it connects gives an empty report.
+    /// Waits for the QEMU that `child` is, and lets its machine run, unless a debugger is to do that. One that ends
+    /// before it connects gives an empty report.
     ///
     /// # Errors
     /// QEMU's state cannot be found out.
-    pub fn accept(&self, child: &mut Child) -> Result<Control> {
+    pub fn accept(&self, child: &mut Child, debugger: bool) -> Result<Control> {
         let fail = |error| Error::new(format_args!("cannot watch QEMU: {error}"));
         loop {
             // First, so that a connection made just before the end is not missed.
             let ended = child.try_wait().map_err(fail)?.is_some();
             if let Ok((stream, _)) = self.0.accept() {
                 stream.set_nonblocking(false).map_err(fail)?;
-                return Ok(Control { listener: Some(thread::spawn(move || listen(stream))) });
+                return Ok(Control { listener: Some(thread::spawn(move || listen(stream, debugger))) });
             }
             if ended {
                 return Ok(Control { listener: None });
@@ -88,10 +90,12 @@ impl Control {
     }
 }
 
-fn listen(mut stream: UnixStream) -> Report {
+fn listen(mut stream: UnixStream, debugger: bool) -> Report {
     let mut report = Report::default();
-    // QEMU sends events only after this, and answers it only when the machine is set up.
-    if stream.write_all(b"{\"execute\":\"qmp_capabilities\"}\n").is_ok() {
+    // QEMU sends events only after the first command, and answers it only when the machine is set up.
+    let commands = ["{\"execute\":\"qmp_capabilities\"}\n", "{\"execute\":\"cont\"}\n"];
+    let commands = &commands[..if debugger { 1 } else { 2 }];
+    if stream.write_all(commands.concat().as_bytes()).is_ok() {
         BufReader::new(stream).lines().map_while(std::result::Result::ok).for_each(|line| report.take(&line));
     }
     report
@@ -125,6 +129,20 @@ mod tests {
     fn a_greeting_alone_is_no_start() {
         assert_eq!(report(&[GREETING]), Report::default());
         assert_eq!(report(&[GREETING, r#"{"return": {}}"#]), Report { started: true, reason: None });
+    }
+
+    /// What is sent to QEMU, which ends without an answer.
+    fn sent(debugger: bool) -> String {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.shutdown(std::net::Shutdown::Write).unwrap();
+        listen(ours, debugger);
+        std::io::read_to_string(&mut theirs).unwrap()
+    }
+
+    #[test]
+    fn the_machine_runs_from_when_somebody_listens_or_when_the_debugger_says() {
+        assert!(sent(false).ends_with("{\"execute\":\"cont\"}\n"));
+        assert!(!sent(true).contains("cont"));
     }
 
     #[test]

@@ -97,7 +97,8 @@ impl Machine {
         if let Some(socket) = control {
             let mut channel = OsString::from("unix:");
             channel.push(escaped(socket));
-            add(&[&"-qmp", &channel]);
+            // Who listens at the socket starts the machine.
+            add(&[&"-qmp", &channel, &"-S"]);
         }
         line.extend(self.extra.iter().map(OsString::from));
         line
@@ -252,6 +253,12 @@ mod tests {
             ),
             "{line}"
         );
+    }
+
+    #[test]
+    fn a_machine_that_is_watched_waits_for_the_watcher() {
+        let line = as_shell(&machine().command_line(None, Some(Path::new("/s"))));
+        assert!(line.ends_with("-qmp unix:/s -S"), "{line}");
     }
 
     #[test]

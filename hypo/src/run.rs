@@ -83,6 +83,7 @@ pub fn run(options: &RunOptions) -> Result<Status> {
         ),
         timeout: options.run.timeout.map(Duration::from_secs),
         native: options.host.native,
+        debugger: machine.extra.iter().any(|argument| argument == "-S"),
     };
     let status = session.run()?;
     if status != Status::PoweredOff {

@@ -39,6 +39,8 @@ pub struct Session<'a> {
     pub timeout: Option<Duration>,
     /// Whether a guest runs without the hypervisor, so that QEMU's exit status is the guest's own.
     pub native: bool,
+    /// Whether a debugger lets the machine run.
+    pub debugger: bool,
 }
 
 /// What can end a run.
@@ -86,7 +88,7 @@ impl Session<'_> {
 
     fn drive(&self, child: &mut Child, socket: &Socket) -> Result<(Ending, ExitStatus, Report)> {
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let control = socket.accept(child)?;
+        let control = socket.accept(child, self.debugger)?;
         let (events, inbox) = mpsc::channel();
         // Before the terminal is raw, so that no signal can leave it so.
         catch_signals(&events)?;
