@@ -39,6 +39,9 @@ pub struct Options {
     /// Only natively, without the hypervisor
     #[arg(long)]
     native: bool,
+    /// On this firmware, as `hypo run --firmware` names it
+    #[arg(long, value_name = "default|opensbi-1.6|rustsbi|FILE", default_value = "default")]
+    firmware: String,
 }
 
 /// Operations that one guest measures.
@@ -77,7 +80,8 @@ pub fn run(options: &Options) -> Result<bool> {
 
 /// Runs a suite on both sides at once; counted instructions do not mind the company.
 fn measure(suite: &Suite, project: &Project, hypo: &Path, options: &Options) -> Result<Table> {
-    let arguments = (suite.arguments)(project)?;
+    let firmware = ["--firmware", &options.firmware].map(String::from);
+    let arguments = [(suite.arguments)(project)?, firmware.into()].concat();
     let native_arguments = [arguments.clone(), vec!["--native".into()]].concat();
     let arguments = [arguments, ["--log-level", COUNTERS].map(String::from).into()].concat();
     let (native, guest) = std::thread::scope(|scope| {

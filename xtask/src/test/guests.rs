@@ -1,6 +1,7 @@
 //! Our own feature guests, from the table `tests/guests.toml`: each runs on QEMU alone and under the
 //! hypervisor, and must come to the same verdict. The native run keeps the guests' expectations honest.
 
+use super::firmwares;
 use super::runner::Case;
 use crate::launch;
 use crate::project::Project;
@@ -33,9 +34,12 @@ struct Entry {
     /// The processor models to run it on; none is QEMU's own choice.
     #[serde(default)]
     cpu: Vec<String>,
+    /// More firmwares to run it on, with QEMU's own choice of a processor.
+    #[serde(default)]
+    firmware: Vec<String>,
 }
 
-/// A guest on one processor model, ready to run.
+/// A guest on one processor model and firmware, ready to run.
 struct Guest {
     hypo: PathBuf,
     arguments: Vec<String>,
@@ -53,25 +57,31 @@ struct Verdict {
 }
 
 /// The table's cases.
-pub fn cases(project: &Project, hypo: &Path) -> Result<Vec<Case>> {
+pub fn cases(project: &Project, hypo: &Path, firmware: &str) -> Result<Vec<Case>> {
     let path = project.root().join("tests/guests.toml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let table: Table = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
     let mut cases = Vec::new();
     for entry in &table.guest {
         let kernel = project.bare_program(&entry.name).display().to_string();
-        if entry.cpu.is_empty() {
-            add(&mut cases, entry, &entry.name, vec!["run".into(), "--kernel".into(), kernel.clone()], hypo);
+        let arguments = |more: &[&str]| {
+            ["run", "--kernel", &kernel].iter().chain(more).map(|&word| word.into()).collect()
+        };
+        for (firmware, suffix) in firmwares(firmware, &entry.firmware) {
+            if entry.cpu.is_empty() || !suffix.is_empty() {
+                let name = format!("{}{suffix}", entry.name);
+                add(&mut cases, entry, &name, arguments(&["--firmware", firmware]), hypo);
+            }
         }
         for cpu in &entry.cpu {
-            let arguments = ["run", "--kernel", &kernel, "--cpu", cpu].map(String::from).to_vec();
-            add(&mut cases, entry, &format!("{}/{cpu}", entry.name), arguments, hypo);
+            let name = format!("{}/{cpu}", entry.name);
+            add(&mut cases, entry, &name, arguments(&["--cpu", cpu, "--firmware", firmware]), hypo);
         }
     }
     Ok(cases)
 }
 
-/// Adds the cases of a guest on one processor model.
+/// Adds the cases of a guest on one machine.
 fn add(cases: &mut Vec<Case>, entry: &Entry, name: &str, arguments: Vec<String>, hypo: &Path) {
     let guest = Arc::new(Guest {
         hypo: hypo.into(),

@@ -32,7 +32,7 @@ struct Entry {
 }
 
 /// The one case.
-pub fn case(project: &Project, hypo: &Path) -> Result<Case> {
+pub fn case(project: &Project, hypo: &Path, firmware: &str) -> Result<Case> {
     let path = project.root().join("tests/kernel-log.toml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let table: Table = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
@@ -40,12 +40,13 @@ pub fn case(project: &Project, hypo: &Path) -> Result<Case> {
     let patterns: Vec<_> =
         patterns.collect::<Result<_, _>>().with_context(|| format!("in {}", path.display()))?;
     let hypo: PathBuf = hypo.into();
+    let firmware = firmware.to_owned();
     Ok(Case {
         name: "linux/kernel-log".into(),
         about: "the kernel logs the same as natively, but for what tests/kernel-log.toml explains".into(),
         run: Box::new(move |log| {
-            let native = boot(&hypo, &["--native"], log)?;
-            let guest = boot(&hypo, &[], log)?;
+            let native = boot(&hypo, &["--firmware", &firmware, "--native"], log)?;
+            let guest = boot(&hypo, &["--firmware", &firmware], log)?;
             let differences = compare(&native, &guest, &patterns);
             if differences.is_empty() {
                 return Ok(());
@@ -127,6 +128,6 @@ mod tests {
 
     #[test]
     fn the_table_of_differences_is_well_formed() {
-        assert!(case(&Project::load().unwrap(), Path::new("hypo")).is_ok());
+        assert!(case(&Project::load().unwrap(), Path::new("hypo"), "default").is_ok());
     }
 }

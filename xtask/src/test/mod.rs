@@ -22,10 +22,13 @@ const PROGRAMS: &[(&str, &str)] =
     &[("dtc", "device-tree-compiler"), ("riscv64-linux-gnu-objdump", "binutils-riscv64-linux-gnu")];
 
 /// The bare-metal packages whose programs are run.
-const BARE: &[&str] = &["hypocaust", "features", "minikernel"];
+const BARE: &[&str] = &["firmware", "hypocaust", "features", "minikernel"];
 
 /// The name of the first stage.
 const HOST: &str = "host";
+
+/// The firmware that all cases run on unless told otherwise.
+const DEFAULT_FIRMWARE: &str = "default";
 
 /// What to test.
 #[derive(clap::Args)]
@@ -39,6 +42,9 @@ pub struct Options {
     /// How many QEMUs run at once [default: the machine's processors, at most 4]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
+    /// Run all QEMU cases on this firmware, as `hypo run --firmware` names it; default also runs some on the others
+    #[arg(long, value_name = "default|opensbi-1.6|rustsbi|FILE", default_value = DEFAULT_FIRMWARE)]
+    firmware: String,
 }
 
 /// Tests; true when all passed.
@@ -46,9 +52,10 @@ pub fn run(options: &Options) -> Result<bool> {
     let project = Project::load()?;
     let wanted = |name: &str| options.filter.as_deref().is_none_or(|text| name.contains(text));
     let hypo = project.target_directory().join("debug/hypo");
-    let mut cases = guests::cases(&project, &hypo)?;
-    cases.extend(sessions::cases(&project, &hypo)?);
-    cases.push(kernel_log::case(&project, &hypo)?);
+    let firmware = options.firmware.as_str();
+    let mut cases = guests::cases(&project, &hypo, firmware)?;
+    cases.extend(sessions::cases(&project, &hypo, firmware)?);
+    cases.push(kernel_log::case(&project, &hypo, firmware)?);
     cases.retain(|case| wanted(&case.name));
     if options.list {
         list(&cases, wanted(HOST));
@@ -86,6 +93,16 @@ pub fn run(options: &Options) -> Result<bool> {
     Ok(tally.failed == 0)
 }
 
+/// The firmwares that a case of the tables runs on: the one that was asked for, and with the default one those that the
+/// table lists. Each has the part of the case's name that tells it.
+fn firmwares<'a>(asked: &'a str, listed: &'a [String]) -> Vec<(&'a str, String)> {
+    let mut all = vec![(asked, String::new())];
+    if asked == DEFAULT_FIRMWARE {
+        all.extend(listed.iter().map(|name| (name.as_str(), format!("/{name}"))));
+    }
+    all
+}
+
 fn jobs(options: &Options) -> usize {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     options.jobs.unwrap_or(processors.min(4))
@@ -97,5 +114,18 @@ fn list(cases: &[Case], host: bool) {
     }
     for case in cases {
         println!("{:<48} {}", case.name, case.about);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listed_firmwares_come_with_the_default_one_only() {
+        let listed = ["rustsbi".to_owned()];
+        let both = [("default", String::new()), ("rustsbi", "/rustsbi".to_owned())];
+        assert_eq!(firmwares("default", &listed), both);
+        assert_eq!(firmwares("opensbi-1.6", &listed), [("opensbi-1.6", String::new())]);
     }
 }

@@ -1,6 +1,7 @@
 //! Scripted runs of the host command line, from the table `tests/sessions.toml`: what to start, what to wait
 //! for, what to type, and the exit status that it must end with.
 
+use super::firmwares;
 use super::runner::Case;
 use crate::expect::{Missed, Session};
 use crate::launch;
@@ -33,6 +34,9 @@ struct Entry {
     /// Whether the same session must also go well on QEMU alone.
     #[serde(default)]
     native: bool,
+    /// More firmwares to play it on.
+    #[serde(default)]
+    firmware: Vec<String>,
     #[serde(default)]
     steps: Vec<Step>,
 }
@@ -61,7 +65,7 @@ impl TryFrom<String> for Pattern {
 }
 
 /// The table's cases.
-pub fn cases(project: &Project, hypo: &Path) -> Result<Vec<Case>> {
+pub fn cases(project: &Project, hypo: &Path, firmware: &str) -> Result<Vec<Case>> {
     let path = project.root().join("tests/sessions.toml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let table: Table = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
@@ -76,13 +80,18 @@ pub fn cases(project: &Project, hypo: &Path) -> Result<Vec<Case>> {
                 *argument = argument.replace(name, place.trim_end_matches('/'));
             }
         }
-        if entry.native {
-            let mut native = entry.clone();
-            native.hypo.push("--native".into());
-            cases.push(case(native, "native", hypo));
-            cases.push(case(entry, "guest", hypo));
-        } else {
-            cases.push(case(entry, "", hypo));
+        for (firmware, suffix) in firmwares(firmware, &entry.firmware) {
+            let mut entry = entry.clone();
+            entry.name.push_str(&suffix);
+            entry.hypo.extend(["--firmware".into(), firmware.into()]);
+            if entry.native {
+                let mut native = entry.clone();
+                native.hypo.push("--native".into());
+                cases.push(case(native, "native", hypo));
+                cases.push(case(entry, "guest", hypo));
+            } else {
+                cases.push(case(entry, "", hypo));
+            }
         }
     }
     Ok(cases)
@@ -150,7 +159,7 @@ mod tests {
     #[test]
     fn the_table_is_well_formed() {
         let project = Project::load().unwrap();
-        let cases = cases(&project, Path::new("hypo")).unwrap();
+        let cases = cases(&project, Path::new("hypo"), super::super::DEFAULT_FIRMWARE).unwrap();
         let mut names: Vec<_> = cases.iter().map(|case| case.name.as_str()).collect();
         names.sort_unstable();
         names.dedup();
