@@ -42,11 +42,16 @@ pub mod menvcfg {
     pub const STCE: u64 = 1 << 63;
 }
 
+/// A field of mseccfg: S-mode may read the entropy source (Zkr), as Linux does where the device tree names it.
+pub const SSEED: u64 = 1 << 9;
+
 /// Numbers of registers that older assemblers or harts do not know.
 pub mod number {
     pub const STIMECMP: u16 = 0x14d;
     pub const MENVCFG: u16 = 0x30a;
     pub const MSTATEEN0: u16 = 0x30c;
+    pub const PMPADDR0: u16 = 0x3b0;
+    pub const MSECCFG: u16 = 0x747;
 }
 
 /// Reads a register by its name.

@@ -48,6 +48,7 @@ fn open_environment() {
     SSTC.store(sstc, Ordering::Relaxed);
     // State that lower modes might have added (Smstateen).
     let _ = csr::set_if_present!(number::MSTATEEN0, u64::MAX);
+    let _ = csr::set_if_present!(number::MSECCFG, csr::SSEED);
 }
 
 /// Sets S-mode's own timer. For harts with Sstc.
@@ -59,6 +60,10 @@ pub fn set_stimecmp(deadline: u64) {
 /// Closes our own memory to S-mode and U-mode, and opens the rest.
 fn protect() {
     let size = map::OWN.end - map::OWN.start;
+    // Some of QEMU's CPUs have no such protection, and all memory is open.
+    if csr::set_if_present!(number::PMPADDR0, 0).is_none() {
+        return;
+    }
     csr::write!("pmpaddr0", (map::OWN.start | (size / 2 - 1)) >> 2);
     csr::write!("pmpaddr1", u64::MAX);
     csr::write!("pmpcfg0", (NAPOT | ALL_RIGHTS) << 8 | NAPOT);
