@@ -64,7 +64,7 @@ macro_rules! read {
     }};
 }
 
-/// Writes a register by its name or, in an `unsafe` block, does something else to it: `csrs`, `csrc`.
+/// Writes a register by its name.
 macro_rules! write {
     ($name:literal, $value:expr) => {
         $crate::csr::change!("csrw", $name, $value)

@@ -69,7 +69,7 @@ impl rustsbi::Hsm for Hsm {
         if !harts().contains(hart) {
             return SbiRet::invalid_param();
         }
-        if !is_ram(entry as u64, 2) || entry % 2 != 0 {
+        if !is_ram(entry as u64, 2) || !entry.is_multiple_of(2) {
             return SbiRet::invalid_address();
         }
         let target = &STATES[hart];
@@ -103,7 +103,7 @@ impl rustsbi::Hsm for Hsm {
                 suspend();
                 SbiRet::success(0)
             }
-            suspend_type::NON_RETENTIVE if is_ram(resume as u64, 2) && resume % 2 == 0 => {
+            suspend_type::NON_RETENTIVE if is_ram(resume as u64, 2) && resume.is_multiple_of(2) => {
                 suspend();
                 enter::supervisor(resume as u64, opaque as u64)
             }

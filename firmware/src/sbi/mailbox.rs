@@ -31,6 +31,12 @@ struct Fences {
     done: AtomicU64,
 }
 
+impl Fences {
+    const fn new() -> Self {
+        Self { asked: AtomicU64::new(0), done: AtomicU64::new(0) }
+    }
+}
+
 struct Mailbox {
     interrupt: AtomicBool,
     /// By `Kind`.
@@ -39,8 +45,7 @@ struct Mailbox {
 
 impl Mailbox {
     const fn new() -> Self {
-        const NONE: Fences = Fences { asked: AtomicU64::new(0), done: AtomicU64::new(0) };
-        Self { interrupt: AtomicBool::new(false), fences: [NONE; 2] }
+        Self { interrupt: AtomicBool::new(false), fences: [const { Fences::new() }; 2] }
     }
 }
 
