@@ -4,7 +4,6 @@ use isa::csr::CsrAddr;
 use isa::instr::{CsrOp, CsrSource, decode, length};
 use isa::{Exception, Instr, Privilege, Reg, TrapInfo};
 use memory::{GuestRam, GuestVirtAddr};
-use mmu::Access;
 use trace::ExitKind;
 use vhart::csr::{Counter, Illegal, Read};
 
@@ -130,11 +129,12 @@ fn read_csr(vcpu: &Vcpu, csr: CsrAddr, host: &impl Host) -> Result<u64, Illegal>
 fn fence(vcpu: &mut Vcpu, ram: &GuestRam, rs1: Reg, rs2: Reg) -> Outcome {
     let address = (rs1 != Reg::ZERO).then(|| GuestVirtAddr(vcpu.frame.get(rs1)));
     let asid = (rs2 != Reg::ZERO).then(|| vcpu.frame.get(rs2) as u16);
-    vcpu.shadow.fence(address, asid);
-    // A kernel that fences an address of its own is about to use it. User pages are another view's.
-    if let Some(address) = address.filter(|address| (address.0 as i64) < 0) {
-        let key = vcpu.context();
-        vcpu.shadow.prefill(ram, key, address, Access::Load);
+    let is_done = match (address, asid) {
+        (Some(address), None) => vcpu.shadow.fence_shared(ram, address),
+        _ => false,
+    };
+    if !is_done {
+        vcpu.shadow.fence(address, asid);
     }
     Outcome::Advance(LENGTH)
 }

@@ -200,6 +200,42 @@ impl ShadowMmu {
         Some(Verdict::Filled)
     }
 
+    /// Carries out SFENCE.VMA for an address in the shared half in all address spaces, and fills in at once what the guest's
+    /// table now says: kernels fence what they are about to use. Says whether it could: only where the neighbourhood is
+    /// known.
+    pub fn fence_shared(&mut self, ram: &GuestRam, address: GuestVirtAddr) -> bool {
+        self.try_fence_shared(ram, address).is_some()
+    }
+
+    #[inline]
+    fn try_fence_shared(&mut self, ram: &GuestRam, address: GuestVirtAddr) -> Option<()> {
+        let shared = self.shared.as_ref()?;
+        if self.own_uppers != 0 || shared.stale || (address.0 as i64) >= 0 {
+            return None;
+        }
+        let hint = self.hints.find(address.0 / BLOCK_SIZE, CONTEXTS as u8)?;
+        if self.pool.source(hint.table) != Source::Table(hint.guest_table) {
+            return None;
+        }
+        let slot = paging::index(address.0, 0);
+        self.note_code(self.pool.entry(hint.table, slot), address);
+        self.pool.drop_entry(hint.table, slot);
+        self.flush = self.flush.and(TlbFlush::Address(address));
+        let entry = Pte(ram.read_word(hint.guest_table.wrapping_add(slot as u64 * 8))?);
+        let global = hint.global || entry.has(Pte::G);
+        let found = Translation { address: GuestPhysAddr(entry.address()), leaf: entry, level: 0, global };
+        let view = View::Supervisor { sum: false, mxr: false };
+        if is_proper(entry)
+            && entry.has(Pte::A | Pte::R)
+            && can_be_shared(found)
+            && let Some(host) = ram.present_address(found.address)
+            && let Some(mapping) = mapping(ram, host, Access::Load, found, view)
+        {
+            self.set_leaf(hint.table, slot, 0, address, &mapping, found, entry.0);
+        }
+        Some(())
+    }
+
     /// Writes the leaf for `address` in the current context, and those beside it that are ready to be used.
     pub(super) fn fill(
         &mut self,
