@@ -196,7 +196,10 @@ impl ShadowMmu {
         let mapping = mapping(ram, ram.host_address(found)?, access, translation, key.view)?;
         self.set_leaf(hint.table, slot, 0, address, &mapping, translation, leaf.0);
         let source = Source::Table(hint.guest_table);
-        self.fill_around(ram, hint.table, address, source, translation, key.view, shares);
+        // Where a program stores for the first time, what lies beside has seldom been used before.
+        if access != Access::Store {
+            self.fill_around(ram, hint.table, address, source, translation, key.view, shares);
+        }
         Some(Verdict::Filled)
     }
 
