@@ -57,7 +57,7 @@ impl Overlay {
 
     /// Lets the code of the page of `address` be fetched from `copy`. Says whether it could: the page's place may be
     /// another's.
-    pub fn insert(&self, address: GuestPhysAddr, copy: HostPhysAddr) -> bool {
+    pub(crate) fn insert(&self, address: GuestPhysAddr, copy: HostPhysAddr) -> bool {
         let (Some(place), Some(block)) = (self.place(address), self.block(address)) else { return false };
         if place.page.load(Ordering::Acquire) != 0 {
             return false;
@@ -69,7 +69,7 @@ impl Overlay {
     }
 
     /// Takes the page of `address` out; its copy's address, if it was here.
-    pub fn remove(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
+    pub(crate) fn remove(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
         let copy = self.copy_of(address)?;
         self.place(address)?.page.store(0, Ordering::Release);
         self.block(address)?.fetch_sub(1, Ordering::AcqRel);
@@ -84,7 +84,7 @@ impl Overlay {
     }
 
     /// Takes all pages out.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.places.iter().for_each(|place| place.page.store(0, Ordering::Release));
         self.blocks.iter().for_each(|block| block.store(0, Ordering::Release));
         self.disturbed.store(false, Ordering::Release);

@@ -37,6 +37,8 @@ pub struct GuestRam {
     host_base: HostPhysAddr,
     initial: Vec<InitialData>,
     blocks: Box<[AtomicU8]>,
+    /// For each block, 1 where it is `FULL` and no code of it is fetched from elsewhere.
+    plain: Box<[AtomicU8]>,
     /// Counts what the hypervisor wrote: see `writes`.
     writes: AtomicU64,
     overlay: Overlay,
@@ -63,8 +65,19 @@ impl GuestRam {
         assert!(size.is_multiple_of(BLOCK_SIZE), "guest RAM is not a whole number of blocks");
         initial.sort_by_key(|piece| piece.address);
         let blocks = (0..size / BLOCK_SIZE).map(|_| AtomicU8::new(EMPTY)).collect();
+        let plain = (0..size / BLOCK_SIZE).map(|_| AtomicU8::new(0)).collect();
         let overlay = Overlay::new(guest_base, size);
-        Self { words, size, guest_base, host_base, initial, blocks, writes: AtomicU64::new(0), overlay }
+        Self {
+            words,
+            size,
+            guest_base,
+            host_base,
+            initial,
+            blocks,
+            plain,
+            writes: AtomicU64::new(0),
+            overlay,
+        }
     }
 
     /// Its first address.
@@ -80,6 +93,45 @@ impl GuestRam {
     /// The pages whose code is fetched from copies.
     pub fn overlay(&self) -> &Overlay {
         &self.overlay
+    }
+
+    /// Lets the code of the page of `address` be fetched from `copy`; says whether it could: see `Overlay`.
+    pub fn overlay_page(&self, address: GuestPhysAddr, copy: HostPhysAddr) -> bool {
+        let done = self.overlay.insert(address, copy);
+        self.note_plain(address);
+        done
+    }
+
+    /// Lets the code of the page of `address` be fetched from itself again; its copy's address, if it had one.
+    pub fn uncover_page(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
+        let copy = self.overlay.remove(address);
+        self.note_plain(address);
+        copy
+    }
+
+    /// Lets all code be fetched from where it is.
+    pub fn uncover_all(&self) {
+        self.overlay.clear();
+        for block in 0..self.blocks.len() as u64 {
+            self.note_plain(self.guest_base.wrapping_add(block * BLOCK_SIZE));
+        }
+    }
+
+    /// For each block, not 0 where it is filled in and no code of it is fetched from elsewhere.
+    pub fn plain_blocks(&self) -> &[AtomicU8] {
+        &self.plain
+    }
+
+    /// Where the RAM begins in host memory.
+    pub fn host_base(&self) -> HostPhysAddr {
+        self.host_base
+    }
+
+    /// The page table at `address`, a multiple of the page size, if it is RAM that was looked at before.
+    pub fn table(&self, address: GuestPhysAddr) -> Option<&'static [AtomicU64; 512]> {
+        let first = address.is_aligned(PAGE_SIZE).then(|| self.present_address(address))??;
+        let offset = first.offset_from(self.host_base)?;
+        self.words.get((offset / WORD) as usize..)?.first_chunk::<512>()
     }
 
     /// Whether all `len` bytes from `address` are RAM. An empty range is where its address is, or at the end.
@@ -169,7 +221,7 @@ impl GuestRam {
 
     /// Makes every block its initial self again, lazily. No hart may run the guest meanwhile.
     pub fn forget(&self) {
-        for block in &self.blocks {
+        for block in self.blocks.iter().chain(&self.plain) {
             block.store(EMPTY, Ordering::Release);
         }
     }
@@ -242,6 +294,19 @@ impl GuestRam {
         self.fill(at, end, &[]);
         self.note_code_write();
         state.store(FULL, Ordering::Release);
+        self.note_plain(GuestPhysAddr(self.guest_base.0.wrapping_add(start)));
+    }
+
+    /// Lets `plain_blocks` say what is true of the block of `address`.
+    fn note_plain(&self, address: GuestPhysAddr) {
+        let Some(block) = address.offset_from(self.guest_base).map(|offset| (offset / BLOCK_SIZE) as usize)
+        else {
+            return;
+        };
+        if let (Some(plain), Some(state)) = (self.plain.get(block), self.blocks.get(block)) {
+            let is_plain = state.load(Ordering::Acquire) == FULL && !self.overlay.touches_block(address);
+            plain.store(u8::from(is_plain), Ordering::Release);
+        }
     }
 
     /// Writes `data`, then zeros, to the words at offsets `start..end`.

@@ -209,6 +209,24 @@ impl TablePool {
         Slots { words: self.metas.get(table.0 as usize).map_or([0; 8], |meta| meta.used), word: 0 }
     }
 
+    /// Where the hypervisor has a table, what its entries were made of, and the bits of its slots in use.
+    pub fn places(&self, table: TableId) -> Option<[u64; 3]> {
+        let number = table.0 as usize;
+        let address = |table: &PageTable| core::ptr::from_ref(&table.0).addr() as u64;
+        let used = core::ptr::from_ref(&self.metas.get(number)?.used).addr() as u64;
+        Some([address(self.tables.get(number)?), address(self.seen.get(number)?), used])
+    }
+
+    /// The number of a table.
+    pub const fn number(table: TableId) -> u32 {
+        table.0
+    }
+
+    /// The table with this number.
+    pub const fn numbered(number: u32) -> TableId {
+        TableId(number)
+    }
+
     /// A table's entries.
     pub fn entries(&self, table: TableId) -> impl Iterator<Item = Pte> + '_ {
         let table = self.tables.get(table.0 as usize);

@@ -14,10 +14,11 @@ use arrayvec::ArrayVec;
 use isa::Exception;
 use isa::paging::{self, Mode, PageTable, Pte};
 use memory::{GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr};
+use vhart::HintTable;
 
 use crate::context::{ContextKey, View};
 use crate::pool::{Source, TableId, TableList, TablePool};
-use crate::walk::{Access, peek, translate_by};
+use crate::walk::{Access, translate_by};
 
 mod fill;
 mod forget;
@@ -173,7 +174,8 @@ pub struct ShadowMmu {
     dropped_code: DroppedCode,
     /// Pages and blocks of guest RAM that a writable leaf may map, a bit each.
     writable: fill::Writable,
-    hints: fill::Hints,
+    /// Where faults are likely to come again; the assembly works on the same.
+    hints: HintTable,
     /// Leaves written since the start.
     pub fills: u64,
 }
@@ -208,7 +210,7 @@ impl ShadowMmu {
             generation: 0,
             dropped_code: DroppedCode::default(),
             writable: fill::Writable::default(),
-            hints: fill::Hints::new(),
+            hints: HintTable::new(),
             fills: 0,
         }
     }
@@ -259,7 +261,7 @@ impl ShadowMmu {
         access: Access,
     ) -> Verdict {
         self.activate(ram, key);
-        if let Some(verdict) = self.resolve_by_hint(ram, key, address, access, true) {
+        if let Some(verdict) = self.resolve_by_hint(ram, key, address, access) {
             return verdict;
         }
         let mut walked = Walked::new();
@@ -282,30 +284,15 @@ impl ShadowMmu {
         Verdict::Filled
     }
 
-    /// Fills in ahead what the guest's tables now say of `address` in the context for `key`: for an access that is
-    /// likely to come. Nothing happens where that would need a change of A or D, or a page that is not plain RAM.
-    pub fn prefill(&mut self, ram: &GuestRam, key: ContextKey, address: GuestVirtAddr, access: Access) {
-        if key.view == View::Bare || self.is_in_window(address) {
-            return;
-        }
-        self.activate(ram, key);
-        if self.resolve_by_hint(ram, key, address, access, false).is_some() {
-            return;
-        }
-        let mut walked = Walked::new();
-        let passed = |level, table, entry| walked.pass(level, table, entry);
-        let Some(found) = peek(ram, key.satp, address, access, key.view.rights(), passed) else { return };
-        walked.arrive(found);
-        let Some(host) = ram.host_address(found.address) else { return };
-        if let Some(mapping) = fill::mapping(ram, host, access, found, key.view) {
-            self.fill(ram, address, &mapping, &walked);
-        }
-    }
-
     /// What the hardware must forget before it runs this vCPU again; the next call says `Nothing`.
     #[inline]
     pub fn take_flush(&mut self) -> TlbFlush {
         core::mem::take(&mut self.flush)
+    }
+
+    /// Where the hints are, for the assembly.
+    pub fn hints_address(&self) -> u64 {
+        self.hints.address()
     }
 
     /// Which code may be fetched from elsewhere than before, if any; the next call says none.

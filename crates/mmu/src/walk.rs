@@ -123,20 +123,6 @@ pub(crate) fn translate_by(
     }
 }
 
-/// Where an access at `address` goes, if its leaf has A, and for a store D, set already; changes nothing in the guest's
-/// tables.
-pub(crate) fn peek(
-    ram: &GuestRam,
-    satp: Satp,
-    address: GuestVirtAddr,
-    access: Access,
-    rights: Rights,
-    passed: impl FnMut(usize, GuestPhysAddr, Pte),
-) -> Option<Translation> {
-    let (_, found) = find_leaf(ram, satp, address, access, rights, passed).ok()?;
-    found.leaf.has(needed(access)).then_some(found)
-}
-
 /// The bits of a leaf that an access wants set.
 pub(crate) const fn needed(access: Access) -> u64 {
     if matches!(access, Access::Store) { Pte::A | Pte::D } else { Pte::A }

@@ -116,7 +116,7 @@ impl CodePages {
             return Change::None;
         }
         let Some(copy) = self.free.pop() else { return Change::None };
-        if !self.copy(ram, page, copy) || !ram.overlay().insert(page, copy) {
+        if !self.copy(ram, page, copy) || !ram.overlay_page(page, copy) {
             self.free.push(copy);
             return Change::None;
         }
@@ -142,7 +142,7 @@ impl CodePages {
     /// Ends the copy of the page of `address`, which is about to be written, if there is one, and says where it was:
     /// every shadow leaf that maps it must go before it is used again.
     pub fn end(&mut self, ram: &GuestRam, address: GuestPhysAddr) -> Option<HostPhysAddr> {
-        let copy = ram.overlay().remove(address)?;
+        let copy = ram.uncover_page(address)?;
         self.free.push(copy);
         self.counts.ended = self.counts.ended.wrapping_add(1);
         let page = address.align_down(PAGE_SIZE);
@@ -155,7 +155,7 @@ impl CodePages {
 
     /// Ends all copies.
     pub fn clear(&mut self, ram: &GuestRam) {
-        ram.overlay().clear();
+        ram.uncover_all();
         self.refill();
     }
 

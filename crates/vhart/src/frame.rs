@@ -9,6 +9,21 @@ use crate::csr::{CsrFeatures, CsrFile};
 use crate::site::SiteTable;
 use crate::space::{Roots, SpaceTable};
 
+/// The guest's memory, for the assembly.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct GuestMemory {
+    /// Its first guest-physical address.
+    pub base: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Where it begins in host-physical memory.
+    pub host: u64,
+    /// Where the hypervisor has a byte for each block of it, not 0 where the block is filled in and no code of it is
+    /// fetched from elsewhere.
+    pub plain: u64,
+}
+
 /// A virtual hart's registers and CSRs, and the tables of the fast path. The assembly finds its fields by the offsets
 /// in `layout`.
 #[derive(Clone, Debug)]
@@ -26,8 +41,6 @@ pub struct VcpuFrame {
     pub csr: CsrFile,
     /// The interrupts that are pending and enabled in sie: where not 0, Rust must see to it when interrupts are enabled.
     pub ready: u64,
-    /// Not 0 where the next return to virtual user mode must go through Rust for another reason.
-    pub detour: u64,
     /// The shadow roots of the address space that the guest is in.
     pub roots: Roots,
     /// Not 0 where a change of the root wants more than a write of satp: see `switch_senvcfg` and `flush_on_switch`.
@@ -40,6 +53,12 @@ pub struct VcpuFrame {
     pub switch_senvcfg: u64,
     /// Exits that were served without leaving the assembly.
     pub fast_exits: u64,
+    /// The guest's memory.
+    pub memory: GuestMemory,
+    /// Where the shadow's `HintTable` is; 0 where there is none.
+    pub hints: u64,
+    /// Not 0 since the assembly has filled in a page that can be written.
+    pub filled_writable: u64,
     /// Rewritten sites, by pc.
     pub sites: SiteTable,
     /// Address spaces whose shadow roots are at hand, by satp.
@@ -56,13 +75,15 @@ impl VcpuFrame {
             privilege: Privilege::Supervisor,
             csr: CsrFile::new(features),
             ready: 0,
-            detour: 0,
             roots: Roots::NONE,
             switch_extra: 0,
             senvcfg: [0; 2],
             flush_on_switch: 0,
             switch_senvcfg: 0,
             fast_exits: 0,
+            memory: GuestMemory::default(),
+            hints: 0,
+            filled_writable: 0,
             sites: SiteTable::new(),
             spaces: SpaceTable::new(),
         }
@@ -75,7 +96,6 @@ impl VcpuFrame {
         self.privilege = Privilege::Supervisor;
         self.csr = CsrFile::new(*self.csr.features());
         self.ready = 0;
-        self.detour = 0;
         self.roots = Roots::NONE;
         self.sites.clear();
         self.spaces.clear();

@@ -3,7 +3,8 @@
 use core::mem::offset_of;
 
 use crate::csr::CsrFile;
-use crate::frame::VcpuFrame;
+use crate::frame::{GuestMemory, VcpuFrame};
+use crate::hint::FillHint;
 use crate::site::Site;
 use crate::space::{Roots, Space};
 
@@ -17,8 +18,6 @@ pub const HOST_SP: usize = offset_of!(VcpuFrame, host_sp);
 pub const PRIVILEGE: usize = offset_of!(VcpuFrame, privilege);
 /// See `VcpuFrame::ready`.
 pub const READY: usize = offset_of!(VcpuFrame, ready);
-/// See `VcpuFrame::detour`.
-pub const DETOUR: usize = offset_of!(VcpuFrame, detour);
 /// The root of virtual user mode.
 pub const ROOT_USER: usize = offset_of!(VcpuFrame, roots) + offset_of!(Roots, user);
 /// The root of virtual supervisor mode, SUM clear.
@@ -39,6 +38,18 @@ pub const FLUSH_ON_SWITCH: usize = offset_of!(VcpuFrame, flush_on_switch);
 pub const SWITCH_SENVCFG: usize = offset_of!(VcpuFrame, switch_senvcfg);
 /// Counts fast exits.
 pub const FAST_EXITS: usize = offset_of!(VcpuFrame, fast_exits);
+/// The first guest-physical address of the guest's memory.
+pub const MEMORY_BASE: usize = offset_of!(VcpuFrame, memory) + offset_of!(GuestMemory, base);
+/// Its size.
+pub const MEMORY_SIZE: usize = offset_of!(VcpuFrame, memory) + offset_of!(GuestMemory, size);
+/// Its first host-physical address.
+pub const MEMORY_HOST: usize = offset_of!(VcpuFrame, memory) + offset_of!(GuestMemory, host);
+/// Where its blocks' bytes are.
+pub const MEMORY_PLAIN: usize = offset_of!(VcpuFrame, memory) + offset_of!(GuestMemory, plain);
+/// Where the hints are.
+pub const HINTS: usize = offset_of!(VcpuFrame, hints);
+/// See `VcpuFrame::filled_writable`.
+pub const FILLED_WRITABLE: usize = offset_of!(VcpuFrame, filled_writable);
 /// The pointer to the sites.
 pub const SITES: usize = offset_of!(VcpuFrame, sites);
 /// The spaces; each is `SPACE_SIZE` bytes.
@@ -77,6 +88,25 @@ pub const SITE_FIELD: usize = offset_of!(Site, field);
 /// In a site: the bits of its CSR that can be written.
 pub const SITE_MASK: usize = offset_of!(Site, mask);
 
+/// In a hint: its range.
+pub const HINT_RANGE: usize = offset_of!(FillHint, range);
+/// In a hint: its root.
+pub const HINT_ROOT: usize = offset_of!(FillHint, root);
+/// In a hint: the guest's table.
+pub const HINT_GUEST: usize = offset_of!(FillHint, guest);
+/// In a hint: the shadow's table.
+pub const HINT_SHADOW: usize = offset_of!(FillHint, shadow);
+/// In a hint: what the shadow's entries were made of.
+pub const HINT_SEEN: usize = offset_of!(FillHint, seen);
+/// In a hint: the slots in use.
+pub const HINT_USED: usize = offset_of!(FillHint, used);
+/// In a hint: the bits to look at.
+pub const HINT_MASK: usize = offset_of!(FillHint, mask);
+/// In a hint: what they have to be.
+pub const HINT_VALUE: usize = offset_of!(FillHint, value);
+/// In a hint: the permissions that are taken over.
+pub const HINT_KEPT: usize = offset_of!(FillHint, kept);
+
 /// In a space: satp.
 pub const SPACE_SATP: usize = offset_of!(Space, satp);
 /// In a space: the roots, as in the frame from `ROOT_USER` on.
@@ -88,6 +118,7 @@ const _: () = {
     assert!(X == 0);
     assert!(SPACE_SIZE == 64 && size_of::<Site>() == 64);
     assert!(SPACES + crate::space::SPACES * SPACE_SIZE <= 2048);
+    assert!(size_of::<FillHint>() == 128 && crate::hint::HINTS == 64);
     // The pointer comes first.
     assert!(size_of::<crate::site::SiteTable>() == 16);
 };

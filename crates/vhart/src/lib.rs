@@ -15,11 +15,13 @@ extern crate alloc;
 
 pub mod csr;
 mod frame;
+pub mod hint;
 pub mod layout;
 pub mod site;
 pub mod space;
 
 pub use csr::{CsrFeatures, CsrFile};
-pub use frame::VcpuFrame;
+pub use frame::{GuestMemory, VcpuFrame};
+pub use hint::{FillHint, HintTable};
 pub use site::{Handlers, Op, Site, SiteTable};
 pub use space::{Roots, Space, SpaceTable};

@@ -18,7 +18,9 @@ use crate::vcpu::Vcpu;
 pub(crate) fn trapped(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKey, pc: u64) {
     let Some(site) = fetched_from(machine, context, pc) else { return };
     if machine.code.trapped(&machine.ram, site) == Change::Remap {
-        vcpu.shadow.remap(&machine.ram, context, GuestVirtAddr(pc), site.align_down(PAGE_SIZE));
+        let writable = vcpu.frame.filled_writable != 0;
+        let page = site.align_down(PAGE_SIZE);
+        vcpu.shadow.remap(&machine.ram, context, GuestVirtAddr(pc), page, writable);
         fence_others(machine, vcpu);
     }
 }

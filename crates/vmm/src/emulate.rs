@@ -67,12 +67,6 @@ fn privileged(
     Ok(match instr {
         Instr::Sret => {
             vcpu.return_from_trap();
-            if vcpu.frame.privilege == Privilege::User
-                && let Some((address, access)) = vcpu.retry.take()
-            {
-                // The guest has most likely mapped what its program touched.
-                vcpu.shadow.prefill(ram, vcpu.context(), address, access);
-            }
             (ExitKind::Sret, Outcome::Resume)
         }
         Instr::Wfi => (ExitKind::Wfi, Outcome::Wait),

@@ -108,9 +108,6 @@ fn serve_fault(
         }
         Verdict::Fault(exception) => {
             vcpu.exits.count(ExitKind::GuestPageFault);
-            if vcpu.frame.privilege == Privilege::User {
-                vcpu.retry = Some((GuestVirtAddr(trap.value), access));
-            }
             Outcome::Inject(exception, trap.value)
         }
         Verdict::Overlaid(page) => {

@@ -5,7 +5,7 @@ use isa::Privilege;
 use isa::csr::senvcfg;
 use isa::paging::Mode;
 use mmu::{ContextKey, DroppedCode, Rights};
-use vhart::{CsrFile, Roots, Space};
+use vhart::{CsrFile, GuestMemory, Roots, Space};
 
 use crate::machine::Machine;
 use crate::vcpu::Vcpu;
@@ -46,7 +46,6 @@ impl FastPath {
 #[inline]
 pub(crate) fn root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
     vcpu.frame.ready = vcpu.frame.csr.ready();
-    vcpu.frame.detour = u64::from(vcpu.retry.is_some());
     if let Some(dropped) = vcpu.shadow.take_dropped_code() {
         forget_sites(vcpu, &dropped);
     }
@@ -69,7 +68,14 @@ pub(crate) fn root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
 /// What `root` does where something has changed.
 #[cold]
 fn find_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
-    let root = vcpu.shadow.activate(&machine.ram, vcpu.context());
+    let (ram, root) = (&machine.ram, vcpu.shadow.activate(&machine.ram, vcpu.context()));
+    vcpu.frame.hints = vcpu.shadow.hints_address();
+    vcpu.frame.memory = GuestMemory {
+        base: ram.base().0,
+        size: ram.size(),
+        host: ram.host_base().0,
+        plain: ram.plain_blocks().as_ptr().addr() as u64,
+    };
     let (contexts, satp) = (vcpu.shadow.generation(), vcpu.frame.csr.satp_bits());
     if vcpu.fast.contexts != contexts || vcpu.frame.csr.mxr() {
         vcpu.frame.spaces.clear();

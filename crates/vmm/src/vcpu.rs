@@ -1,8 +1,7 @@
 //! A virtual hart: its registers, privilege and translation. The only place that moves the pc.
 
 use isa::{Exception, Interrupt, Privilege, Reg};
-use memory::GuestVirtAddr;
-use mmu::{Access, ContextKey, Rights, ShadowMmu};
+use mmu::{ContextKey, Rights, ShadowMmu};
 use trace::ExitCounters;
 use vhart::csr::SEPC_MASK;
 use vhart::{CsrFeatures, VcpuFrame};
@@ -50,8 +49,6 @@ pub struct Vcpu {
     pub exits: ExitCounters,
     /// Rewritten sites that had to be put into the frame's table.
     pub site_misses: u64,
-    /// Where a user's page fault was injected, to be looked at again when the guest returns to it.
-    pub(crate) retry: Option<(GuestVirtAddr, Access)>,
     /// What keeps the assembly's part of the frame in step.
     pub(crate) fast: FastPath,
 }
@@ -67,7 +64,6 @@ impl Vcpu {
             state: RunState::Stopped,
             exits: ExitCounters::default(),
             site_misses: 0,
-            retry: None,
             fast: FastPath::default(),
         }
     }
@@ -75,7 +71,6 @@ impl Vcpu {
     /// Back to the state before its first instruction, stopped; counters stay.
     pub fn reset(&mut self) {
         self.frame.reset();
-        self.retry = None;
         self.fast.reset();
         self.shadow.clear();
         self.timer = VirtualTimer::OFF;

@@ -12,9 +12,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bundle", &["memory"]),
     ("devicetree", &["isa", "memory"]),
     ("devices", &["isa", "memory"]),
-    ("mmu", &["isa", "memory"]),
-    ("rewrite", &["isa", "memory"]),
     ("vhart", &["isa"]),
+    ("mmu", &["isa", "memory", "vhart"]),
+    ("rewrite", &["isa", "memory"]),
     ("hart", &["isa", "memory", "vhart"]),
     ("vmm", &["bundle", "devices", "devicetree", "isa", "memory", "mmu", "rewrite", "trace", "vhart"]),
     (

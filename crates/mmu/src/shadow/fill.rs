@@ -5,9 +5,11 @@ use alloc::vec::Vec;
 use isa::paging::{self, Mode, Pte};
 use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr, PAGE_SIZE};
 
-use super::{CONTEXTS, Context, ShadowMmu, TlbFlush, UPPER, Verdict};
+use vhart::FillHint;
+
+use super::{Context, Root, ShadowMmu, TlbFlush, UPPER, Verdict};
 use crate::context::{ContextKey, View};
-use crate::pool::{Source, TableId};
+use crate::pool::{Source, TableId, TablePool};
 use crate::walk::{Access, Rights, Translation, needed};
 
 /// Marks a pointer to a table that holds pieces of a guest superpage as large as the pointer's range, so that a
@@ -111,55 +113,8 @@ const fn can_be_shared(translation: Translation) -> bool {
     translation.global && !translation.leaf.has(Pte::U)
 }
 
-/// Where a range of 2 MiB was filled page by page: the guest's last table, and the shadow's. The hardware caches pointers,
-/// too, and forgets them at the same fences.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hint {
-    range: u64,
-    /// Whose range it is: the context's number, or `CONTEXTS` for the shared half's.
-    owner: u8,
-    /// Whether a pointer above says that all address spaces have the range.
-    global: bool,
-    table: TableId,
-    guest_table: GuestPhysAddr,
-}
-
-/// Hints that are kept, by range and owner.
-const HINTS: usize = 64;
-
-/// See `Hint`.
-#[derive(Debug)]
-pub(super) struct Hints([Option<Hint>; HINTS]);
-
-impl Hints {
-    pub(super) const fn new() -> Self {
-        Self([None; HINTS])
-    }
-
-    /// Forgets all; for when tables are given back.
-    pub(super) fn clear(&mut self) {
-        *self = Self::new();
-    }
-
-    fn place(&mut self, range: u64, owner: u8) -> Option<&mut Option<Hint>> {
-        self.0.get_mut((range as usize ^ usize::from(owner).wrapping_mul(13)) % HINTS)
-    }
-
-    fn insert(&mut self, hint: Hint) {
-        if let Some(place) = self.place(hint.range, hint.owner) {
-            *place = Some(hint);
-        }
-    }
-
-    #[inline]
-    fn find(&mut self, range: u64, owner: u8) -> Option<Hint> {
-        (*self.place(range, owner)?).filter(|hint| hint.range == range && hint.owner == owner)
-    }
-}
-
 impl ShadowMmu {
     /// The verdict on an access in the current context, the one for `key`, where the neighbourhood of `address` is known.
-    /// Where `update` is not set, A and D in the guest's tables stay as they are.
     #[inline]
     pub(super) fn resolve_by_hint(
         &mut self,
@@ -167,24 +122,20 @@ impl ShadowMmu {
         key: ContextKey,
         address: GuestVirtAddr,
         access: Access,
-        update: bool,
     ) -> Option<Verdict> {
         let (number, context) = self.current_context()?;
         let shares = context.shares && (address.0 as i64) < 0;
-        let owner = if shares { CONTEXTS as u8 } else { number as u8 };
-        let hint = self.hints.find(address.0 / BLOCK_SIZE, owner)?;
-        if self.pool.source(hint.table) != Source::Table(hint.guest_table) {
-            return None;
-        }
+        let hint = *self.hints.find(address.0 / BLOCK_SIZE, self.hint_root(number, shares))?;
+        let (table, guest_table) = (TablePool::numbered(hint.table), GuestPhysAddr(hint.guest_table));
         let slot = paging::index(address.0, 0);
-        let place = hint.guest_table.wrapping_add(slot as u64 * 8);
+        let place = guest_table.wrapping_add(slot as u64 * 8);
         let entry = Pte(ram.read_word(place)?);
         let rights = key.view.rights();
         if !is_proper(entry) || !rights.allow(entry, access) {
             return Some(Verdict::Fault(access.page_fault()));
         }
         let leaf = Pte(entry.0 | needed(access));
-        if leaf != entry && !(update && ram.compare_exchange(place, entry.0, leaf.0) == Some(true)) {
+        if leaf != entry && ram.compare_exchange(place, entry.0, leaf.0) != Some(true) {
             return None;
         }
         let found = GuestPhysAddr(leaf.address() | address.0 % PAGE_SIZE);
@@ -194,11 +145,11 @@ impl ShadowMmu {
             return None;
         }
         let mapping = mapping(ram, ram.host_address(found)?, access, translation, key.view)?;
-        self.set_leaf(hint.table, slot, 0, address, &mapping, translation, leaf.0);
-        let source = Source::Table(hint.guest_table);
+        self.set_leaf(table, slot, 0, address, &mapping, translation, leaf.0);
+        let source = Source::Table(guest_table);
         // Where a program stores for the first time, what lies beside has seldom been used before.
         if access != Access::Store {
-            self.fill_around(ram, hint.table, address, source, translation, key.view, shares);
+            self.fill_around(ram, table, address, source, translation, key.view, shares);
         }
         Some(Verdict::Filled)
     }
@@ -216,15 +167,13 @@ impl ShadowMmu {
         if self.own_uppers != 0 || shared.stale || (address.0 as i64) >= 0 {
             return None;
         }
-        let hint = self.hints.find(address.0 / BLOCK_SIZE, CONTEXTS as u8)?;
-        if self.pool.source(hint.table) != Source::Table(hint.guest_table) {
-            return None;
-        }
+        let hint = *self.hints.find(address.0 / BLOCK_SIZE, 0)?;
+        let (table, guest_table) = (TablePool::numbered(hint.table), GuestPhysAddr(hint.guest_table));
         let slot = paging::index(address.0, 0);
-        self.note_code(self.pool.entry(hint.table, slot), address);
-        self.pool.drop_entry(hint.table, slot);
+        self.note_code(self.pool.entry(table, slot), address);
+        self.pool.drop_entry(table, slot);
         self.flush = self.flush.and(TlbFlush::Address(address));
-        let entry = Pte(ram.read_word(hint.guest_table.wrapping_add(slot as u64 * 8))?);
+        let entry = Pte(ram.read_word(guest_table.wrapping_add(slot as u64 * 8))?);
         let global = hint.global || entry.has(Pte::G);
         let found = Translation { address: GuestPhysAddr(entry.address()), leaf: entry, level: 0, global };
         let view = View::Supervisor { sum: false, mxr: false };
@@ -234,7 +183,7 @@ impl ShadowMmu {
             && let Some(host) = ram.present_address(found.address)
             && let Some(mapping) = mapping(ram, host, Access::Load, found, view)
         {
-            self.set_leaf(hint.table, slot, 0, address, &mapping, found, entry.0);
+            self.set_leaf(table, slot, 0, address, &mapping, found, entry.0);
         }
         Some(())
     }
@@ -276,13 +225,7 @@ impl ShadowMmu {
                 self.set_leaf(table, slot, level, address, mapping, translation, seen);
                 if level == 0 {
                     if let Source::Table(guest_table) = source {
-                        self.hints.insert(Hint {
-                            range: address.0 / BLOCK_SIZE,
-                            owner: if shares { CONTEXTS as u8 } else { number as u8 },
-                            global: translation.global && !translation.leaf.has(Pte::G),
-                            table,
-                            guest_table,
-                        });
+                        self.hint(ram, number, shares, address, table, guest_table, translation);
                     }
                     self.fill_around(ram, table, address, source, translation, view, shares);
                 }
@@ -316,11 +259,64 @@ impl ShadowMmu {
     }
 
     /// Makes a table follow `source`; what it has of another one goes.
-    fn follow(&mut self, table: TableId, source: Source) {
-        if self.pool.source(table) != source {
+    pub(super) fn follow(&mut self, table: TableId, source: Source) {
+        let old = self.pool.source(table);
+        if old != source {
             self.empty(table);
             self.pool.set_source(table, source);
+            if old != Source::None {
+                self.hints.clear();
+            }
         }
+    }
+
+    /// By what root hints of a context, or of the shared half, are found.
+    fn hint_root(&self, number: usize, shares: bool) -> u64 {
+        match self.context(number) {
+            Some(context) if !shares => self.satp(Root { table: self.pool.address(context.root), number }),
+            _ => 0,
+        }
+    }
+
+    /// Remembers the last tables of the range of `address`.
+    #[allow(clippy::too_many_arguments, reason = "it goes on from where `fill` stands")]
+    fn hint(
+        &mut self,
+        ram: &GuestRam,
+        number: usize,
+        shares: bool,
+        address: GuestVirtAddr,
+        table: TableId,
+        guest_table: GuestPhysAddr,
+        translation: Translation,
+    ) {
+        let (Some(context), Some(guest)) = (self.context(number), ram.table(guest_table)) else { return };
+        let Some([shadow, seen, used]) = self.pool.places(table) else { return };
+        let plain = Pte::V | Pte::R | Pte::A;
+        // The assembly takes user pages in user mode and with SUM, where the kernel may not execute them.
+        let (value, kept) = match context.key.view {
+            View::User { mxr: false } => (plain | Pte::U, Pte::R | Pte::X),
+            View::Supervisor { sum: true, mxr: false } if !shares => (plain | Pte::U, Pte::R),
+            View::Supervisor { mxr: false, .. } => (plain, Pte::R | Pte::X),
+            _ => return,
+        };
+        let global = translation.global && !translation.leaf.has(Pte::G);
+        let shared = if shares && !global { Pte::G } else { 0 };
+        let hint = FillHint {
+            range: address.0 / BLOCK_SIZE,
+            root: self.hint_root(number, shares),
+            guest: core::ptr::from_ref(guest).addr() as u64,
+            shadow,
+            seen,
+            used,
+            mask: Pte::RESERVED | plain | Pte::U | shared,
+            value: value | shared,
+            kept,
+            table: TablePool::number(table),
+            global,
+            guest_table: guest_table.0,
+        };
+        self.hints.insert(hint);
     }
 
     fn take_table(&mut self, number: usize, shares: bool, level: usize) -> Option<TableId> {

@@ -58,8 +58,16 @@ impl ShadowMmu {
 
     /// Lets the page of RAM at `page` be mapped anew everywhere: its code, which is executed at `pc` in the context for
     /// `key`, is fetched from a copy from now on, and nobody writes to it without asking.
-    pub fn remap(&mut self, ram: &GuestRam, key: ContextKey, pc: GuestVirtAddr, page: GuestPhysAddr) {
-        if self.writable.take(page)
+    /// `writable` says that a writable leaf was made without noting it.
+    pub fn remap(
+        &mut self,
+        ram: &GuestRam,
+        key: ContextKey,
+        pc: GuestVirtAddr,
+        page: GuestPhysAddr,
+        writable: bool,
+    ) {
+        if (self.writable.take(page) || writable)
             && let Some(host) = ram.host_address(page)
         {
             self.drop_leaves(host);
@@ -103,16 +111,22 @@ impl ShadowMmu {
         for slot in self.pool.used(table) {
             let entry = self.pool.entry(table, slot);
             match self.pool.below(entry) {
-                Some(next) => {
-                    self.empty(next);
-                    self.pool.set_source(next, Source::None);
-                }
+                Some(next) => self.detach(next),
                 None => {
                     self.dropped_code.all |= is_code(entry);
                     self.pool.drop_entry(table, slot);
                     self.flush = TlbFlush::All;
                 }
             }
+        }
+    }
+
+    /// Empties a table that no longer follows what it did; it stays where it is.
+    fn detach(&mut self, table: TableId) {
+        self.empty(table);
+        if self.pool.source(table) != Source::None {
+            self.pool.set_source(table, Source::None);
+            self.hints.clear();
         }
     }
 
@@ -250,10 +264,7 @@ impl ShadowMmu {
                 // D may have come: then there is a store to tell the shadow of, as before.
                 if now != seen && now != seen | Pte::D {
                     match below {
-                        Some(next) => {
-                            self.empty(next);
-                            self.pool.set_source(next, Source::None);
-                        }
+                        Some(next) => self.detach(next),
                         None => {
                             self.note_code(entry, self.canonical(start));
                             self.pool.drop_entry(table, slot);

@@ -1,0 +1,153 @@
+//! Where page faults are likely to come again: ranges of 2 MiB whose last tables, the guest's and the shadow's, are
+//! known. The assembly fills in a page there, or gives the guest its fault, without a walk.
+//!
+//! The hardware's walks cache pointers, too, and forget them at the same fences.
+
+use alloc::boxed::Box;
+use alloc::vec;
+
+/// A range of 2 MiB in one context, or in the half that contexts share.
+///
+/// The addresses are the hypervisor's own. Whoever makes a hint vouches for them, for as long as the hint is in a table.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(128))]
+pub struct FillHint {
+    /// The range's addresses divided by 2 MiB; canonical, so that an odd number of ones in front is never found.
+    pub range: u64,
+    /// The real satp of the context's root; 0 for the shared half, the upper one of supervisor mode.
+    pub root: u64,
+    /// The guest's table.
+    pub guest: u64,
+    /// The shadow's table.
+    pub shadow: u64,
+    /// What the shadow's entries were made of.
+    pub seen: u64,
+    /// The bits of the shadow's slots in use.
+    pub used: u64,
+    /// The bits of a guest's entry that decide whether it is a plain one of this view, ready to be used, and what they
+    /// then are.
+    pub mask: u64,
+    /// See `mask`.
+    pub value: u64,
+    /// The permissions that the view takes over: R and X, or R.
+    pub kept: u64,
+    /// For who makes hints: the shadow's table, and whether a pointer above is global.
+    pub table: u32,
+    /// See `table`.
+    pub global: bool,
+    /// For who makes hints: the guest-physical address of the guest's table.
+    pub guest_table: u64,
+}
+
+impl FillHint {
+    /// No address is in this range.
+    pub const NONE: Self = Self {
+        range: u64::MAX >> 1,
+        root: 0,
+        guest: 0,
+        shadow: 0,
+        seen: 0,
+        used: 0,
+        mask: 0,
+        value: 0,
+        kept: 0,
+        table: 0,
+        global: false,
+        guest_table: 0,
+    };
+}
+
+/// Places of the table.
+pub const HINTS: usize = 64;
+
+/// Hints by range and root.
+#[derive(Clone, Debug)]
+#[repr(transparent)]
+pub struct HintTable(Box<[FillHint; HINTS]>);
+
+impl HintTable {
+    /// An empty table.
+    pub fn new() -> Self {
+        // By way of the heap: it would be large for a stack.
+        let Ok(places) = vec![FillHint::NONE; HINTS].into_boxed_slice().try_into() else { wrong_length() };
+        Self(places)
+    }
+
+    /// Forgets all; for when a table is given back or follows another one of the guest's.
+    pub fn clear(&mut self) {
+        self.0.fill(FillHint::NONE);
+    }
+
+    /// Puts one in, in the place of another.
+    pub fn insert(&mut self, hint: FillHint) {
+        if let Some(place) = self.0.get_mut(Self::index(hint.range, hint.root)) {
+            *place = hint;
+        }
+    }
+
+    /// The one for a range, and a root or 0.
+    #[inline]
+    pub fn find(&self, range: u64, root: u64) -> Option<&FillHint> {
+        self.0.get(Self::index(range, root)).filter(|hint| hint.range == range && hint.root == root)
+    }
+
+    /// Forgets the one for a range, and a root or 0.
+    pub fn remove(&mut self, range: u64, root: u64) {
+        if self.find(range, root).is_some()
+            && let Some(place) = self.0.get_mut(Self::index(range, root))
+        {
+            *place = FillHint::NONE;
+        }
+    }
+
+    /// Where the table lies, for the assembly. It stays there.
+    pub fn address(&self) -> u64 {
+        core::ptr::from_ref(&*self.0).addr() as u64
+    }
+
+    /// The assembly computes the same: the root's ASID tells contexts apart.
+    const fn index(range: u64, root: u64) -> usize {
+        (range ^ root >> 44) as usize % HINTS
+    }
+}
+
+impl Default for HintTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cold]
+#[allow(clippy::panic, reason = "the vector is made with this very length")]
+fn wrong_length() -> ! {
+    panic!("a hint table of the wrong length")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_is_found_by_range_and_root_until_another_takes_its_place() {
+        let mut table = HintTable::new();
+        let (range, root) = (0x3fff_1234, 9 << 60 | 5 << 44 | 0x81000);
+        table.insert(FillHint { range, root, kept: 7, ..FillHint::NONE });
+        assert_eq!(table.find(range, root).map(|hint| hint.kept), Some(7));
+        assert!(table.find(range, root + 1).is_none() && table.find(range + 64, root).is_none());
+        table.insert(FillHint { range: range + 64, root, ..FillHint::NONE });
+        assert!(table.find(range, root).is_none());
+        table.remove(range + 64, root + 1);
+        assert!(table.find(range + 64, root).is_some());
+        table.remove(range + 64, root);
+        assert!(table.find(range + 64, root).is_none());
+    }
+
+    #[test]
+    fn no_address_is_in_an_empty_places_range() {
+        let mut table = HintTable::new();
+        table.clear();
+        for address in [0, u64::MAX, 1 << 63, u64::MAX >> 1] {
+            assert!(table.find(address >> 21, 0).is_none());
+        }
+    }
+}
