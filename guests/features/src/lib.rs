@@ -9,6 +9,7 @@
 
 pub mod arena;
 pub mod exec;
+pub mod hot;
 pub mod insn;
 pub mod mmio;
 pub mod native;

@@ -10,7 +10,7 @@ pub use isa::paging::{Mode, Pte, Satp, index, leaf_size};
 /// Bytes in a page.
 pub const PAGE: u64 = 4096;
 /// Pages in the pool.
-pub const POOL_PAGES: usize = 512;
+pub const POOL_PAGES: usize = 1024;
 
 /// Flags of a leaf that supervisor mode may do all with, accessed and dirty.
 pub const RWX: u64 = Pte::V | Pte::R | Pte::W | Pte::X | Pte::A | Pte::D;
