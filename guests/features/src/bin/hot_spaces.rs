@@ -27,8 +27,11 @@ fn checks(_hart: u64, _device_tree: u64) {
 
 const EXECUTABLE: u64 = RWX & !Pte::W;
 
+/// What a function gives, by its argument.
+type Want = fn(u64) -> Returned;
+
 /// What stands at the second word of each space's page, and what its function gives.
-const CODES: [(u32, fn(u64) -> Returned); 6] = [
+const CODES: [(u32, Want); 6] = [
     (GET, Ok),
     (addi(A0, A0, 3), |argument| Ok(argument + 3)),
     (EBREAK, |_| raised(Breakpoint)),
@@ -186,7 +189,7 @@ fn superpage_split_and_joined(mode: Mode) {
         let (first, last) = (SPARE + 0x800, SPARE + SUPERPAGE - 8);
         features::arena::poke(first, round);
         features::arena::poke(last, round);
-        let read = [DATA + 0x800, DATA + SUPERPAGE - 8].map(|at| features::arena::load(at));
+        let read = [DATA + 0x800, DATA + SUPERPAGE - 8].map(features::arena::load);
         wrong[1] += u64::from(read != [Ok(round), Ok(round)]);
     }
     check!(format_args!("{mode:?}_hot_code_in_a_superpage"), wrong[0], 0);
