@@ -63,8 +63,8 @@ fn each_store_to_a_copied_page_doubles_the_patience() {
     let mut pages = pages(1);
     for round in 0..4 {
         assert_eq!(heat(&mut pages, &ram, BASE), FIRST_LIMIT << round);
-        assert!(pages.end(&ram, BASE.wrapping_add(0x800)));
-        assert!(!pages.end(&ram, BASE));
+        assert!(pages.end(&ram, BASE.wrapping_add(0x800)).is_some());
+        assert_eq!(pages.end(&ram, BASE), None);
         assert_eq!(ram.overlay().copy_of(BASE), None);
     }
     assert_eq!(pages.counts(), Counts { copies: 4, sites: 4, ended: 4 });
