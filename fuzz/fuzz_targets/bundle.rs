@@ -2,7 +2,7 @@
 #![no_main]
 
 use bundle::format::{read, write};
-use bundle::{HostSettings, InitrdRange, Manifest, OnReset, RAM_BASE, Segment, VmConfig};
+use bundle::{HostSettings, InitrdRange, Manifest, OnReset, RAM_BASE, Segment, Switches, VmConfig};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 
@@ -73,6 +73,7 @@ impl Vm {
             initrd,
             device_tree: self.device_tree.scaled(RAM_BASE, 4096),
             on_reset: if self.restarts { OnReset::Restart } else { OnReset::Exit },
+            switches: Switches::default(),
         }
     }
 }

@@ -91,6 +91,30 @@ pub struct VmOptions {
     /// End the run when the guest asks for a reset
     #[arg(long)]
     pub no_reboot: bool,
+    /// Whether hot pages of kernel code are rewritten [default: on]
+    #[arg(long, value_name = "on|off")]
+    pub rewrite: Option<OnOff>,
+    /// Whether the hottest exits are served in assembly [default: on]
+    #[arg(long, value_name = "on|off")]
+    pub fast: Option<OnOff>,
+    /// Leave out what cannot be kept exactly as on hardware
+    #[arg(long)]
+    pub exact: bool,
+}
+
+/// A switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnOff {
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
+impl From<OnOff> for bool {
+    fn from(switch: OnOff) -> Self {
+        switch == OnOff::On
+    }
 }
 
 /// The machine that QEMU emulates, and the hypervisor on it.
@@ -182,6 +206,7 @@ mod tests {
         assert_eq!(options.vm.append.as_deref(), Some("-x y"));
         assert_eq!(options.vm.memory, Some(Size(64 << 20)));
         assert_eq!(options.vm.load[0].address, Address(0x8400_0000));
+        assert_eq!((options.vm.rewrite, options.vm.exact), (None, false));
     }
 
     #[test]
@@ -191,6 +216,7 @@ mod tests {
         assert!(run(&["--timeout", "0"]).unwrap_err().contains("0 is not in 1.."));
         assert!(run(&["--harts", "0"]).unwrap_err().contains("0 is not in 1.."));
         assert!(run(&["linux", "--kernel", "k"]).unwrap_err().contains("cannot be used with"));
+        assert!(run(&["--fast", "no"]).unwrap_err().contains("possible values: on, off"));
         assert!(run(&["--load", "f"]).unwrap_err().contains("has no address"));
     }
 }

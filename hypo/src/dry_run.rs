@@ -76,7 +76,7 @@ fn memory_map(config: &VmConfig, regions: &[Region]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bundle::OnReset;
+    use bundle::{OnReset, Switches};
 
     #[test]
     fn the_map_shows_devices_and_memory_in_order() {
@@ -90,6 +90,7 @@ mod tests {
             initrd: None,
             device_tree: 0x9fe0_0000,
             on_reset: OnReset::Restart,
+            switches: Switches::default(),
         };
         let kernel = Region { name: "kernel".into(), address: 0x8020_0000, len: 4097 };
         let text = memory_map(&config, &[kernel]);

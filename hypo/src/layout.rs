@@ -3,7 +3,7 @@
 
 use crate::kernel::{Kernel, LOAD_ADDRESS};
 use crate::size::Size;
-use bundle::{DEVICE_TREE_SLOT, InitrdRange, OnReset, RAM_BASE, Segment, VmConfig};
+use bundle::{DEVICE_TREE_SLOT, InitrdRange, OnReset, RAM_BASE, Segment, Switches, VmConfig};
 use memory::{BLOCK_SIZE, PAGE_SIZE};
 use thiserror::Error;
 
@@ -25,6 +25,8 @@ pub struct Guest {
     pub bootargs: String,
     /// What a reset does.
     pub on_reset: OnReset,
+    /// How the hypervisor goes about it.
+    pub switches: Switches,
     /// The kernel.
     pub kernel: Kernel,
     /// The initial RAM disk.
@@ -129,6 +131,7 @@ impl Guest {
             initrd,
             device_tree: device_tree_address(self.memory),
             on_reset: self.on_reset,
+            switches: self.switches,
         })
     }
 
@@ -236,6 +239,7 @@ mod tests {
             vcpus: 1,
             bootargs: String::new(),
             on_reset: OnReset::Restart,
+            switches: Switches::default(),
             kernel: Kernel { format: Format::Image, entry: LOAD_ADDRESS, pieces: vec![piece] },
             initrd: (initrd > 0).then(|| vec![2; initrd]),
             loads: Vec::new(),

@@ -78,6 +78,15 @@ pub struct Vm {
     /// What a reset does.
     #[serde(default)]
     pub on_reset: Reset,
+    /// Whether hot pages of kernel code are rewritten.
+    #[serde(default = "yes")]
+    pub rewrite: bool,
+    /// Whether the hottest exits are served in assembly.
+    #[serde(default = "yes")]
+    pub fast: bool,
+    /// Whether what cannot be kept exactly as on hardware is left out.
+    #[serde(default)]
+    pub exact: bool,
     /// More files to put into memory.
     #[serde(default)]
     pub load: Vec<Load>,
@@ -134,6 +143,9 @@ impl Vm {
             memory: default_memory(),
             vcpus: default_vcpus(),
             on_reset: Reset::Restart,
+            rewrite: true,
+            fast: true,
+            exact: false,
             load: Vec::new(),
         }
     }
@@ -148,6 +160,10 @@ impl Vm {
 
 fn default_memory() -> Size {
     DEFAULT_MEMORY
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn default_vcpus() -> u32 {
@@ -199,6 +215,9 @@ mod tests {
             memory = "64M"
             vcpus = 2
             on-reset = "exit"
+            rewrite = false
+            fast = false
+            exact = true
             [[vm.load]]
             file = "x"
             address = 0x84000000
@@ -211,6 +230,7 @@ mod tests {
         assert_eq!(manifest.host.window, Some(Address(0xffff_ffc0_0000_0000)));
         let a = &manifest.vms[0];
         assert_eq!((a.memory, a.vcpus, a.on_reset), (Size(64 << 20), 2, Reset::Exit));
+        assert_eq!((a.rewrite, a.fast, a.exact), (false, false, true));
         assert_eq!(a.load, [Load { file: "x".into(), address: Address(0x8400_0000) }]);
         assert_eq!(manifest.vms[1], Vm::new("b", "b.elf".into()));
     }

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::layout::{Extra, Guest, Payload, Region};
 use crate::manifest::{Manifest, Vm};
-use bundle::HostSettings;
+use bundle::{HostSettings, Switches};
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -99,6 +99,7 @@ fn read_files(vm: &Vm) -> Result<Guest> {
         vcpus: vm.vcpus,
         bootargs: vm.append.clone(),
         on_reset: vm.on_reset.into(),
+        switches: Switches { rewrite: vm.rewrite, fast: vm.fast, exact: vm.exact },
         kernel,
         initrd: vm.initrd.as_deref().map(|path| read("initial RAM disk", path)).transpose()?,
         loads,

@@ -145,8 +145,13 @@ fn guest_name(stem: &str) -> String {
 
 /// What the command line says of the guest goes before what the guest's description says.
 fn apply(options: &VmOptions, manifest: &mut Manifest) -> Result<()> {
-    if options.no_reboot {
-        manifest.vms.iter_mut().for_each(|vm| vm.on_reset = Reset::Exit);
+    for vm in &mut manifest.vms {
+        if options.no_reboot {
+            vm.on_reset = Reset::Exit;
+        }
+        vm.rewrite = options.rewrite.map_or(vm.rewrite, bool::from);
+        vm.fast = options.fast.map_or(vm.fast, bool::from);
+        vm.exact |= options.exact;
     }
     let about_one = options.initrd.is_some()
         || options.append.is_some()

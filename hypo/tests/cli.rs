@@ -130,7 +130,7 @@ fn what_is_packed_can_be_read_by_the_hypervisor() {
     hypo.file("k", b"kernel!!").file("rd", b"disk");
     hypo.file(
         "m.toml",
-        "[[vm]]\nname = 'a'\nkernel = 'k'\ninitrd = 'rd'\nappend = 'quiet'\non-reset = 'exit'\n",
+        "[[vm]]\nname = 'a'\nkernel = 'k'\ninitrd = 'rd'\nappend = 'quiet'\non-reset = 'exit'\nfast = false\n",
     );
     let output = hypo.output(&["pack", "m.toml", "-o", "bundle"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -140,6 +140,7 @@ fn what_is_packed_can_be_read_by_the_hypervisor() {
     let vm = &manifest.vms[0];
     assert_eq!((vm.name.as_str(), vm.entry, vm.bootargs.as_str()), ("a", 0x8020_0000, "quiet"));
     assert_eq!(vm.on_reset, bundle::OnReset::Exit);
+    assert_eq!(vm.switches, bundle::Switches { fast: false, ..bundle::Switches::default() });
     assert_eq!(vm.initrd.map(|initrd| (initrd.address, initrd.len)), Some((0x8820_0000, 4)));
     assert_eq!(payload[(vm.segments[0].offset / 8) as usize].to_ne_bytes(), *b"kernel!!");
 }

@@ -204,15 +204,15 @@ fn build_vm(
     let board = Board::new(1, boot_wall);
     let features = tree::csr_features(host_isa.guest_view(), mode);
     let mut vcpu = Vcpu::new(0, features, ShadowMmu::new(paging, tables, table_base));
-    vcpu.frame.sites.set_handlers(hart::fast::handlers());
+    if config.switches.fast {
+        vcpu.frame.sites.set_handlers(hart::fast::handlers());
+    }
+    // Without room no page is ever copied.
+    let mut code = CodePages::new(if config.switches.rewrite { copies } else { &[] }, copy_base);
+    code.set_exact(config.switches.exact);
     let boot = Boot { entry: config.entry, tree_address: GuestPhysAddr(config.device_tree), tree };
     let vcpus = Vec::from([vcpu]);
-    let mut vm = Vm::new(
-        config.name.clone(),
-        Machine::new(ram, CodePages::new(copies, copy_base), board, 1, clock),
-        vcpus,
-        boot,
-    );
+    let mut vm = Vm::new(config.name.clone(), Machine::new(ram, code, board, 1, clock), vcpus, boot);
     vm.start().map_err(|_| format!("guest `{}`: its device tree does not lie in RAM", config.name))?;
     Ok(vm)
 }

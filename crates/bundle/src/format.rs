@@ -20,7 +20,7 @@ use thiserror::Error;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"HYPOBNDL");
 /// Counts up whenever the layout or the manifest's encoding changes.
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 /// Words before the manifest.
 const FIXED_WORDS: usize = 9;
 /// The payload starts at a multiple of this, so that a page of it is a page of memory.
@@ -216,7 +216,9 @@ fn crc32(bytes: impl Iterator<Item = u8>) -> u32 {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::{DEVICE_TREE_SLOT, HostSettings, InitrdRange, OnReset, RAM_BASE, Segment, VmConfig};
+    use crate::{
+        DEVICE_TREE_SLOT, HostSettings, InitrdRange, OnReset, RAM_BASE, Segment, Switches, VmConfig,
+    };
     use alloc::vec;
     use proptest::prelude::*;
 
@@ -238,6 +240,7 @@ pub(crate) mod tests {
                 initrd: Some(InitrdRange { address: 0x8800_0000, len: 1096 }),
                 device_tree: RAM_BASE + memory - DEVICE_TREE_SLOT,
                 on_reset: OnReset::Restart,
+                switches: Switches { exact: true, ..Switches::default() },
             }],
         }
     }

@@ -74,6 +74,26 @@ pub struct VmConfig {
     pub device_tree: u64,
     /// What a reset does.
     pub on_reset: OnReset,
+    /// How the hypervisor goes about it.
+    pub switches: Switches,
+}
+
+/// Parts of the hypervisor that can be switched off for a guest, to find out whether one of them is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switches {
+    /// Hot pages of kernel code are copied and their privileged instructions replaced.
+    pub rewrite: bool,
+    /// The hottest exits are served in assembly.
+    pub fast: bool,
+    /// What cannot be kept exactly as on hardware is not done at all.
+    pub exact: bool,
+}
+
+/// All that is fast, with the limits that docs/differences.md tells of.
+impl Default for Switches {
+    fn default() -> Self {
+        Self { rewrite: true, fast: true, exact: false }
+    }
 }
 
 /// A piece of a guest's initial memory.

@@ -70,6 +70,7 @@ pub struct CodePages {
     free: Vec<HostPhysAddr>,
     heat: Box<[Heat]>,
     counts: Counts,
+    exact: bool,
 }
 
 impl CodePages {
@@ -81,9 +82,20 @@ impl CodePages {
             free: Vec::with_capacity(words.len() / WORDS),
             heat: (0..PLACES).map(|_| Heat { page: u64::MAX, traps: 0, limit: FIRST_LIMIT }).collect(),
             counts: Counts::default(),
+            exact: false,
         };
         pages.refill();
         pages
+    }
+
+    /// Whether a site is to stay as it is where an instruction that overlaps it from in front could tell the difference.
+    pub fn set_exact(&mut self, exact: bool) {
+        self.exact = exact;
+    }
+
+    /// Whether it is.
+    pub fn is_exact(&self) -> bool {
+        self.exact
     }
 
     /// How often what happened.
