@@ -4,12 +4,42 @@
 use crate::expect::{Ending, Session};
 use crate::project::show;
 use anyhow::{Context, Result, bail};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 /// How long after its own time-out `hypo` is killed.
 const GRACE: Duration = Duration::from_secs(15);
+
+/// The program, and what is to be said to each of its runs.
+#[derive(Clone, Debug)]
+pub struct Hypo {
+    program: PathBuf,
+    /// Options of `hypo run` with their values; a run that has the option itself keeps its own value.
+    switches: Vec<(&'static str, String)>,
+}
+
+impl Hypo {
+    /// `program` with these options of `hypo run`.
+    pub fn new(program: &Path, switches: Vec<(&'static str, String)>) -> Self {
+        Self { program: program.into(), switches }
+    }
+
+    /// All that a run gets that would get `arguments`.
+    fn arguments(&self, arguments: &[String], limit: Duration) -> Vec<String> {
+        let mut all = arguments.to_vec();
+        if !all.iter().any(|argument| argument == "run") {
+            return all;
+        }
+        let limit = ("--timeout", limit.as_secs().to_string());
+        for (name, value) in self.switches.iter().chain([&limit]) {
+            if !arguments.iter().any(|argument| argument == name) {
+                all.extend([(*name).to_owned(), value.clone()]);
+            }
+        }
+        all
+    }
+}
 
 /// A run of `hypo` that has been started.
 pub struct Run {
@@ -21,13 +51,9 @@ pub struct Run {
 }
 
 /// Starts `hypo` with these arguments. `limit` is in whole seconds.
-pub fn start(hypo: &Path, arguments: &[String], limit: Duration) -> Result<Run> {
-    let mut command = Command::new(hypo);
-    command.args(arguments);
-    let has = |word: &str| arguments.iter().any(|argument| argument == word);
-    if has("run") && !has("--timeout") {
-        command.args(["--timeout", &limit.as_secs().to_string()]);
-    }
+pub fn start(hypo: &Hypo, arguments: &[String], limit: Duration) -> Result<Run> {
+    let mut command = Command::new(&hypo.program);
+    command.args(hypo.arguments(arguments, limit));
     let limit = limit + GRACE;
     let session = Session::start(&mut command, limit).context("hypo cannot be started")?;
     Ok(Run { session, shown: show(&command), limit })
@@ -46,8 +72,25 @@ impl Run {
 }
 
 /// Runs `hypo` to its end without typing anything; the log begins with the command.
-pub fn to_end(hypo: &Path, arguments: &[String], limit: Duration, log: &mut Vec<u8>) -> Result<i32> {
+pub fn to_end(hypo: &Hypo, arguments: &[String], limit: Duration, log: &mut Vec<u8>) -> Result<i32> {
     let run = start(hypo, arguments, limit)?;
     log.extend(format!("$ {}\n", run.shown).bytes());
     run.finish(log)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_keeps_its_own_switches_and_gets_the_others() {
+        let hypo = Hypo::new(Path::new("hypo"), vec![("--rewrite", "off".into()), ("--fast", "on".into())]);
+        let arguments = |text: &str| {
+            let words: Vec<_> = text.split(' ').map(String::from).collect();
+            hypo.arguments(&words, Duration::from_secs(7)).join(" ")
+        };
+        assert_eq!(arguments("run linux"), "run linux --rewrite off --fast on --timeout 7");
+        assert_eq!(arguments("run --fast off --timeout 5"), "run --fast off --timeout 5 --rewrite off");
+        assert_eq!(arguments("doctor"), "doctor");
+    }
 }

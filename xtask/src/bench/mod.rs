@@ -7,11 +7,11 @@
 mod lines;
 mod table;
 
-use crate::launch;
+use crate::launch::{self, Hypo};
 use crate::project::Project;
 use anyhow::{Context, Result, bail, ensure};
 use lines::Output;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use table::Table;
 
@@ -58,7 +58,7 @@ const SUITES: [Suite; 2] =
 /// Measures; false when a run failed.
 pub fn run(options: &Options) -> Result<bool> {
     let project = Project::load()?;
-    let hypo = project.build_hypo()?;
+    let hypo = Hypo::new(&project.build_hypo()?, Vec::new());
     project.build_bare(&["bench", "linux-bench"])?;
     if !options.native {
         project.build_bare(&["hypocaust"])?;
@@ -79,7 +79,7 @@ pub fn run(options: &Options) -> Result<bool> {
 }
 
 /// Runs a suite on both sides at once; counted instructions do not mind the company.
-fn measure(suite: &Suite, project: &Project, hypo: &Path, options: &Options) -> Result<Table> {
+fn measure(suite: &Suite, project: &Project, hypo: &Hypo, options: &Options) -> Result<Table> {
     let firmware = ["--firmware", &options.firmware].map(String::from);
     let arguments = [(suite.arguments)(project)?, firmware.into()].concat();
     let native_arguments = [arguments.clone(), vec!["--native".into()]].concat();
@@ -98,7 +98,7 @@ fn measure(suite: &Suite, project: &Project, hypo: &Path, options: &Options) -> 
 }
 
 /// One run, to its end.
-fn run_one(hypo: &Path, arguments: &[String]) -> Result<Output> {
+fn run_one(hypo: &Hypo, arguments: &[String]) -> Result<Output> {
     let mut log = Vec::new();
     let status = launch::to_end(hypo, arguments, LIMIT, &mut log)?;
     let text = String::from_utf8_lossy(&log);

@@ -3,12 +3,11 @@
 
 use super::firmwares;
 use super::runner::Case;
-use crate::launch;
+use crate::launch::{self, Hypo};
 use crate::project::Project;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -17,6 +16,9 @@ use std::time::Duration;
 struct Table {
     guest: Vec<Entry>,
 }
+
+/// What switches off all that only makes guests faster.
+const SLOW: &[&str] = &["--rewrite", "off", "--fast", "off"];
 
 /// One guest of the table.
 #[derive(Clone, Deserialize)]
@@ -31,6 +33,9 @@ struct Entry {
     status: i32,
     /// Seconds.
     timeout: u64,
+    /// Whether it also runs with rewriting and the fast path switched off, on the first processor model.
+    #[serde(default)]
+    slow: bool,
     /// The processor models to run it on; none is QEMU's own choice.
     #[serde(default)]
     cpu: Vec<String>,
@@ -41,7 +46,7 @@ struct Entry {
 
 /// A guest on one processor model and firmware, ready to run.
 struct Guest {
-    hypo: PathBuf,
+    hypo: Hypo,
     arguments: Vec<String>,
     status: i32,
     limit: Duration,
@@ -57,7 +62,7 @@ struct Verdict {
 }
 
 /// The table's cases.
-pub fn cases(project: &Project, hypo: &Path, firmware: &str) -> Result<Vec<Case>> {
+pub fn cases(project: &Project, hypo: &Hypo, firmware: &str) -> Result<Vec<Case>> {
     let path = project.root().join("tests/guests.toml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let table: Table = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
@@ -70,21 +75,29 @@ pub fn cases(project: &Project, hypo: &Path, firmware: &str) -> Result<Vec<Case>
         for (firmware, suffix) in firmwares(firmware, &entry.firmware) {
             if entry.cpu.is_empty() || !suffix.is_empty() {
                 let name = format!("{}{suffix}", entry.name);
-                add(&mut cases, entry, &name, arguments(&["--firmware", firmware]), hypo);
+                let slow = entry.slow && suffix.is_empty();
+                add(&mut cases, entry, &name, arguments(&["--firmware", firmware]), slow, hypo);
             }
         }
-        for cpu in &entry.cpu {
+        for (n, cpu) in entry.cpu.iter().enumerate() {
             let name = format!("{}/{cpu}", entry.name);
-            add(&mut cases, entry, &name, arguments(&["--cpu", cpu, "--firmware", firmware]), hypo);
+            add(
+                &mut cases,
+                entry,
+                &name,
+                arguments(&["--cpu", cpu, "--firmware", firmware]),
+                entry.slow && n == 0,
+                hypo,
+            );
         }
     }
     Ok(cases)
 }
 
-/// Adds the cases of a guest on one machine.
-fn add(cases: &mut Vec<Case>, entry: &Entry, name: &str, arguments: Vec<String>, hypo: &Path) {
+/// Adds the cases of a guest on one machine, `slow` among them if wanted.
+fn add(cases: &mut Vec<Case>, entry: &Entry, name: &str, arguments: Vec<String>, slow: bool, hypo: &Hypo) {
     let guest = Arc::new(Guest {
-        hypo: hypo.into(),
+        hypo: hypo.clone(),
         arguments,
         status: entry.status,
         limit: Duration::from_secs(entry.timeout),
@@ -102,20 +115,24 @@ fn add(cases: &mut Vec<Case>, entry: &Entry, name: &str, arguments: Vec<String>,
         });
     }
     let compare = entry.native;
-    cases.push(Case {
-        name: format!("guests/{name}/guest"),
-        about: about.clone(),
-        run: Box::new(move |log| {
-            let verdict = guest.run(&[], log)?;
-            if !compare {
-                return Ok(());
-            }
-            match guest.natively(&mut Vec::new()) {
-                Ok(native) => verdict.same_as(native),
-                Err(error) => bail!("there is no native verdict to compare with: {error}"),
-            }
-        }),
-    });
+    let ways: &[(&str, &[&str])] = &[("guest", &[]), ("slow", SLOW)];
+    for &(way, switches) in &ways[..if slow { 2 } else { 1 }] {
+        let guest = Arc::clone(&guest);
+        cases.push(Case {
+            name: format!("guests/{name}/{way}"),
+            about: about.clone(),
+            run: Box::new(move |log| {
+                let verdict = guest.run(switches, log)?;
+                if !compare {
+                    return Ok(());
+                }
+                match guest.natively(&mut Vec::new()) {
+                    Ok(native) => verdict.same_as(native),
+                    Err(error) => bail!("there is no native verdict to compare with: {error}"),
+                }
+            }),
+        });
+    }
 }
 
 impl Guest {
@@ -201,7 +218,7 @@ mod tests {
     fn a_guest_that_says_nothing_has_not_passed() {
         // sh stands in for hypo.
         let guest = |script: &str| Guest {
-            hypo: "sh".into(),
+            hypo: Hypo::new("sh".as_ref(), Vec::new()),
             arguments: vec!["-c".into(), script.into()],
             status: 0,
             limit: Duration::from_secs(20),

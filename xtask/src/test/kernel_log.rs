@@ -2,13 +2,12 @@
 //! `tests/kernel-log.toml` explains, the lines are the same.
 
 use super::runner::Case;
-use crate::launch;
+use crate::launch::{self, Hypo};
 use crate::project::Project;
 use anyhow::{Context, Result, anyhow, bail};
 use regex::{Regex, bytes};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// For a boot and the printing of the log.
@@ -32,14 +31,14 @@ struct Entry {
 }
 
 /// The one case.
-pub fn case(project: &Project, hypo: &Path, firmware: &str) -> Result<Case> {
+pub fn case(project: &Project, hypo: &Hypo, firmware: &str) -> Result<Case> {
     let path = project.root().join("tests/kernel-log.toml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let table: Table = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
     let patterns = table.difference.iter().map(|entry| Regex::new(&entry.line));
     let patterns: Vec<_> =
         patterns.collect::<Result<_, _>>().with_context(|| format!("in {}", path.display()))?;
-    let hypo: PathBuf = hypo.into();
+    let hypo = hypo.clone();
     let firmware = firmware.to_owned();
     Ok(Case {
         name: "linux/kernel-log".into(),
@@ -59,7 +58,7 @@ pub fn case(project: &Project, hypo: &Path, firmware: &str) -> Result<Case> {
 }
 
 /// Boots Linux and gives its log as the guest's own `dmesg` prints it.
-fn boot(hypo: &Path, more: &[&str], log: &mut Vec<u8>) -> Result<String> {
+fn boot(hypo: &Hypo, more: &[&str], log: &mut Vec<u8>) -> Result<String> {
     let arguments: Vec<_> = ["run", "linux"].iter().chain(more).map(|&word| word.into()).collect();
     let mut run = launch::start(hypo, &arguments, LIMIT)?;
     let prompt = bytes::Regex::new("~ # ")?;
@@ -128,6 +127,6 @@ mod tests {
 
     #[test]
     fn the_table_of_differences_is_well_formed() {
-        assert!(case(&Project::load().unwrap(), Path::new("hypo"), "default").is_ok());
+        assert!(case(&Project::load().unwrap(), &Hypo::new("hypo".as_ref(), Vec::new()), "default").is_ok());
     }
 }

@@ -10,8 +10,10 @@ mod kernel_log;
 mod runner;
 mod sessions;
 
+use crate::launch::Hypo;
 use crate::project::Project;
 use anyhow::{Context, Result, bail};
+use hypo::cli::OnOff;
 use hypo::setup;
 use runner::Case;
 use std::path::Path;
@@ -45,13 +47,28 @@ pub struct Options {
     /// Run all QEMU cases on this firmware, as `hypo run --firmware` names it; default also runs some on the others
     #[arg(long, value_name = "default|opensbi-1.6|rustsbi|FILE", default_value = DEFAULT_FIRMWARE)]
     firmware: String,
+    /// Run the guests with rewritten code pages on or off: passed on to hypo
+    #[arg(long, value_name = "on|off")]
+    rewrite: Option<OnOff>,
+    /// Run the guests with the assembly's fast path on or off: passed on to hypo
+    #[arg(long, value_name = "on|off")]
+    fast: Option<OnOff>,
+}
+
+impl Options {
+    /// What each `hypo run` gets.
+    fn switches(&self) -> Vec<(&'static str, String)> {
+        let word = |switch: OnOff| if switch == OnOff::On { "on" } else { "off" };
+        let given = [("--rewrite", self.rewrite), ("--fast", self.fast)];
+        given.into_iter().filter_map(|(name, switch)| Some((name, word(switch?).into()))).collect()
+    }
 }
 
 /// Tests; true when all passed.
 pub fn run(options: &Options) -> Result<bool> {
     let project = Project::load()?;
     let wanted = |name: &str| options.filter.as_deref().is_none_or(|text| name.contains(text));
-    let hypo = project.target_directory().join("debug/hypo");
+    let hypo = Hypo::new(&project.target_directory().join("debug/hypo"), options.switches());
     let firmware = options.firmware.as_str();
     let mut cases = guests::cases(&project, &hypo, firmware)?;
     cases.extend(sessions::cases(&project, &hypo, firmware)?);

@@ -4,12 +4,11 @@
 use super::firmwares;
 use super::runner::Case;
 use crate::expect::{Missed, Session};
-use crate::launch;
+use crate::launch::{self, Hypo};
 use crate::project::Project;
 use anyhow::{Context, Result, anyhow, ensure};
 use regex::bytes::Regex;
 use serde::Deserialize;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 #[derive(Deserialize)]
@@ -65,7 +64,7 @@ impl TryFrom<String> for Pattern {
 }
 
 /// The table's cases.
-pub fn cases(project: &Project, hypo: &Path, firmware: &str) -> Result<Vec<Case>> {
+pub fn cases(project: &Project, hypo: &Hypo, firmware: &str) -> Result<Vec<Case>> {
     let path = project.root().join("tests/sessions.toml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let table: Table = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
@@ -97,14 +96,14 @@ pub fn cases(project: &Project, hypo: &Path, firmware: &str) -> Result<Vec<Case>
     Ok(cases)
 }
 
-fn case(entry: Entry, side: &str, hypo: &Path) -> Case {
-    let hypo: PathBuf = hypo.into();
+fn case(entry: Entry, side: &str, hypo: &Hypo) -> Case {
+    let hypo = hypo.clone();
     let name = if side.is_empty() { entry.name.clone() } else { format!("{}/{side}", entry.name) };
     Case { name, about: entry.about.clone(), run: Box::new(move |log| play(&entry, &hypo, log)) }
 }
 
 /// Plays a session to its end.
-fn play(entry: &Entry, hypo: &Path, log: &mut Vec<u8>) -> Result<()> {
+fn play(entry: &Entry, hypo: &Hypo, log: &mut Vec<u8>) -> Result<()> {
     let limit = Duration::from_secs(entry.limit);
     let mut run = launch::start(hypo, &entry.hypo, limit)?;
     log.extend(format!("$ {}\n", run.shown).bytes());
@@ -159,7 +158,8 @@ mod tests {
     #[test]
     fn the_table_is_well_formed() {
         let project = Project::load().unwrap();
-        let cases = cases(&project, Path::new("hypo"), super::super::DEFAULT_FIRMWARE).unwrap();
+        let cases =
+            cases(&project, &Hypo::new("hypo".as_ref(), Vec::new()), super::super::DEFAULT_FIRMWARE).unwrap();
         let mut names: Vec<_> = cases.iter().map(|case| case.name.as_str()).collect();
         names.sort_unstable();
         names.dedup();
@@ -180,7 +180,7 @@ mod tests {
             "#,
         );
         let mut log = Vec::new();
-        play(&entry, Path::new("sh"), &mut log).unwrap();
+        play(&entry, &Hypo::new("sh".as_ref(), Vec::new()), &mut log).unwrap();
         assert!(String::from_utf8(log).unwrap().contains("got bad"));
     }
 
@@ -194,11 +194,11 @@ mod tests {
             limit = 20
             "#,
         );
-        let error = play(&entry, Path::new("sh"), &mut Vec::new()).unwrap_err();
+        let error = play(&entry, &Hypo::new("sh".as_ref(), Vec::new()), &mut Vec::new()).unwrap_err();
         assert_eq!(error.to_string(), "exit status 1, not 0");
         entry.steps = toml::from_str::<Step>("expect = 'prompt'").map(|step| vec![step]).unwrap();
         let mut log = Vec::new();
-        let error = play(&entry, Path::new("sh"), &mut log).unwrap_err();
+        let error = play(&entry, &Hypo::new("sh".as_ref(), Vec::new()), &mut log).unwrap_err();
         assert!(error.to_string().contains("before the end"), "{error}");
         assert!(String::from_utf8(log).unwrap().contains("hello"), "what came is in the log");
     }
