@@ -59,7 +59,6 @@ fn run_until_stop(world: &mut World) -> StopReason {
     let Some(vcpu) = vcpus.first_mut() else { return StopReason::PowerOff };
     // What the timer is armed for, and how much of the guest's memory had been written at the last FENCE.I.
     let (mut armed, mut writes_seen) = (u64::MAX, machine.ram.writes());
-    let mut exits = 0_u32;
     loop {
         let next = vm::prepare(machine, vcpu);
         let deadline = vm::deadline(machine, vcpu);
@@ -98,9 +97,8 @@ fn run_until_stop(world: &mut World) -> StopReason {
             }
             return reason;
         }
-        exits = exits.wrapping_add(1);
         if *check_every != 0
-            && exits.is_multiple_of(*check_every)
+            && hart.counts().runs.is_multiple_of(u64::from(*check_every))
             && let Err(violation) = mmu::check::check(&vcpu.shadow, &machine.ram)
         {
             panic!("{violation}");
@@ -140,7 +138,7 @@ fn serve_interrupts(
 }
 
 impl World {
-    /// Prints how often the guest left, by kind.
+    /// Prints how often the guest left, by kind, and how often what else happened.
     fn report_exits(&mut self) {
         use alloc::string::String;
         for vcpu in &self.vm.vcpus {
@@ -151,6 +149,12 @@ impl World {
             let code = self.vm.machine.code.counts();
             let _ = write!(line, " shadow-fills={} code-copies={}", vcpu.shadow.fills, code.copies);
             let _ = write!(line, " code-sites={} code-copies-ended={}", code.sites, code.ended);
+            let counts = self.hart.counts();
+            let _ = write!(line, " fast-exits={} slow-exits={}", vcpu.frame.fast_exits, counts.runs);
+            let _ = write!(line, " site-misses={}", vcpu.site_misses);
+            let _ = write!(line, " tlb-flushes-all={}", counts.flushes_all);
+            let _ = write!(line, " tlb-flushes-address={}", counts.flushes_address);
+            let _ = write!(line, " tlb-flushes-switch={}", vcpu.frame.switch_flushes);
             self.host.say(Level::Counters, format_args!("exits{line}"));
         }
     }

@@ -22,4 +22,4 @@ pub mod time;
 pub use boot::Image;
 pub use mmio::Mmio;
 pub use space::{HostSpace, Plan};
-pub use switch::{Hart, HartFeatures};
+pub use switch::{Hart, HartCounts, HartFeatures};

@@ -21,10 +21,22 @@ pub struct HartFeatures {
     pub counters: bool,
 }
 
+/// How often the hart did what instruction counts do not show.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HartCounts {
+    /// Runs of a guest, each of which ended with an exit to Rust.
+    pub runs: u64,
+    /// Fences of all addresses.
+    pub flushes_all: u64,
+    /// Fences of one address.
+    pub flushes_address: u64,
+}
+
 /// The state of the real hart that is kept from one run to the next.
 #[derive(Debug)]
 pub struct Hart {
     features: HartFeatures,
+    counts: HartCounts,
     senvcfg: u64,
     scounteren: u64,
 }
@@ -65,19 +77,26 @@ impl Hart {
         let asid_bits = (csr::read!("satp") & ASID).count_ones();
         csr::write!("satp", satp);
         csr::write!("sie", SIE);
-        let hart = Self {
+        let mut hart = Self {
             features: HartFeatures { asid_bits, senvcfg, counters },
+            counts: HartCounts::default(),
             // Not what a guest is given, so the first run sets both.
             senvcfg: u64::MAX,
             scounteren: u64::MAX,
         };
         hart.flush_all();
+        hart.counts = HartCounts::default();
         hart
     }
 
     /// What the hart has.
     pub fn features(&self) -> HartFeatures {
         self.features
+    }
+
+    /// How often the hart did what.
+    pub fn counts(&self) -> HartCounts {
+        self.counts
     }
 
     /// Runs a guest in user mode under the shadow root that `satp` names, until it traps and Rust is to serve that.
@@ -88,7 +107,8 @@ impl Hart {
             // The shadow root carries the hypervisor's window, so this code stays mapped.
             csr::write!("satp", satp);
             if !self.features.has_asids() {
-                self.flush_all();
+                fence_all();
+                frame.switch_flushes = frame.switch_flushes.wrapping_add(1);
             }
         }
         let senvcfg = frame.senvcfg[frame.privilege as usize];
@@ -102,6 +122,7 @@ impl Hart {
             csr::write!("scounteren", counters);
         }
         RUNNING.store(frame, Ordering::Relaxed);
+        self.counts.runs = self.counts.runs.wrapping_add(1);
         // SPP, SUM and MXR are clear, and user mode does not ask SIE.
         csr::write!("sstatus", sstatus::UXL_64 | sstatus::SPIE | frame.csr.unit_states());
         let vector = if frame.sites.is_fast() { fast::fast_vector } else { exit };
@@ -114,13 +135,14 @@ impl Hart {
     }
 
     /// Forgets all address translations.
-    pub fn flush_all(&self) {
-        // SAFETY: a fence.
-        unsafe { core::arch::asm!("sfence.vma", options(nostack)) };
+    pub fn flush_all(&mut self) {
+        self.counts.flushes_all = self.counts.flushes_all.wrapping_add(1);
+        fence_all();
     }
 
     /// Forgets the translation of one address, in all address spaces.
-    pub fn flush_address(&self, address: u64) {
+    pub fn flush_address(&mut self, address: u64) {
+        self.counts.flushes_address = self.counts.flushes_address.wrapping_add(1);
         // SAFETY: a fence.
         unsafe { core::arch::asm!("sfence.vma {}, zero", in(reg) address, options(nostack)) };
     }
@@ -169,6 +191,12 @@ impl Hart {
         // SAFETY: clears SSIP only.
         unsafe { core::arch::asm!("csrci sip, 2", options(nomem, nostack)) };
     }
+}
+
+/// Forgets all address translations.
+fn fence_all() {
+    // SAFETY: a fence.
+    unsafe { core::arch::asm!("sfence.vma", options(nostack)) };
 }
 
 #[repr(C)]

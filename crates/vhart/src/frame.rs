@@ -59,6 +59,8 @@ pub struct VcpuFrame {
     pub hints: u64,
     /// Not 0 since the assembly has filled in a page that can be written.
     pub filled_writable: u64,
+    /// Fences that changes of the root wanted.
+    pub switch_flushes: u64,
     /// Rewritten sites, by pc.
     pub sites: SiteTable,
     /// Address spaces whose shadow roots are at hand, by satp.
@@ -84,6 +86,7 @@ impl VcpuFrame {
             memory: GuestMemory::default(),
             hints: 0,
             filled_writable: 0,
+            switch_flushes: 0,
             sites: SiteTable::new(),
             spaces: SpaceTable::new(),
         }

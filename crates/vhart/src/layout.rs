@@ -50,6 +50,8 @@ pub const MEMORY_PLAIN: usize = offset_of!(VcpuFrame, memory) + offset_of!(Guest
 pub const HINTS: usize = offset_of!(VcpuFrame, hints);
 /// See `VcpuFrame::filled_writable`.
 pub const FILLED_WRITABLE: usize = offset_of!(VcpuFrame, filled_writable);
+/// Counts fences at changes of the root.
+pub const SWITCH_FLUSHES: usize = offset_of!(VcpuFrame, switch_flushes);
 /// The pointer to the sites.
 pub const SITES: usize = offset_of!(VcpuFrame, sites);
 /// The spaces; each is `SPACE_SIZE` bytes.
