@@ -8,6 +8,7 @@
 pub mod boot;
 pub mod console;
 mod csr;
+mod errata;
 pub mod fast;
 pub mod fault;
 pub mod firmware;

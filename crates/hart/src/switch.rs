@@ -4,9 +4,12 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 
 use isa::TrapInfo;
 use isa::csr::{scounteren, sstatus};
+use isa::errata::{Errata, Erratum};
+use isa::paging::Mode;
 use vhart::{VcpuFrame, layout};
 
 use crate::csr;
+use crate::errata;
 use crate::fast;
 use crate::fault;
 
@@ -36,6 +39,9 @@ pub struct HartCounts {
 #[derive(Debug)]
 pub struct Hart {
     features: HartFeatures,
+    errata: Errata,
+    /// How it translates addresses.
+    mode: Mode,
     counts: HartCounts,
     senvcfg: u64,
     scounteren: u64,
@@ -79,6 +85,8 @@ impl Hart {
         csr::write!("sie", SIE);
         let mut hart = Self {
             features: HartFeatures { asid_bits, senvcfg, counters },
+            errata: errata::of_this_hart(),
+            mode: Mode::from_code(satp >> 60).unwrap_or(Mode::Bare),
             counts: HartCounts::default(),
             // Not what a guest is given, so the first run sets both.
             senvcfg: u64::MAX,
@@ -131,7 +139,7 @@ impl Hart {
         let trap = unsafe { switch(frame, vector) };
         frame.csr.take_unit_states(csr::read!("sstatus"));
         csr::write!("sstatus", sstatus::UXL_64);
-        TrapInfo { cause: trap.cause, value: trap.value }
+        TrapInfo { cause: trap.cause, value: self.errata.trap_value(self.mode, trap.cause, trap.value) }
     }
 
     /// Forgets all address translations.
@@ -142,6 +150,9 @@ impl Hart {
 
     /// Forgets the translation of one address, in all address spaces.
     pub fn flush_address(&mut self, address: u64) {
+        if self.errata.has(Erratum::WeakAddressFence) {
+            return self.flush_all();
+        }
         self.counts.flushes_address = self.counts.flushes_address.wrapping_add(1);
         // SAFETY: a fence.
         unsafe { core::arch::asm!("sfence.vma {}, zero", in(reg) address, options(nostack)) };
