@@ -6,6 +6,7 @@ use bundle::OnReset;
 use isa::Interrupt;
 use mmu::TlbFlush;
 use trace::{Event, ExitKind, Ring};
+use vmm::timer::Alarm;
 use vmm::vm::{self, Next};
 use vmm::{Host, StopReason};
 
@@ -57,21 +58,18 @@ fn run_until_stop(world: &mut World) -> StopReason {
     let World { hart, host, interrupts, vm, check_every, .. } = world;
     let vmm::Vm { machine, vcpus, .. } = vm;
     let Some(vcpu) = vcpus.first_mut() else { return StopReason::PowerOff };
-    // What the timer is armed for, and how much of the guest's memory had been written at the last FENCE.I.
-    let (mut armed, mut writes_seen) = (u64::MAX, machine.ram.writes());
+    // The real timer, and how much of the guest's memory had been written at the last FENCE.I.
+    let (mut alarm, mut writes_seen) = (Alarm::new(hart.sets_timer_cheaply()), machine.ram.writes());
     loop {
         let next = vm::prepare(machine, vcpu);
-        let deadline = vm::deadline(machine, vcpu);
-        if deadline != armed && deadline != u64::MAX {
-            hart::firmware::set_timer(deadline);
-            hart.mask_timer(false);
+        if let Some(deadline) = alarm.want(vm::deadline(machine, vcpu)) {
+            hart.set_timer(deadline);
         }
-        armed = deadline;
         let entry = match next {
             Next::Run(entry) => entry,
             Next::Idle => {
                 hart.wait_for_interrupt();
-                serve_interrupts(hart, host, interrupts.as_ref(), machine, vcpu, &mut armed);
+                serve_interrupts(hart, host, interrupts.as_ref(), machine, vcpu, &mut alarm);
                 continue;
             }
         };
@@ -90,7 +88,7 @@ fn run_until_stop(world: &mut World) -> StopReason {
         if trap.cause & Interrupt::CAUSE_BIT != 0 {
             let timer = trap.cause == Interrupt::Timer.cause();
             vcpu.exits.count(if timer { ExitKind::HostTimer } else { ExitKind::HostInterrupt });
-            serve_interrupts(hart, host, interrupts.as_ref(), machine, vcpu, &mut armed);
+            serve_interrupts(hart, host, interrupts.as_ref(), machine, vcpu, &mut alarm);
         } else if let Err(reason) = vm::serve(machine, vcpu, trap, host) {
             while !machine.drain_console(host) {
                 host.console.flush();
@@ -112,12 +110,12 @@ fn serve_interrupts(
     interrupts: Option<&crate::setup::Interrupts>,
     machine: &mut vmm::Machine,
     vcpu: &mut vmm::Vcpu,
-    armed: &mut u64,
+    alarm: &mut Alarm,
 ) {
     let pending = hart.pending_interrupts();
     if pending & Interrupt::Timer.mask() != 0 {
-        hart.mask_timer(true);
-        *armed = u64::MAX;
+        hart.silence_timer();
+        alarm.went_off();
         vm::tick(machine, vcpu, host.now());
     }
     if pending & Interrupt::Software.mask() != 0 {

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use bundle::{Manifest, OnReset, VmConfig};
 use devices::Board;
-use devicetree::HostInfo;
+use devicetree::{Extension, HostInfo};
 use hart::memory::HostMemory;
 use hart::{Hart, HostSpace};
 use memory::{BLOCK_SIZE, Extent, Extents, GuestPhysAddr, GuestRam, InitialData, PAGE_SIZE};
@@ -66,7 +66,7 @@ const CODE_COPIES: u64 = 1024;
 /// # Errors
 /// One line that says what is missing.
 pub fn prepare(stage: &Stage) -> Result<World, String> {
-    let hart = Hart::take_over();
+    let hart = Hart::take_over(stage.machine.common_isa().extensions.contains(Extension::Sstc));
     let mut memory = HostMemory::new(&stage.space, free_memory(stage)?);
     let (_, heap) = memory.take_words(HEAP, PAGE_SIZE).ok_or_else(|| String::from(NO_MEMORY))?;
     hart::heap::add(heap);

@@ -12,6 +12,7 @@ use crate::csr;
 use crate::errata;
 use crate::fast;
 use crate::fault;
+use crate::firmware;
 
 /// What this hart has, as far as it differs between harts.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,8 @@ pub struct HartFeatures {
     pub senvcfg: bool,
     /// cycle and instret can be read.
     pub counters: bool,
+    /// The timer is set by a CSR, stimecmp.
+    pub sstc: bool,
 }
 
 /// How often the hart did what instruction counts do not show.
@@ -61,7 +64,9 @@ pub fn last_frame() -> Option<&'static VcpuFrame> {
 const ASID_BITS: u32 = 8;
 
 /// Bits of sie that the hypervisor wants: software, timer and external.
-const SIE: u64 = 1 << 1 | 1 << 5 | 1 << 9;
+const SIE: u64 = 1 << 1 | STIE | 1 << 9;
+/// The timer's bit of sie.
+const STIE: u64 = 1 << 5;
 
 impl HartFeatures {
     /// Whether a root can have an ASID of its own; else each change of the root forgets all that was cached.
@@ -73,10 +78,12 @@ impl HartFeatures {
 impl Hart {
     /// Takes over the hart that this runs on: finds its features and lets its interrupts end a guest's run.
     ///
-    /// Interrupts stay off while the hypervisor runs: sstatus.SIE is never set.
-    pub fn take_over() -> Self {
+    /// Interrupts stay off while the hypervisor runs: sstatus.SIE is never set. `sstc` is whether its ISA is said to have
+    /// Sstc; whether the firmware lets us use it is tried.
+    pub fn take_over(sstc: bool) -> Self {
         let counters = csr::probe!("cycle").is_some() && csr::probe!("instret").is_some();
         let senvcfg = csr::probe!("senvcfg").is_some();
+        let sstc = sstc && csr::probe!("0x14d").is_some();
         let satp = csr::read!("satp");
         const ASID: u64 = 0xffff << 44;
         csr::write!("satp", satp | ASID);
@@ -84,7 +91,7 @@ impl Hart {
         csr::write!("satp", satp);
         csr::write!("sie", SIE);
         let mut hart = Self {
-            features: HartFeatures { asid_bits, senvcfg, counters },
+            features: HartFeatures { asid_bits, senvcfg, counters, sstc },
             errata: errata::of_this_hart(),
             mode: Mode::from_code(satp >> 60).unwrap_or(Mode::Bare),
             counts: HartCounts::default(),
@@ -92,6 +99,8 @@ impl Hart {
             senvcfg: u64::MAX,
             scounteren: u64::MAX,
         };
+        // What the firmware has left there means nothing.
+        hart.silence_timer();
         hart.flush_all();
         hart.counts = HartCounts::default();
         hart
@@ -184,16 +193,30 @@ impl Hart {
         csr::read!("sip") & csr::read!("sie")
     }
 
-    /// Lets the timer interrupt this hart, or not. Masking a timer that has fired is cheaper than a firmware call.
-    pub fn mask_timer(&self, masked: bool) {
-        const STIE: u64 = 1 << 5;
-        // SAFETY: changes STIE only.
-        unsafe {
-            if masked {
-                core::arch::asm!("csrc sie, {}", in(reg) STIE, options(nomem, nostack));
-            } else {
-                core::arch::asm!("csrs sie, {}", in(reg) STIE, options(nomem, nostack));
-            }
+    /// Whether setting the timer is as cheap as a write of a CSR.
+    pub fn sets_timer_cheaply(&self) -> bool {
+        self.features.sstc
+    }
+
+    /// Has the timer interrupt this hart at `deadline`, in ticks; `u64::MAX` is never.
+    pub fn set_timer(&self, deadline: u64) {
+        if self.features.sstc {
+            csr::write!("0x14d", deadline);
+        } else {
+            firmware::set_timer(deadline);
+            // SAFETY: changes STIE only.
+            unsafe { core::arch::asm!("csrs sie, {}", in(reg) STIE, options(nomem, nostack)) };
+        }
+    }
+
+    /// Takes back the interrupt of a timer that has fired. Sstc: it is pending for as long as stimecmp is not later than
+    /// time. Else it is masked, which is cheaper than a firmware call.
+    pub fn silence_timer(&self) {
+        if self.features.sstc {
+            csr::write!("0x14d", u64::MAX);
+        } else {
+            // SAFETY: as above.
+            unsafe { core::arch::asm!("csrc sie, {}", in(reg) STIE, options(nomem, nostack)) };
         }
     }
 
