@@ -5,12 +5,17 @@
 use alloc::boxed::Box;
 use core::fmt;
 
+use trace::Outbox;
+
 use crate::drivers::uart::Uart;
 
 /// Bytes that wait to be sent: more than any burst of a guest's between two exits, for each byte costs it one.
-const OUTPUT: usize = 16 << 10;
+const OUTPUT_LENGTH: usize = 16 << 10;
 /// Bytes typed ahead.
 const INPUT: usize = 1 << 10;
+
+/// What waits to be sent. Nothing unwinds after a panic, so it is where the epitaph finds it.
+static OUTPUT: Outbox<OUTPUT_LENGTH> = Outbox::new();
 
 /// A bounded queue of bytes.
 #[derive(Debug)]
@@ -55,7 +60,6 @@ impl Queue {
 #[derive(Debug)]
 pub struct Console {
     uart: Option<Uart>,
-    output: Queue,
     input: Queue,
     /// What the UART was last asked to interrupt for: received bytes, room to send.
     interrupts: (bool, bool),
@@ -64,8 +68,7 @@ pub struct Console {
 impl Console {
     /// A console on `uart`.
     pub fn new(uart: Option<Uart>) -> Self {
-        let mut console =
-            Self { uart, output: Queue::new(OUTPUT), input: Queue::new(INPUT), interrupts: (false, false) };
+        let mut console = Self { uart, input: Queue::new(INPUT), interrupts: (false, false) };
         console.choose_interrupts();
         console
     }
@@ -100,7 +103,7 @@ impl Console {
 
     /// Waits until all output has gone, out of the UART, too: the machine may be powered off now.
     pub fn flush(&mut self) {
-        while self.output.len > 0 {
+        while !OUTPUT.is_empty() {
             self.send();
         }
         while self.uart.as_ref().is_some_and(Uart::is_sending) {}
@@ -112,28 +115,35 @@ impl Console {
             return true;
         };
         // The queue is for the time that the UART is busy.
-        self.output.len == 0 && uart.send(byte) || self.output.push(byte)
+        OUTPUT.is_empty() && uart.send(byte) || OUTPUT.push(byte)
     }
 
     fn send(&mut self) {
         let Some(uart) = &self.uart else { return };
-        while let Some(byte) = self.output.front() {
+        while let Some(byte) = OUTPUT.front() {
             if !uart.send(byte) {
                 return;
             }
-            self.output.pop();
+            OUTPUT.pop();
         }
     }
 
     /// Asks for interrupts only where they have something to do.
     fn choose_interrupts(&mut self) {
-        let wanted = (!self.input.is_full(), self.output.len > 0);
+        let wanted = (!self.input.is_full(), !OUTPUT.is_empty());
         if wanted != self.interrupts
             && let Some(uart) = &self.uart
         {
             uart.enable_interrupts(wanted.0, wanted.1);
             self.interrupts = wanted;
         }
+    }
+}
+
+/// Sends what waits to be sent through the firmware's console. For the epitaph: the console is in unknown hands then.
+pub fn send_rest() {
+    while let Some(byte) = OUTPUT.pop() {
+        hart::firmware::console_putchar(byte);
     }
 }
 

@@ -14,6 +14,8 @@ static DYING: AtomicBool = AtomicBool::new(false);
 #[panic_handler]
 fn panic(info: &PanicInfo) -> ! {
     if !DYING.swap(true, Ordering::Relaxed) {
+        // First what was said before.
+        crate::console::send_rest();
         let mut console = EarlyConsole;
         let _ = writeln!(console, "\nhypocaust: this is a bug in the hypervisor, please report it");
         let _ = writeln!(console, "hypocaust: {info}");

@@ -1,11 +1,16 @@
-//! What happened: exit counters by kind, and a ring of the last exits that a panic prints.
+//! What happened: exit counters by kind; and what a panic prints: a ring of the last exits, the console's unsent bytes.
 //!
 //! Records only; the meaning of an exit is `vmm`'s business.
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate std;
+
 pub mod counters;
+pub mod outbox;
 pub mod ring;
 
 pub use counters::{ExitCounters, ExitKind};
+pub use outbox::Outbox;
 pub use ring::{Event, Ring};
