@@ -31,5 +31,5 @@ mod testing;
 pub mod walk;
 
 pub use context::{ContextKey, View};
-pub use shadow::{DroppedCode, HostPaging, Root, ShadowMmu, TlbFlush, Verdict, Window};
+pub use shadow::{DroppedCode, HostPaging, LostRoots, Root, ShadowMmu, TlbFlush, Verdict, Window};
 pub use walk::{Access, Rights, Translation, translate};

@@ -99,6 +99,28 @@ impl TlbFlush {
     }
 }
 
+/// Whose roots are not what they were.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LostRoots {
+    /// Nobody's.
+    #[default]
+    None,
+    /// Those of the address spaces with this ASID.
+    Asid(u16),
+    /// All.
+    All,
+}
+
+impl LostRoots {
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::None, lost) | (lost, Self::None) => lost,
+            (a, b) if a == b => a,
+            _ => Self::All,
+        }
+    }
+}
+
 /// A shadow root, for satp.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Root {
@@ -170,7 +192,7 @@ pub struct ShadowMmu {
     current: Option<usize>,
     clock: u64,
     flush: TlbFlush,
-    generation: u64,
+    lost_roots: LostRoots,
     dropped_code: DroppedCode,
     /// Pages and blocks of guest RAM that a writable leaf may map, a bit each.
     writable: fill::Writable,
@@ -207,7 +229,7 @@ impl ShadowMmu {
             current: None,
             clock: 0,
             flush: TlbFlush::All,
-            generation: 0,
+            lost_roots: LostRoots::None,
             dropped_code: DroppedCode::default(),
             writable: fill::Writable::default(),
             hints: HintTable::new(),
@@ -220,10 +242,10 @@ impl ShadowMmu {
         &self.host
     }
 
-    /// Changes whenever a root comes or goes, or may not be used before `activate` has seen to it.
+    /// Whose roots may no longer be used, or not before `activate` has seen to it; the next call says nobody's.
     #[inline]
-    pub fn generation(&self) -> u64 {
-        self.generation
+    pub fn take_lost_roots(&mut self) -> LostRoots {
+        core::mem::take(&mut self.lost_roots)
     }
 
     /// The real satp that runs the guest under `root`. ASID 0 is the hypervisor's own root's.
@@ -386,7 +408,6 @@ impl ShadowMmu {
                 self.pool.set_fixed(root, slot, self.pool.entry(shared.root, slot));
             }
         }
-        self.generation = self.generation.wrapping_add(1);
         let chain = usize::from(key.satp.asid) % CONTEXTS;
         let next = self.chains.get(chain).copied().flatten();
         if let Some(place) = self.contexts.get_mut(number) {
@@ -430,7 +451,7 @@ impl ShadowMmu {
         let root = context.root;
         self.clear_shared(root);
         self.hints.clear();
-        self.generation = self.generation.wrapping_add(1);
+        self.lost_roots = LostRoots::All;
         self.flush = TlbFlush::All;
     }
 
@@ -449,14 +470,15 @@ impl ShadowMmu {
 
     fn release(&mut self, number: usize) {
         let Some(mut context) = self.contexts.get_mut(number).and_then(Option::take) else { return };
-        self.generation = self.generation.wrapping_add(1);
+        self.lost_roots = self.lost_roots.and(LostRoots::Asid(context.key.satp.asid));
         self.flush = TlbFlush::All;
         if context.shares {
             self.clear_shared(context.root);
         }
         self.live &= !(1 << number);
         self.own_uppers &= !(1 << number);
-        self.hints.clear();
+        let root = Root { table: self.pool.address(context.root), number };
+        self.hints.forget_root(self.satp(root));
         self.pool.give_back(&mut context.tables);
         let number = Some(number as u8);
         let chain = usize::from(context.key.satp.asid) % CONTEXTS;
@@ -464,8 +486,15 @@ impl ShadowMmu {
             if let Some(first) = self.chains.get_mut(chain) {
                 *first = context.next;
             }
-        } else if let Some(before) = self.contexts.iter_mut().flatten().find(|other| other.next == number) {
-            before.next = context.next;
+        } else {
+            let before = {
+                let mut chain = self.chain(context.key.satp.asid);
+                let found = chain.find(|(_, other)| other.next == number);
+                found.map(|(before, _)| before)
+            };
+            if let Some(before) = before.and_then(|before| self.context_mut(before)) {
+                before.next = context.next;
+            }
         }
         if self.current.map(|current| current as u8) == number {
             self.current = None;

@@ -73,9 +73,25 @@ impl HintTable {
         Self(places)
     }
 
-    /// Forgets all; for when a table is given back or follows another one of the guest's.
+    /// Forgets all.
     pub fn clear(&mut self) {
-        self.0.fill(FillHint::NONE);
+        self.forget(|_| true);
+    }
+
+    /// Forgets those of a root, or of the shared half for 0; for when its tables are given back.
+    pub fn forget_root(&mut self, root: u64) {
+        self.forget(|hint| hint.root == root);
+    }
+
+    /// Forgets those that lead to a table of the shadow's; for when it follows another one of the guest's.
+    pub fn forget_table(&mut self, table: u32) {
+        self.forget(|hint| hint.table == table);
+    }
+
+    #[inline]
+    fn forget(&mut self, is_meant: impl Fn(&FillHint) -> bool) {
+        let places = self.0.iter_mut().filter(|hint| hint.range != FillHint::NONE.range && is_meant(hint));
+        places.for_each(|hint| *hint = FillHint::NONE);
     }
 
     /// Puts one in, in the place of another.

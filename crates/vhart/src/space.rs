@@ -49,9 +49,9 @@ impl SpaceTable {
         *self = Self::new();
     }
 
-    /// Forgets one.
-    pub fn remove(&mut self, satp: u64) {
-        if let Some(place) = self.place(satp).filter(|place| place.satp == satp) {
+    /// Forgets those with this ASID.
+    pub fn forget_asid(&mut self, asid: u16) {
+        for place in self.0.iter_mut().filter(|place| (place.satp >> 44) as u16 == asid) {
             *place = Space { satp: 0, roots: Roots::NONE };
         }
     }
@@ -99,9 +99,9 @@ mod tests {
         assert_eq!(table.get(other), None);
         table.insert(Space { satp: other, roots: ROOTS });
         assert_eq!(table.get(one), None);
-        table.remove(one);
+        table.forget_asid(2);
         assert!(table.get(other).is_some());
-        table.remove(other);
+        table.forget_asid(1);
         assert_eq!(table.get(other), None);
     }
 }

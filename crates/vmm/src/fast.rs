@@ -4,7 +4,7 @@
 use isa::Privilege;
 use isa::csr::senvcfg;
 use isa::paging::Mode;
-use mmu::{ContextKey, DroppedCode, Rights};
+use mmu::{ContextKey, DroppedCode, LostRoots, Rights};
 use vhart::{CsrFile, GuestMemory, Roots, Space};
 
 use crate::machine::Machine;
@@ -18,19 +18,17 @@ const LAST_TAG: u64 = 0x7fff;
 /// What the frame's part was last made of.
 #[derive(Debug)]
 pub(crate) struct FastPath {
-    /// The shadow's generation of contexts.
-    contexts: u64,
     /// The guest's senvcfg; at first nothing.
     senvcfg: Option<u64>,
     satp: u64,
-    /// Spaces by satp, with their tags; the place is the tag's remainder.
+    /// Tags by satp.
     tags: [(u64, u64); TAGS],
     last_tag: u64,
 }
 
 impl Default for FastPath {
     fn default() -> Self {
-        Self { contexts: 0, senvcfg: None, satp: 0, tags: [(0, 0); TAGS], last_tag: 0 }
+        Self { senvcfg: None, satp: 0, tags: [(0, 0); TAGS], last_tag: 0 }
     }
 }
 
@@ -53,9 +51,11 @@ pub(crate) fn root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
         vcpu.fast.senvcfg = Some(vcpu.frame.csr.senvcfg());
         set_environment(vcpu);
     }
-    let is_same = vcpu.fast.contexts == vcpu.shadow.generation()
-        && vcpu.fast.satp == vcpu.frame.csr.satp_bits()
-        && !vcpu.frame.csr.mxr();
+    let lost = vcpu.shadow.take_lost_roots();
+    if lost != LostRoots::None {
+        forget_roots(vcpu, lost);
+    }
+    let is_same = vcpu.fast.satp == vcpu.frame.csr.satp_bits() && !vcpu.frame.csr.mxr();
     let roots = &vcpu.frame.roots;
     let root = match (vcpu.frame.privilege, vcpu.frame.csr.sum()) {
         (Privilege::User, _) => roots.user,
@@ -68,7 +68,16 @@ pub(crate) fn root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
 /// What `root` does where something has changed.
 #[cold]
 fn find_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
-    let (ram, root) = (&machine.ram, vcpu.shadow.activate(&machine.ram, vcpu.context()));
+    let ram = &machine.ram;
+    let (key, is_translated) = (vcpu.context(), vcpu.frame.csr.satp().mode != Mode::Bare);
+    if is_translated && !vcpu.frame.csr.mxr() && vcpu.fast.satp != vcpu.frame.csr.satp_bits() {
+        // A kernel that enters an address space soon enters its user mode, and reaches into it.
+        for (privilege, sum) in [(Privilege::User, false), (Privilege::Supervisor, true)] {
+            let rights = Rights { privilege, sum, mxr: false };
+            vcpu.shadow.activate(ram, ContextKey::new(key.satp, rights));
+        }
+    }
+    let root = vcpu.shadow.activate(ram, key);
     vcpu.frame.hints = vcpu.shadow.hints_address();
     vcpu.frame.memory = GuestMemory {
         base: ram.base().0,
@@ -76,17 +85,38 @@ fn find_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
         host: ram.host_base().0,
         plain: ram.plain_blocks().as_ptr().addr() as u64,
     };
-    let (contexts, satp) = (vcpu.shadow.generation(), vcpu.frame.csr.satp_bits());
-    if vcpu.fast.contexts != contexts || vcpu.frame.csr.mxr() {
+    let satp = vcpu.frame.csr.satp_bits();
+    let is_new = core::mem::replace(&mut vcpu.fast.satp, satp) != satp;
+    // What was lost since, for want of room.
+    let lost = vcpu.shadow.take_lost_roots();
+    if lost != LostRoots::None {
+        forget_roots(vcpu, lost);
+    }
+    if vcpu.frame.csr.mxr() {
         vcpu.frame.spaces.clear();
     }
-    (vcpu.fast.contexts, vcpu.fast.satp) = (contexts, satp);
     // Where the assembly has written satp, it has taken the roots along.
     match vcpu.frame.spaces.get(satp) {
-        Some(space) => vcpu.frame.roots = space.roots,
-        None => find_roots(vcpu, satp),
+        Some(space) if is_new => vcpu.frame.roots = space.roots,
+        _ => find_roots(vcpu, satp),
     }
     vcpu.shadow.satp(root)
+}
+
+/// Forgets roots that may no longer be used.
+fn forget_roots(vcpu: &mut Vcpu, lost: LostRoots) {
+    match lost {
+        LostRoots::None => return,
+        LostRoots::Asid(asid) => {
+            vcpu.frame.spaces.forget_asid(asid);
+            let satp = vcpu.frame.csr.satp_bits();
+            if satp != 0 && (satp >> 44) as u16 != asid {
+                return;
+            }
+        }
+        LostRoots::All => vcpu.frame.spaces.clear(),
+    }
+    vcpu.frame.roots = Roots { tag: vcpu.frame.roots.tag, ..Roots::NONE };
 }
 
 #[cold]
@@ -127,7 +157,8 @@ fn find_roots(vcpu: &mut Vcpu, satp: u64) {
 /// moments at which the sites are cleared.
 fn tag(vcpu: &mut Vcpu, satp: u64) -> u64 {
     let fast = &mut vcpu.fast;
-    if let Some((_, tag)) = fast.tags.iter().find(|(known, tag)| *known == satp && *tag != 0) {
+    let index = (satp ^ satp >> 44) as usize % TAGS;
+    if let Some((_, tag)) = fast.tags.get(index).filter(|(known, tag)| *known == satp && *tag != 0) {
         return *tag << 48;
     }
     if fast.last_tag == LAST_TAG {
@@ -136,7 +167,7 @@ fn tag(vcpu: &mut Vcpu, satp: u64) -> u64 {
         fast.last_tag = 0;
     }
     fast.last_tag = fast.last_tag.wrapping_add(1);
-    if let Some(place) = fast.tags.get_mut(fast.last_tag as usize % TAGS) {
+    if let Some(place) = fast.tags.get_mut(index) {
         *place = (satp, fast.last_tag);
     }
     fast.last_tag << 48

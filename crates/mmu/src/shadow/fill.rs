@@ -265,7 +265,7 @@ impl ShadowMmu {
             self.empty(table);
             self.pool.set_source(table, source);
             if old != Source::None {
-                self.hints.clear();
+                self.hints.forget_table(TablePool::number(table));
             }
         }
     }

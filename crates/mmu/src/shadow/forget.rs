@@ -10,9 +10,9 @@ use memory::{GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr, PAGE_SIZE};
 use arrayvec::ArrayVec;
 
 use super::fill::PIECES;
-use super::{ShadowMmu, TlbFlush, UPPER};
+use super::{LostRoots, ShadowMmu, TlbFlush, UPPER};
 use crate::context::ContextKey;
-use crate::pool::{Source, TableId};
+use crate::pool::{Source, TableId, TablePool};
 
 /// Addresses whose code may be fetched from elsewhere than before, because a leaf that allowed nothing but fetching is
 /// gone.
@@ -103,7 +103,6 @@ impl ShadowMmu {
             let root = shared.root;
             self.compare(ram, satp, root, 0);
         }
-        self.generation = self.generation.wrapping_add(1);
     }
 
     /// Empties a table and those below it; they stay where they are.
@@ -126,7 +125,7 @@ impl ShadowMmu {
         self.empty(table);
         if self.pool.source(table) != Source::None {
             self.pool.set_source(table, Source::None);
-            self.hints.clear();
+            self.hints.forget_table(TablePool::number(table));
         }
     }
 
@@ -142,15 +141,24 @@ impl ShadowMmu {
     }
 
     fn mark_stale(&mut self, asid: Option<u16>) {
-        let meant = |satp: Satp| satp.mode != Mode::Bare && asid.is_none_or(|asid| asid == satp.asid);
-        for context in self.contexts.iter_mut().flatten().filter(|context| meant(context.key.satp)) {
-            context.stale = true;
+        match asid {
+            Some(asid) => {
+                let mut next = self.chain(asid).next().map(|(number, _)| number);
+                while let Some(context) = next.and_then(|number| self.context_mut(number)) {
+                    context.stale |= context.key.satp.asid == asid && context.key.satp.mode != Mode::Bare;
+                    next = context.next.map(usize::from);
+                }
+            }
+            None => {
+                let translated = self.contexts.iter_mut().flatten();
+                translated.for_each(|context| context.stale |= context.key.satp.mode != Mode::Bare);
+            }
         }
         // A fence of one address space leaves alone what all have.
         if let Some(shared) = &mut self.shared {
             shared.stale |= asid.is_none();
         }
-        self.generation = self.generation.wrapping_add(1);
+        self.lost_roots = self.lost_roots.and(asid.map_or(LostRoots::All, LostRoots::Asid));
     }
 
     fn fence_address(&mut self, address: GuestVirtAddr, asid: Option<u16>) {
