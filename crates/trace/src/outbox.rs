@@ -33,7 +33,7 @@ impl<const LENGTH: usize> Outbox<LENGTH> {
     /// The byte that goes next.
     pub fn front(&self) -> Option<u8> {
         let taken = self.taken.load(Ordering::Relaxed);
-        (self.len() > 0).then(|| self.bytes[taken % LENGTH].load(Ordering::Relaxed))
+        (!self.is_empty()).then(|| self.bytes[taken % LENGTH].load(Ordering::Relaxed))
     }
 
     /// Takes it out.
