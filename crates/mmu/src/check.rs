@@ -7,7 +7,8 @@
 //!   encoding.
 //! - **pool-table**: each pointer leads to a table of the pool, one level down, with no flag but V and ours.
 //! - **shared-half**: the upper half of each root that shares it is that of the shared half's root.
-//! - **whole-window**: each root carries the hypervisor's window unchanged.
+//! - **whole-window**: each root carries the hypervisor's window unchanged, also one that is no context's now.
+//! - **free-root**: a root that is no context's has nothing else.
 
 use core::fmt;
 
@@ -53,11 +54,16 @@ pub fn check(shadow: &ShadowMmu, ram: &GuestRam) -> Result<usize, Violation> {
     for (root, shares) in shadow.roots() {
         leaves += check_table(shadow, ram, root, top, if shares { Kind::SharingRoot } else { Kind::Root })?;
     }
+    for root in shadow.free_roots() {
+        check_table(shadow, ram, root, top, Kind::FreeRoot)?;
+    }
     Ok(leaves)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
+    /// A root that is no context's.
+    FreeRoot,
     /// The root of a context.
     Root,
     /// The root of a context that shares its upper half.
@@ -85,11 +91,13 @@ fn check_table(
             if shared != Some(entry) {
                 return Err(broken("shared-half"));
             }
-        } else if matches!(kind, Kind::Root | Kind::SharingRoot) && window.covers(slot) {
+        } else if matches!(kind, Kind::Root | Kind::SharingRoot | Kind::FreeRoot) && window.covers(slot) {
             let own = slot.checked_sub(window.first_slot).and_then(|nth| window.entries.get(nth));
             if own != Some(&entry) {
                 return Err(broken("whole-window"));
             }
+        } else if kind == Kind::FreeRoot && entry.0 != 0 {
+            return Err(broken("free-root"));
         } else if entry.is_leaf() {
             let write_only = entry.has(Pte::W) && !entry.has(Pte::R);
             if !entry.has(LEAF_FLAGS) || entry.has(Pte::G) || write_only || entry.0 & Pte::RESERVED != 0 {

@@ -133,6 +133,11 @@ impl TablePool {
         self.base.wrapping_add(u64::from(table.0) * PAGE_SIZE)
     }
 
+    /// Where the table with this number lies.
+    pub fn address_of(&self, number: usize) -> HostPhysAddr {
+        self.address(TableId(number as u32))
+    }
+
     /// The table at `address`, or `None` where the pool has none.
     pub fn at(&self, address: HostPhysAddr) -> Option<TableId> {
         let number = address.offset_from(self.base)? / PAGE_SIZE;

@@ -161,6 +161,8 @@ struct Context {
     stale: bool,
     /// Its upper half is the shared one.
     shares: bool,
+    /// It may have, not in the shared half, a leaf that allows nothing but fetching.
+    holds_code: bool,
     /// The next context with the same ASID, or nearly.
     next: Option<u8>,
 }
@@ -328,6 +330,12 @@ impl ShadowMmu {
         self.contexts.iter().flatten().map(|context| (context.root, context.shares))
     }
 
+    /// The roots that are no context's now. The hardware may be running under one of them.
+    pub(crate) fn free_roots(&self) -> impl Iterator<Item = TableId> + '_ {
+        let roots = self.contexts.iter().enumerate().filter(|(_, context)| context.is_none());
+        roots.filter_map(|(number, _)| self.pool.at(self.pool.address_of(number)))
+    }
+
     /// The root of the shared upper half.
     pub(crate) fn shared_root(&self) -> Option<TableId> {
         self.shared.as_ref().map(|shared| shared.root)
@@ -380,9 +388,10 @@ impl ShadowMmu {
 
     fn switch(&mut self, ram: &GuestRam, key: ContextKey) -> Root {
         self.clock = self.clock.wrapping_add(1);
-        let found = self.find(key).map(|(number, context)| (number, self.is_stale(context)));
-        let (number, stale) = found.unwrap_or_else(|| (self.create(key), false));
-        if stale {
+        let found = self.find(key).map(|(number, _)| number);
+        let number = found.unwrap_or_else(|| self.create(key));
+        // A new one, too, where the half that it shares is stale.
+        if self.context(number).is_some_and(|context| self.is_stale(context)) {
             self.freshen(ram, number);
         }
         self.current = Some(number);
@@ -401,7 +410,6 @@ impl ShadowMmu {
         let number = if self.live == u64::MAX { self.evict() } else { self.live.trailing_ones() as usize };
         self.live |= 1 << number;
         let root = self.pool.fixed(number, self.top());
-        self.pool.clear(root);
         self.pool.set_source(root, Source::None);
         if shares && let Some(shared) = &self.shared {
             for slot in self.pool.used(shared.root) {
@@ -413,7 +421,8 @@ impl ShadowMmu {
         if let Some(place) = self.contexts.get_mut(number) {
             let last_used = self.clock;
             let tables = TableList::default();
-            *place = Some(Context { key, root, tables, last_used, stale: false, shares, next });
+            let (stale, holds_code) = (false, false);
+            *place = Some(Context { key, root, tables, last_used, stale, shares, holds_code, next });
         }
         if let Some(first) = self.chains.get_mut(chain) {
             *first = Some(number as u8);
@@ -476,6 +485,9 @@ impl ShadowMmu {
             self.clear_shared(context.root);
         }
         self.live &= !(1 << number);
+        // The hardware may be running under this root, and its tables soon belong to others.
+        self.pool.clear(context.root);
+        self.dropped_code.all |= context.holds_code;
         self.own_uppers &= !(1 << number);
         let root = Root { table: self.pool.address(context.root), number };
         self.hints.forget_root(self.satp(root));

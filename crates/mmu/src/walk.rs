@@ -123,6 +123,31 @@ pub(crate) fn translate_by(
     }
 }
 
+/// The last table of the walk for `address`, if nothing but plain pointers leads there, and whether one of them is global.
+/// The mode is not Bare.
+pub(crate) fn last_table(
+    ram: &GuestRam,
+    satp: Satp,
+    address: GuestVirtAddr,
+) -> Option<(GuestPhysAddr, bool)> {
+    let mut table = GuestPhysAddr(satp.ppn << 12);
+    let mut global = false;
+    for level in (1..satp.mode.levels()).rev() {
+        let slot = GuestPhysAddr(table.0 | (paging::index(address.0, level) as u64) << 3);
+        let entry = Pte(ram.read_word(slot)?);
+        if !is_pointer(entry) {
+            return None;
+        }
+        global |= entry.has(Pte::G);
+        table = GuestPhysAddr(entry.address());
+    }
+    Some((table, global))
+}
+
+const fn is_pointer(entry: Pte) -> bool {
+    entry.is_table() && entry.0 & (Pte::RESERVED | Pte::A | Pte::D | Pte::U) == 0
+}
+
 /// The bits of a leaf that an access wants set.
 pub(crate) const fn needed(access: Access) -> u64 {
     if matches!(access, Access::Store) { Pte::A | Pte::D } else { Pte::A }
@@ -151,7 +176,7 @@ fn find_leaf(
         passed(level, table, entry);
         // "Sv39": a global pointer makes all below it global.
         global |= entry.has(Pte::G);
-        if entry.is_table() && entry.0 & (Pte::RESERVED | Pte::A | Pte::D | Pte::U) == 0 {
+        if is_pointer(entry) {
             table = GuestPhysAddr(entry.address());
             continue;
         }

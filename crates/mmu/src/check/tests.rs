@@ -9,12 +9,13 @@ use isa::paging::Mode;
 use memory::{BLOCK_SIZE, GuestVirtAddr};
 
 const VA: GuestVirtAddr = GuestVirtAddr(0x12_3456_7000);
+const TABLES: usize = 128;
 const LEAF: u64 = Pte::V | Pte::R | Pte::U | Pte::A | Pte::D;
 
 /// A shadow with one page filled, after `entry` was put where the walk for it looks at `level`.
 fn spoiled(mode: Mode, level: usize, entry: Pte) -> Result<usize, &'static str> {
     let mut guest = Guest::new();
-    let mut shadow = shadow(mode, 64);
+    let mut shadow = shadow(mode, TABLES);
     let satp = guest.space(Mode::Sv39, 1);
     let key = ContextKey::new(satp, SUPERVISOR);
     guest.map(satp, VA.0, 0, Pte::new(RAM_BASE, KERNEL));
@@ -69,11 +70,11 @@ fn a_leaf_that_is_writable_but_not_readable_breaks_user_leaf() {
 #[test]
 fn a_pointer_out_of_the_pool_or_with_flags_or_below_the_last_level_breaks_pool_table() {
     for mode in HOSTS {
-        let inside = POOL_BASE.0 + 63 * 0x1000;
+        let inside = POOL_BASE.0 + (TABLES as u64 - 1) * 0x1000;
         for pointer in [
             Pte::new(HOST_BASE, Pte::V),
             Pte::new(POOL_BASE.0 - 0x1000, Pte::V),
-            Pte::new(POOL_BASE.0 + 64 * 0x1000, Pte::V),
+            Pte::new(POOL_BASE.0 + TABLES as u64 * 0x1000, Pte::V),
             Pte::new(inside, Pte::V | Pte::U),
             Pte::new(inside, Pte::V | Pte::G),
             Pte::new(inside, Pte::V | Pte::A),
@@ -91,9 +92,9 @@ fn a_pointer_out_of_the_pool_or_with_flags_or_below_the_last_level_breaks_pool_t
 fn a_root_without_its_window_breaks_whole_window() {
     for mode in HOSTS {
         let guest = Guest::new();
-        let mut shadow = shadow(mode, 64);
+        let mut shadow = shadow(mode, TABLES);
         let key = ContextKey::new(isa::paging::Satp::BARE, SUPERVISOR);
-        shadow.activate(key);
+        shadow.activate(&guest.ram, key);
         assert_eq!(check(&shadow, &guest.ram), Ok(0));
         let top = mode.levels() - 1;
         for nth in 0..2 {
@@ -123,7 +124,7 @@ fn a_violation_says_what_and_where() {
 #[test]
 fn a_scan_needs_little_stack() {
     let mut guest = Guest::new();
-    let mut shadow = shadow(Mode::Sv57, 64);
+    let mut shadow = shadow(Mode::Sv57, TABLES);
     let satp = guest.space(Mode::Sv48, 1);
     guest.map(satp, VA.0, 0, Pte::new(RAM_BASE, KERNEL));
     let key = ContextKey::new(satp, SUPERVISOR);
@@ -133,4 +134,36 @@ fn a_scan_needs_little_stack() {
     let thread = std::thread::Builder::new().stack_size(20 << 10);
     let result = std::thread::scope(|scope| thread.spawn_scoped(scope, scan).unwrap().join().unwrap());
     assert_eq!(result, Ok(1));
+}
+
+#[test]
+fn a_root_that_is_no_contexts_and_leads_somewhere_or_lost_its_window_is_found() {
+    for mode in HOSTS {
+        let guest = Guest::new();
+        for (slot, entry, invariant) in [
+            (7, Pte::new(POOL_BASE.0, Pte::V), "free-root"),
+            (shadow(mode, TABLES).host().window.first_slot, Pte(0), "whole-window"),
+        ] {
+            let mut shadow = shadow(mode, TABLES);
+            shadow.activate(&guest.ram, ContextKey::new(isa::paging::Satp::BARE, SUPERVISOR));
+            let root = shadow.free_roots().last().unwrap();
+            shadow.spoil_table(root, slot, entry);
+            let violation = check(&shadow, &guest.ram).unwrap_err();
+            assert_eq!((violation.invariant, violation.slot), (invariant, slot));
+        }
+    }
+}
+
+#[test]
+fn a_sharing_root_with_another_upper_half_breaks_shared_half() {
+    let mut guest = Guest::new();
+    let mut shadow = shadow(Mode::Sv48, TABLES);
+    let satp = guest.space(Mode::Sv39, 1);
+    let high = GuestVirtAddr(0xffff_ffc0_0000_0000);
+    guest.map(satp, high.0, 0, Pte::new(RAM_BASE, KERNEL | Pte::G));
+    let key = ContextKey::new(satp, SUPERVISOR);
+    assert_eq!(shadow.resolve(&guest.ram, key, high, Access::Load), Verdict::Filled);
+    assert_eq!(check(&shadow, &guest.ram), Ok(1));
+    shadow.spoil(key, high, 3, Pte(0));
+    assert_eq!(check(&shadow, &guest.ram).unwrap_err().invariant, "shared-half");
 }

@@ -2,15 +2,16 @@
 
 use alloc::vec::Vec;
 
-use isa::paging::{self, Mode, Pte};
+use isa::paging::{self, Mode, Pte, Satp};
 use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr, PAGE_SIZE};
 
 use vhart::FillHint;
 
+use super::forget::{is_code, still_holds};
 use super::{Context, Root, ShadowMmu, TlbFlush, UPPER, Verdict};
 use crate::context::{ContextKey, View};
 use crate::pool::{Source, TableId, TablePool};
-use crate::walk::{Access, Rights, Translation, needed};
+use crate::walk::{Access, Rights, Translation, last_table, needed};
 
 /// Marks a pointer to a table that holds pieces of a guest superpage as large as the pointer's range, so that a
 /// fence of any address in it drops them all. One of the bits that the hardware leaves to software.
@@ -113,6 +114,14 @@ const fn can_be_shared(translation: Translation) -> bool {
     translation.global && !translation.leaf.has(Pte::U)
 }
 
+/// Whether the guest's pointers still lead to what a hint says: they may have changed without a fence, and in the shared
+/// half those of another space may be others. The assembly does not ask.
+#[inline]
+fn leads_there(ram: &GuestRam, satp: Satp, address: GuestVirtAddr, hint: &FillHint) -> bool {
+    last_table(ram, satp, address)
+        .is_some_and(|(table, global)| table.0 == hint.guest_table && (global || !hint.global))
+}
+
 impl ShadowMmu {
     /// The verdict on an access in the current context, the one for `key`, where the neighbourhood of `address` is known.
     #[inline]
@@ -127,6 +136,9 @@ impl ShadowMmu {
         let shares = context.shares && (address.0 as i64) < 0;
         let hint = *self.hints.find(address.0 / BLOCK_SIZE, self.hint_root(number, shares))?;
         let (table, guest_table) = (TablePool::numbered(hint.table), GuestPhysAddr(hint.guest_table));
+        if !leads_there(ram, key.satp, address, &hint) {
+            return None;
+        }
         let slot = paging::index(address.0, 0);
         let place = guest_table.wrapping_add(slot as u64 * 8);
         let entry = Pte(ram.read_word(place)?);
@@ -138,7 +150,7 @@ impl ShadowMmu {
         if leaf != entry && ram.compare_exchange(place, entry.0, leaf.0) != Some(true) {
             return None;
         }
-        let found = GuestPhysAddr(leaf.address() | address.0 % PAGE_SIZE);
+        let found = GuestPhysAddr(leaf.address() | (address.0 % PAGE_SIZE));
         let translation =
             Translation { address: found, leaf, level: 0, global: hint.global || leaf.has(Pte::G) };
         if shares && !can_be_shared(translation) {
@@ -169,6 +181,10 @@ impl ShadowMmu {
         }
         let hint = *self.hints.find(address.0 / BLOCK_SIZE, 0)?;
         let (table, guest_table) = (TablePool::numbered(hint.table), GuestPhysAddr(hint.guest_table));
+        let satp = self.current_context().filter(|(_, context)| context.shares)?.1.key.satp;
+        if !leads_there(ram, satp, address, &hint) {
+            return None;
+        }
         let slot = paging::index(address.0, 0);
         self.note_code(self.pool.entry(table, slot), address);
         self.pool.drop_entry(table, slot);
@@ -243,7 +259,12 @@ impl ShadowMmu {
             };
             let pieces = if level <= translation.level { PIECES } else { 0 };
             let pointer = Pte::new(self.pool.address(next).0, Pte::V | pieces);
-            if pointer != old || seen != self.pool.seen(table, slot) {
+            let seen_before = self.pool.seen(table, slot);
+            if pointer != old || seen != seen_before {
+                // What is below was made of another entry: a pointer that made it global, a superpage of other rights.
+                if old.is_table() && !still_holds(seen_before, seen) {
+                    self.detach(next);
+                }
                 self.pool.set_entry(table, slot, pointer, seen);
                 if shares && level == top {
                     self.pass_on(slot, pointer);
@@ -358,6 +379,13 @@ impl ShadowMmu {
                 // The same again: the hardware faulted on what it had cached before. Less or elsewhere: what it
                 // has cached is wrong now.
                 self.flush = self.flush.and(TlbFlush::Address(address));
+            }
+        }
+        if is_code(leaf) {
+            let is_upper = self.is_upper(address);
+            let context = self.current.and_then(|number| self.context_mut(number));
+            if let Some(context) = context.filter(|context| !(is_upper && context.shares)) {
+                context.holds_code = true;
             }
         }
         if leaf.has(Pte::W) {

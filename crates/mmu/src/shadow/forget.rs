@@ -75,7 +75,7 @@ impl ShadowMmu {
         if let Some((number, context)) = self.find(key) {
             let shares = context.shares && self.is_upper(pc);
             if let Some(root) = self.start(number, shares) {
-                self.drop_leaf(root, pc);
+                self.drop_piece(root, pc);
             }
         }
         self.flush = TlbFlush::All;
@@ -121,7 +121,7 @@ impl ShadowMmu {
     }
 
     /// Empties a table that no longer follows what it did; it stays where it is.
-    fn detach(&mut self, table: TableId) {
+    pub(super) fn detach(&mut self, table: TableId) {
         self.empty(table);
         if self.pool.source(table) != Source::None {
             self.pool.set_source(table, Source::None);
@@ -136,7 +136,7 @@ impl ShadowMmu {
         }
     }
 
-    fn is_upper(&self, address: GuestVirtAddr) -> bool {
+    pub(super) fn is_upper(&self, address: GuestVirtAddr) -> bool {
         paging::index(address.0, self.top()) >= UPPER
     }
 
@@ -226,6 +226,23 @@ impl ShadowMmu {
         }
     }
 
+    /// Drops the one shadow leaf for `address`: what lies beside it is as good as before.
+    fn drop_piece(&mut self, root: TableId, address: GuestVirtAddr) {
+        let mut table = root;
+        for level in (0..=self.top()).rev() {
+            let slot = paging::index(address.0, level);
+            let entry = self.pool.entry(table, slot);
+            match self.pool.below(entry) {
+                Some(next) => table = next,
+                None if entry.is_leaf() && table != root => {
+                    self.note_code(entry, address);
+                    return self.pool.drop_entry(table, slot);
+                }
+                None => return,
+            }
+        }
+    }
+
     /// Drops all leaves that map the page at `host`.
     fn drop_leaves(&mut self, host: HostPhysAddr) {
         let shared = self.shared.as_ref().and_then(|shared| shared.tables.first());
@@ -269,8 +286,7 @@ impl ShadowMmu {
             if let Some(source) = source {
                 let seen = self.pool.seen(table, slot);
                 let now = ram.read_word(source.wrapping_add(slot as u64 * 8)).unwrap_or(0);
-                // D may have come: then there is a store to tell the shadow of, as before.
-                if now != seen && now != seen | Pte::D {
+                if !still_holds(seen, now) {
                     match below {
                         Some(next) => self.detach(next),
                         None => {
@@ -296,7 +312,13 @@ impl ShadowMmu {
     }
 }
 
+/// Whether what was made of the guest's entry `seen` is right for the entry `now`. A leaf may have got D: then there is a
+/// store to tell the shadow of, as before.
+pub(super) const fn still_holds(seen: u64, now: u64) -> bool {
+    now == seen || Pte(seen).is_leaf() && now == seen | Pte::D
+}
+
 /// Whether a leaf allows nothing but fetching: code of ours may be there.
-const fn is_code(leaf: Pte) -> bool {
+pub(super) const fn is_code(leaf: Pte) -> bool {
     leaf.is_leaf() && leaf.has(Pte::X) && !leaf.has(Pte::R)
 }

@@ -6,13 +6,19 @@ mod fences;
 mod fills;
 mod hardware;
 mod histories;
+mod overlays;
+mod sharing;
 mod window;
 
 use std::vec;
 use std::vec::Vec;
 
+use isa::paging::Satp;
+use memory::{BLOCK_SIZE, PAGE_SIZE};
+
 use super::*;
 use crate::testing::Guest;
+use crate::walk::Rights;
 use hardware::Leaf;
 
 /// Where the shadow pool is in host memory.
@@ -33,9 +39,9 @@ pub(crate) fn host(mode: Mode) -> HostPaging {
     }
 }
 
-/// Empty shadows on such a host, with a pool of `tables`.
+/// Empty shadows on such a host, with a pool of `tables`, the roots among them.
 pub(crate) fn shadow(mode: Mode, tables: usize) -> ShadowMmu {
-    let tables = vec![PageTable([u64::MAX; 512]); tables].leak();
+    let tables = vec![PageTable([u64::MAX; 512]); 2 * tables].leak();
     let mut shadow = ShadowMmu::new(host(mode), tables, POOL_BASE);
     assert_eq!(shadow.take_flush(), TlbFlush::All);
     shadow
@@ -44,13 +50,18 @@ pub(crate) fn shadow(mode: Mode, tables: usize) -> ShadowMmu {
 impl ShadowMmu {
     /// Overwrites an entry of the root for `key`, to break what the code never breaks.
     pub(crate) fn spoil(&mut self, key: ContextKey, address: GuestVirtAddr, level: usize, entry: Pte) {
-        let root = self.activate(key).table;
+        let root = self.root(key).unwrap().table;
         let mut table = self.pool.at(root).unwrap();
         for above in (level + 1..self.host.mode.levels()).rev() {
             let pointer = self.pool.entry(table, paging::index(address.0, above));
             table = self.pool.at(HostPhysAddr(pointer.address())).unwrap();
         }
-        self.pool.set_entry(table, paging::index(address.0, level), entry);
+        self.pool.set_entry(table, paging::index(address.0, level), entry, 0);
+    }
+
+    /// Overwrites an entry of a table.
+    pub(crate) fn spoil_table(&mut self, table: TableId, slot: usize, entry: Pte) {
+        self.pool.set_entry(table, slot, entry, 0);
     }
 
     /// The roots of all contexts, by number.
@@ -72,6 +83,10 @@ struct Rig {
 impl Rig {
     fn new(mode: Mode) -> Self {
         Self { guest: Guest::new(), shadow: shadow(mode, 128) }
+    }
+
+    fn activate(&mut self, key: ContextKey) -> Root {
+        self.shadow.activate(&self.guest.ram, key)
     }
 
     /// What the hardware finds at `address` in the context for `key`.

@@ -35,7 +35,8 @@ pub fn load(guest: &mut Guest, entries: &[Pte]) {
 /// A page-table entry, more often good than bad.
 pub fn entry() -> impl Strategy<Value = Pte> {
     prop_oneof![
-        8 => table().prop_map(|table| Pte::new(table, Pte::V)),
+        7 => table().prop_map(|table| Pte::new(table, Pte::V)),
+        1 => table().prop_map(|table| Pte::new(table, Pte::V | Pte::G)),
         8 => leaf(),
         1 => (table(), any::<u8>()).prop_map(|(table, flags)| Pte::new(table, u64::from(flags))),
         1 => (leaf(), 54..64u32).prop_map(|(leaf, bit)| Pte(leaf.0 | 1 << bit)),

@@ -20,6 +20,8 @@ pub struct Reached {
     pub entry: u64,
     /// The address of the entry, where A or D must be set in it.
     pub update: Option<u64>,
+    /// Whether all address spaces have the page: G in any entry on the way. Not with Bare.
+    pub global: bool,
 }
 
 /// Walks the tables that `read` gives the words of; `None` is what is not memory.
@@ -36,7 +38,7 @@ pub fn walk(
         Access::Store => (15, 7),
     };
     let levels = match satp >> 60 {
-        0 => return Ok(Reached { address: va, level: 0, entry: 0, update: None }),
+        0 => return Ok(Reached { address: va, level: 0, entry: 0, update: None, global: false }),
         8 => 3,
         9 => 4,
         10 => 5,
@@ -50,9 +52,11 @@ pub fn walk(
     // Steps 1 to 4.
     let mut table = (satp & 0xfff_ffff_ffff) * 4096;
     let mut i = levels - 1;
+    let mut global = false;
     let (slot, pte) = loop {
         let slot = table + ((va >> (12 + 9 * i)) & 0x1ff) * 8;
         let pte = read(slot).ok_or(access_fault)?;
+        global |= pte >> 5 & 1 == 1;
         let [v, r, w, x] = [0, 1, 2, 3].map(|bit| pte >> bit & 1 == 1);
         if !v || (!r && w) || pte >> 54 != 0 {
             return Err(page_fault);
@@ -91,5 +95,5 @@ pub fn walk(
     let stores = access == Access::Store;
     let entry = pte | 1 << 6 | u64::from(stores) << 7;
     let update = (!a || stores && !d).then_some(slot);
-    Ok(Reached { address: base + va % page, level: i as usize, entry, update })
+    Ok(Reached { address: base + va % page, level: i as usize, entry, update, global })
 }

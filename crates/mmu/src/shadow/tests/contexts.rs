@@ -33,8 +33,8 @@ fn a_context_keeps_its_root_number_and_pages_while_others_run() {
 
 #[test]
 fn contexts_that_live_together_differ_in_number_and_root() {
-    let mut shadow = shadow(Mode::Sv48, 128);
-    let roots: Vec<_> = (0..CONTEXTS as u16).map(|asid| shadow.activate(empty_space(asid))).collect();
+    let mut rig = Rig::new(Mode::Sv48);
+    let roots: Vec<_> = (0..CONTEXTS as u16).map(|asid| rig.activate(empty_space(asid))).collect();
     let mut numbers: Vec<_> = roots.iter().map(|root| root.number).collect();
     let mut tables: Vec<_> = roots.iter().map(|root| root.table).collect();
     numbers.sort();
@@ -42,19 +42,19 @@ fn contexts_that_live_together_differ_in_number_and_root() {
     tables.dedup();
     assert!(numbers.into_iter().eq(0..CONTEXTS));
     assert_eq!(tables.len(), CONTEXTS);
-    assert_eq!(shadow.take_flush(), TlbFlush::Nothing);
+    assert_eq!(rig.shadow.take_flush(), TlbFlush::Nothing);
 }
 
 #[test]
 fn the_context_unused_for_longest_makes_room_for_a_new_one_and_everything_is_flushed() {
-    let mut shadow = shadow(Mode::Sv48, 128);
-    let roots: Vec<_> = (0..CONTEXTS as u16).map(|asid| shadow.activate(empty_space(asid))).collect();
-    shadow.activate(empty_space(0));
-    let new = shadow.activate(empty_space(1000));
+    let mut rig = Rig::new(Mode::Sv48);
+    let roots: Vec<_> = (0..CONTEXTS as u16).map(|asid| rig.activate(empty_space(asid))).collect();
+    rig.activate(empty_space(0));
+    let new = rig.activate(empty_space(1000));
     assert_eq!(new.number, roots[1].number);
-    assert_eq!(shadow.take_flush(), TlbFlush::All);
-    assert_eq!(shadow.activate(empty_space(0)), roots[0]);
-    assert_eq!(shadow.take_flush(), TlbFlush::Nothing);
+    assert_eq!(rig.shadow.take_flush(), TlbFlush::All);
+    assert_eq!(rig.activate(empty_space(0)), roots[0]);
+    assert_eq!(rig.shadow.take_flush(), TlbFlush::Nothing);
 }
 
 #[test]
@@ -62,8 +62,9 @@ fn a_pool_without_a_free_table_gives_up_the_context_unused_for_longest() {
     let mut rig = Rig { shadow: shadow(Mode::Sv39, MIN_TABLES), guest: Guest::new() };
     let satp = rig.guest.space(Mode::Sv39, 1);
     let key = ContextKey::new(satp, SUPERVISOR);
-    let old = empty_space(9);
-    rig.activate(old);
+    let old = ContextKey::new(Satp { asid: 9, ..satp }, SUPERVISOR);
+    rig.guest.map(satp, VA, 0, Pte::new(RAM_BASE, KERNEL));
+    rig.fill(old, VA, Access::Load);
     for page in 0.. {
         let address = page << 30;
         rig.guest.map(satp, address, 0, Pte::new(RAM_BASE, KERNEL));
@@ -144,7 +145,7 @@ fn an_instruction_finishes_in_a_few_faults_however_many_contexts_share_a_small_p
                 }
                 for faults in 0.. {
                     assert!(faults <= 3 * needed.len(), "no progress");
-                    let root = shadow.activate(key);
+                    let root = shadow.activate(&guest.ram, key);
                     tlb.flush(shadow.take_flush());
                     tlb.assert_consistent(shadow);
                     let refused = |(address, access): &_| !tlb.access(shadow, root, *address, *access);

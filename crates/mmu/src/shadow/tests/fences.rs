@@ -28,11 +28,112 @@ fn seen(rig: &mut Rig, keys: [ContextKey; 2]) -> [bool; 4] {
     [(a, VA), (a, OTHER), (b, VA), (b, OTHER)].map(|(key, address)| rig.seen(key, address).is_some())
 }
 
+/// Which of the two spaces can be entered as they are.
+fn ready(rig: &Rig, keys: [ContextKey; 2]) -> [bool; 2] {
+    keys.map(|key| rig.shadow.root(key).is_some())
+}
+
+/// Makes the guest's entries for VA invalid in both spaces.
+fn unmap(rig: &mut Rig, keys: [ContextKey; 2]) {
+    keys.iter().for_each(|key| rig.guest.map(key.satp, VA, 0, Pte(0)));
+}
+
 #[test]
-fn a_fence_of_everything_drops_everything() {
+fn a_fence_of_everything_drops_what_the_guest_has_changed_and_keeps_the_rest() {
     let (mut rig, keys) = two_spaces();
+    unmap(&mut rig, keys);
+    assert_eq!(seen(&mut rig, keys), [true; 4]);
     assert_eq!(rig.fence(None, None), TlbFlush::All);
-    assert_eq!(seen(&mut rig, keys), [false; 4]);
+    assert_eq!(ready(&rig, keys), [false; 2]);
+    assert_eq!(seen(&mut rig, keys), [false, true, false, true]);
+    assert_eq!(ready(&rig, keys), [true; 2]);
+}
+
+#[test]
+fn a_marked_context_is_not_offered_until_it_is_activated_and_its_roots_are_lost() {
+    let (mut rig, keys) = two_spaces();
+    rig.shadow.take_lost_roots();
+    rig.fence(None, Some(1));
+    assert_eq!(rig.shadow.take_lost_roots(), LostRoots::Asid(1));
+    assert_eq!(ready(&rig, keys), [false, true]);
+    rig.activate(keys[1]);
+    assert_eq!(ready(&rig, keys), [false, true]);
+    rig.activate(keys[0]);
+    assert_eq!(ready(&rig, keys), [true; 2]);
+    assert_eq!(rig.shadow.take_lost_roots(), LostRoots::None);
+    rig.fence(None, Some(1));
+    rig.fence(None, Some(2));
+    assert_eq!(rig.shadow.take_lost_roots(), LostRoots::All);
+}
+
+#[test]
+fn a_fence_of_everything_keeps_a_page_that_got_dirty_and_drops_one_that_was_cleaned() {
+    let mut rig = Rig::new(Mode::Sv48);
+    let satp = rig.guest.space(Mode::Sv39, 1);
+    let key = ContextKey::new(satp, SUPERVISOR);
+    rig.guest.map(satp, VA, 0, Pte::new(RAM_BASE, KERNEL & !Pte::D));
+    rig.fill(key, VA, Access::Load);
+    rig.guest.map(satp, VA, 0, Pte::new(RAM_BASE, KERNEL));
+    rig.fence(None, None);
+    assert!(rig.seen(key, VA).is_some_and(|leaf| !leaf.permits(Access::Store)));
+    rig.fill(key, VA, Access::Store);
+    for less in [Pte::D, Pte::A, Pte::W, Pte::X] {
+        rig.guest.map(satp, VA, 0, Pte::new(RAM_BASE, KERNEL & !less));
+        rig.fence(None, None);
+        assert_eq!(rig.seen(key, VA), None);
+        rig.guest.map(satp, VA, 0, Pte::new(RAM_BASE, KERNEL));
+        rig.fill(key, VA, Access::Store);
+    }
+}
+
+#[test]
+fn a_fence_of_everything_drops_what_lies_below_a_changed_pointer() {
+    for level in [1, 2] {
+        let (mut rig, [key, _]) = two_spaces();
+        let (table, slot) = rig.guest.place(key.satp, VA, level);
+        let pointer = rig.guest.get(table, slot);
+        // Reserved in a pointer, though a leaf might have got it.
+        for changed in [Pte(0), Pte::new(RAM_BASE, Pte::V), Pte(pointer.0 | Pte::D), Pte(pointer.0 | 1 << 60)]
+        {
+            rig.guest.set(table, slot, changed);
+            rig.fence(None, None);
+            assert_eq!((rig.seen(key, VA), rig.seen(key, OTHER)), (None, None), "{changed:x?} at {level}");
+            rig.guest.set(table, slot, pointer);
+            rig.fill(key, VA, Access::Load);
+            rig.fill(key, OTHER, Access::Load);
+        }
+    }
+}
+
+#[test]
+fn pieces_of_a_superpage_go_when_a_neighbour_is_filled_with_other_rights() {
+    let mut rig = Rig::new(Mode::Sv48);
+    let satp = rig.guest.space(Mode::Sv39, 1);
+    let key = ContextKey::new(satp, SUPERVISOR);
+    rig.guest.map(satp, 0, 2, Pte::new(RAM_BASE, KERNEL));
+    rig.fill(key, 0, Access::Store);
+    for fewer in [KERNEL & !Pte::X, KERNEL & !Pte::D] {
+        rig.guest.map(satp, 0, 2, Pte::new(RAM_BASE, fewer));
+        rig.fill(key, BLOCK_SIZE, Access::Load);
+        // The entry that the pieces are compared with is the new one.
+        rig.fence(None, None);
+        assert_eq!(rig.seen(key, 0), None);
+        rig.guest.map(satp, 0, 2, Pte::new(RAM_BASE, KERNEL));
+        rig.fill(key, 0, Access::Store);
+    }
+}
+
+#[test]
+fn pieces_of_a_superpage_that_got_dirty_stay() {
+    let mut rig = Rig::new(Mode::Sv48);
+    let satp = rig.guest.space(Mode::Sv39, 1);
+    let key = ContextKey::new(satp, SUPERVISOR);
+    rig.guest.map(satp, 0, 2, Pte::new(RAM_BASE, KERNEL & !Pte::D));
+    rig.fill(key, 0, Access::Load);
+    rig.fill(key, BLOCK_SIZE, Access::Store);
+    rig.fence(None, None);
+    assert!(rig.seen(key, 0).is_some_and(|leaf| !leaf.permits(Access::Store)));
+    assert!(rig.seen(key, BLOCK_SIZE).is_some_and(|leaf| leaf.permits(Access::Store)));
 }
 
 #[test]
@@ -45,7 +146,10 @@ fn a_fence_of_an_address_drops_it_in_all_spaces() {
 #[test]
 fn a_fence_of_a_space_drops_nothing_of_another() {
     let (mut rig, keys) = two_spaces();
+    rig.guest.map(keys[1].satp, VA, 1, Pte(0));
+    rig.guest.map(keys[0].satp, VA, 1, Pte(0));
     rig.fence(None, Some(2));
+    assert_eq!(ready(&rig, keys), [true, false]);
     assert_eq!(seen(&mut rig, keys), [true, true, false, false]);
 }
 
@@ -76,7 +180,12 @@ fn all_views_and_roots_of_an_address_space_are_fenced_together() {
 #[test]
 fn asids_have_16_bits() {
     let (mut rig, keys) = two_spaces();
+    unmap(&mut rig, keys);
     rig.fence(None, Some(0x8001));
+    // Nearly the same: what contexts are found by has fewer bits.
+    rig.fence(None, Some(1 + CONTEXTS as u16));
+    rig.fence(Some(VA), Some(2 + CONTEXTS as u16));
+    assert_eq!(ready(&rig, keys), [true; 2]);
     assert_eq!(seen(&mut rig, keys), [true; 4]);
 }
 

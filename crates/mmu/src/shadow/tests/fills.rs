@@ -255,3 +255,116 @@ fn without_translation_all_of_ram_can_be_filled_and_nothing_else() {
         }
     }
 }
+
+/// A guest with eight neighbours, the third of them given, and which of the eight are there after it was loaded.
+fn neighbours(flags: [u64; 8], rights: Rights, base: u64) -> Vec<bool> {
+    let mut rig = Rig::new(Mode::Sv48);
+    let satp = rig.guest.space(Mode::Sv39, 1);
+    let key = ContextKey::new(satp, rights);
+    for (page, flags) in (0..).zip(flags) {
+        rig.guest.map(satp, base + page * 0x1000, 0, Pte::new(RAM_BASE + page * 0x3000, flags));
+    }
+    rig.guest.ram.host_address(GuestPhysAddr(RAM_BASE));
+    let (table, _) = rig.guest.place(satp, base, 0);
+    let before: Vec<_> = (0..512).map(|slot| rig.guest.get(table, slot)).collect();
+    rig.fill(key, base + 0x2000, Access::Load);
+    let after: Vec<_> = (0..512).map(|slot| rig.guest.get(table, slot)).collect();
+    assert_eq!(before, after, "the guest is told of what it has not done");
+    let seen = (0..8).map(|page| {
+        let leaf = rig.seen(key, base + page * 0x1000)?;
+        assert_eq!(Some(leaf.host), host_of(RAM_BASE + page * 0x3000));
+        assert!(!leaf.permits(Access::Store) || flags[page as usize] & Pte::D != 0);
+        Some(leaf)
+    });
+    seen.map(|leaf| leaf.is_some()).collect()
+}
+
+const BASE: u64 = VA & !0x7fff;
+const UPPER_BASE: u64 = BASE | 0xffff_ff80_0000_0000 | 1 << 38;
+
+#[test]
+fn ready_neighbours_are_filled_and_those_that_are_not_ready_are_left() {
+    let wrong = [
+        KERNEL,
+        KERNEL & !Pte::A,
+        KERNEL,
+        KERNEL & !Pte::D,
+        KERNEL & !Pte::R,
+        KERNEL & !Pte::V,
+        KERNEL | 1 << 63,
+        KERNEL & !(Pte::R | Pte::W),
+    ];
+    let expected = [true, false, true, true, false, false, false, true];
+    assert_eq!(neighbours(wrong, SUPERVISOR, BASE), expected);
+    assert_eq!(neighbours(wrong.map(|flags| flags | Pte::U), USER_MODE, BASE), expected);
+}
+
+#[test]
+fn neighbours_that_the_view_does_not_reach_are_left() {
+    let mixed = [USER, KERNEL, KERNEL, USER, USER & !(Pte::R | Pte::W), Pte::V, KERNEL, KERNEL];
+    assert_eq!(neighbours(mixed, SUPERVISOR, BASE), [false, true, true, false, false, false, true, true]);
+    // With SUM a page that can only be executed is still not the supervisor's.
+    assert_eq!(neighbours(mixed, SUPERVISOR_SUM, BASE), [true, true, true, true, false, false, true, true]);
+}
+
+#[test]
+fn neighbours_in_the_upper_half_are_filled_where_all_may_see_them() {
+    let all = KERNEL | Pte::G;
+    let mixed = [all, KERNEL, all, USER | Pte::G, USER, all, all & !Pte::A, all];
+    let expected = [true, false, true, false, false, true, false, true];
+    assert_eq!(neighbours(mixed, SUPERVISOR_SUM, UPPER_BASE), expected);
+    // What is not shared has no such neighbours.
+    let own = [all, KERNEL, KERNEL, USER | Pte::G, USER, all, all & !Pte::A, all];
+    assert_eq!(
+        neighbours(own, SUPERVISOR_SUM, UPPER_BASE),
+        [true, true, true, true, true, true, false, true]
+    );
+}
+
+#[test]
+fn neighbours_outside_ram_or_in_a_block_that_nobody_has_looked_at_are_left() {
+    let mut rig = Rig::new(Mode::Sv48);
+    let satp = rig.guest.space(Mode::Sv39, 1);
+    let key = ContextKey::new(satp, SUPERVISOR);
+    for (page, to) in (0..).zip([RAM_BASE, RAM_BASE + BLOCK_SIZE, 0x1000_0000, RAM_BASE + RAM_SIZE, 0]) {
+        rig.guest.map(satp, BASE + page * 0x1000, 0, Pte::new(to, KERNEL));
+    }
+    rig.fill(key, BASE, Access::Load);
+    assert!((1..5).all(|page| rig.seen(key, BASE + page * 0x1000).is_none()));
+    assert_eq!(rig.guest.ram.present_address(GuestPhysAddr(RAM_BASE + BLOCK_SIZE)), None);
+}
+
+#[test]
+fn neighbours_that_are_there_stay_as_they_are() {
+    let mut rig = Rig::new(Mode::Sv48);
+    let satp = rig.guest.space(Mode::Sv39, 1);
+    let key = ContextKey::new(satp, SUPERVISOR);
+    rig.guest.map(satp, BASE, 0, Pte::new(RAM_BASE, KERNEL));
+    let old = rig.fill(key, BASE, Access::Store);
+    rig.guest.map(satp, BASE, 0, Pte::new(RAM_BASE + 0x5000, KERNEL));
+    rig.guest.map(satp, BASE + 0x1000, 0, Pte::new(RAM_BASE, KERNEL));
+    rig.shadow.take_flush();
+    rig.fill(key, BASE + 0x1000, Access::Load);
+    assert_eq!(rig.seen(key, BASE), Some(old));
+    assert_eq!(rig.shadow.take_flush(), TlbFlush::Nothing);
+}
+
+#[test]
+fn a_table_that_was_taken_away_is_not_read_again() {
+    let mut rig = Rig::new(Mode::Sv48);
+    let satp = rig.guest.space(Mode::Sv39, 1);
+    let key = ContextKey::new(satp, SUPERVISOR);
+    for level in [1, 2] {
+        rig.guest.map(satp, BASE, 0, Pte::new(RAM_BASE, KERNEL));
+        rig.fill(key, BASE, Access::Load);
+        let (above, slot) = rig.guest.place(satp, BASE, level);
+        let pointer = rig.guest.get(above, slot);
+        rig.guest.set(above, slot, Pte(0));
+        // No fence: an entry that was valid may still be cached, and yet QEMU caches no pointers.
+        let next = BASE + 0x1000;
+        assert_eq!(rig.resolve(key, next, Access::Load), Verdict::Fault(Exception::LoadPageFault));
+        rig.guest.set(above, slot, Pte::new(0, Pte::V));
+        assert_eq!(rig.resolve(key, next, Access::Load), Verdict::Fault(Exception::LoadAccessFault));
+        rig.guest.set(above, slot, pointer);
+    }
+}

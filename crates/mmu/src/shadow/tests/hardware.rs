@@ -40,11 +40,6 @@ impl Leaf {
         address.wrapping_sub(self.start) < self.size
     }
 
-    /// Whether both map some address.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        self.covers(other.start) || other.covers(self.start)
-    }
-
     /// Whether it is as `other` or allows more.
     pub fn includes(&self, other: &Self) -> bool {
         (self.start, self.size, self.host) == (other.start, other.size, other.host)
@@ -60,7 +55,10 @@ enum Entry {
 }
 
 fn read(shadow: &ShadowMmu, table: TableId, slot: usize, level: usize) -> Entry {
-    let entry = shadow.pool.entry(table, slot).0;
+    decode(shadow.pool.entry(table, slot).0, level)
+}
+
+fn decode(entry: u64, level: usize) -> Entry {
     let address = (entry >> 10 & 0xfff_ffff_ffff) * 4096;
     let reserved = entry >> 54 != 0;
     match entry & 0xf {
@@ -118,35 +116,50 @@ pub fn walk(shadow: &ShadowMmu, root: HostPhysAddr, address: u64) -> Option<Leaf
     walk_by(shadow, root, address, |_| ())
 }
 
-/// All leaves that can be reached from `root`, and how many tables they are in, with the root.
-pub fn leaves(shadow: &ShadowMmu, root: HostPhysAddr) -> (Vec<Leaf>, usize) {
-    let mut found = Vec::new();
+/// All leaves that can be reached from `root`.
+pub fn leaves(shadow: &ShadowMmu, root: HostPhysAddr) -> (Vec<Leaf>, Vec<HostPhysAddr>) {
+    let (mut found, mut tables) = (Vec::new(), Vec::new());
     let table = shadow.pool.at(root).expect("a root is in the pool");
-    let top = shadow.host.mode.levels() - 1;
-    let tables = collect(shadow, table, top, 0, &mut found);
+    collect(shadow, table, shadow.host.mode.levels() - 1, 0, &mut found, &mut tables);
     (found, tables)
 }
 
-fn collect(shadow: &ShadowMmu, table: TableId, level: usize, above: u64, found: &mut Vec<Leaf>) -> usize {
+/// Adds the tables that can be reached from `root`, which is not one of them, and are not in `tables` yet.
+pub fn tables(shadow: &ShadowMmu, root: HostPhysAddr, tables: &mut Vec<HostPhysAddr>) {
+    tables.extend(leaves(shadow, root).1);
+    tables.sort();
+    tables.dedup();
+}
+
+fn collect(
+    shadow: &ShadowMmu,
+    table: TableId,
+    level: usize,
+    above: u64,
+    found: &mut Vec<Leaf>,
+    tables: &mut Vec<HostPhysAddr>,
+) {
     let top = level + 1 == shadow.host.mode.levels();
     let unused = 64 - (12 + 9 * shadow.host.mode.levels());
-    let mut tables = 1;
-    for slot in (0..512).filter(|slot| !(top && shadow.host.window.covers(*slot))) {
+    for (slot, entry) in shadow.pool.entries(table).enumerate().filter(|(_, entry)| entry.0 != 0) {
+        if top && shadow.host.window.covers(slot) {
+            continue;
+        }
         let size = 4096u64 << (9 * level);
         let start = above + slot as u64 * size;
-        match read(shadow, table, slot, level) {
-            Entry::Invalid => {}
+        match decode(entry.0, level) {
+            Entry::Invalid => panic!("an entry in use is invalid: {entry:x?}"),
             Entry::Leaf(host, flags) => {
                 let start = ((start << unused) as i64 >> unused) as u64;
                 found.push(Leaf { start, size, host, flags });
             }
             Entry::Pointer(next) => {
+                tables.push(next);
                 let next = shadow.pool.at(next).expect("a table is in the pool");
-                tables += collect(shadow, next, level - 1, start, found);
+                collect(shadow, next, level - 1, start, found, tables);
             }
         }
     }
-    tables
 }
 
 /// All that a hart may have cached, by the number of the root it came from: the leaves, and the pointers on the way
