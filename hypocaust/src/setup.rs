@@ -210,6 +210,9 @@ fn build_vm(
     // Without room no page is ever copied.
     let mut code = CodePages::new(if config.switches.rewrite { copies } else { &[] }, copy_base);
     code.set_exact(config.switches.exact);
+    if config.switches.rewrite && hart::firmware::complains() {
+        ram.overlay().require_scan();
+    }
     let boot = Boot { entry: config.entry, tree_address: GuestPhysAddr(config.device_tree), tree };
     let vcpus = Vec::from([vcpu]);
     let mut vm = Vm::new(config.name.clone(), Machine::new(ram, code, board, 1, clock), vcpus, boot);

@@ -9,6 +9,14 @@ pub fn set_timer(deadline: u64) {
     }
 }
 
+/// Whether the firmware prints a line for each SRET, WFI and fence that traps from user mode, and takes thousands of
+/// instructions for it: OpenSBI from 1.6 on.
+pub fn complains() -> bool {
+    const OPENSBI: usize = 1;
+    const FIRST: usize = 1 << 16 | 6;
+    sbi_rt::get_sbi_impl_id() == OPENSBI && sbi_rt::get_sbi_impl_version() >= FIRST
+}
+
 /// Writes a byte to the firmware's console, waiting until it has gone.
 pub fn console_putchar(byte: u8) {
     #[allow(deprecated)]

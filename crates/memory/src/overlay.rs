@@ -27,6 +27,9 @@ pub struct Overlay {
     blocks: Box<[AtomicU16]>,
     base: GuestPhysAddr,
     disturbed: AtomicBool,
+    /// Kernel code must be looked at before it is executed: a bit for each page that was.
+    scanned: Box<[AtomicU64]>,
+    wants_scan: AtomicBool,
 }
 
 impl Overlay {
@@ -36,7 +39,39 @@ impl Overlay {
             blocks: (0..size / BLOCK_SIZE).map(|_| AtomicU16::new(0)).collect(),
             base,
             disturbed: AtomicBool::new(false),
+            scanned: (0..(size / PAGE_SIZE).div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+            wants_scan: AtomicBool::new(false),
         }
+    }
+
+    /// Lets no page's kernel code be executed before `note_scanned`.
+    pub fn require_scan(&self) {
+        self.wants_scan.store(true, Ordering::Release);
+    }
+
+    /// Whether kernel code must be looked at before it is executed.
+    #[inline]
+    pub fn wants_scan(&self) -> bool {
+        self.wants_scan.load(Ordering::Relaxed)
+    }
+
+    /// Whether the kernel code in the page of `address` may be executed.
+    #[inline]
+    pub fn may_run(&self, address: GuestPhysAddr) -> bool {
+        !self.wants_scan()
+            || self.scanned(address).is_some_and(|(word, bit)| word.load(Ordering::Acquire) & bit != 0)
+    }
+
+    /// Notes that the page of `address` was looked at.
+    pub fn note_scanned(&self, address: GuestPhysAddr) {
+        if let Some((word, bit)) = self.scanned(address) {
+            word.fetch_or(bit, Ordering::AcqRel);
+        }
+    }
+
+    fn scanned(&self, address: GuestPhysAddr) -> Option<(&AtomicU64, u64)> {
+        let page = address.offset_from(self.base)? / PAGE_SIZE;
+        Some((self.scanned.get((page / 64) as usize)?, 1 << (page % 64)))
     }
 
     /// Whether any page in the block of `address` is here, so that the block cannot be mapped whole.
@@ -72,6 +107,10 @@ impl Overlay {
     pub(crate) fn remove(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
         let copy = self.copy_of(address)?;
         self.place(address)?.page.store(0, Ordering::Release);
+        // What is there next has to be looked at again.
+        if let Some((word, bit)) = self.scanned(address) {
+            word.fetch_and(!bit, Ordering::AcqRel);
+        }
         self.block(address)?.fetch_sub(1, Ordering::AcqRel);
         Some(copy)
     }
@@ -88,6 +127,7 @@ impl Overlay {
         self.places.iter().for_each(|place| place.page.store(0, Ordering::Release));
         self.blocks.iter().for_each(|block| block.store(0, Ordering::Release));
         self.disturbed.store(false, Ordering::Release);
+        self.scanned.iter().for_each(|word| word.store(0, Ordering::Release));
     }
 
     /// Whether the hypervisor wrote to a page that is here since this was last asked: copies are stale then.

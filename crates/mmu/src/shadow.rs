@@ -140,6 +140,8 @@ pub enum Verdict {
     /// The guest allows the access, but its kernel's code is fetched from a copy of this page, so a load must be served
     /// from RAM by hand, and a store must end the copy first.
     Overlaid(GuestPhysAddr),
+    /// The guest may execute this page, whose code must be looked at before.
+    Unscanned,
     /// The guest's own fault.
     Fault(Exception),
     /// The guest has mapped an address that the hypervisor occupies (hosts with Sv39 only).
@@ -302,7 +304,10 @@ impl ShadowMmu {
             return Verdict::Collision;
         }
         let Some(mapping) = fill::mapping(ram, host, access, translation, key.view) else {
-            return Verdict::Overlaid(translation.address);
+            return match access {
+                Access::Fetch => Verdict::Unscanned,
+                Access::Load | Access::Store => Verdict::Overlaid(translation.address),
+            };
         };
         self.fill(ram, address, &mapping, &walked);
         Verdict::Filled

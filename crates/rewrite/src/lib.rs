@@ -17,6 +17,8 @@
 
 extern crate alloc;
 
+mod scan;
+
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use alloc::boxed::Box;
@@ -127,15 +129,45 @@ impl CodePages {
         if !self.is_hot(page) {
             return Change::None;
         }
-        let Some(copy) = self.free.pop() else { return Change::None };
-        if !self.copy(ram, page, copy) || !ram.overlay_page(page, copy) {
-            self.free.push(copy);
-            return Change::None;
-        }
-        self.counts.copies = self.counts.copies.wrapping_add(1);
+        let Some(copy) = self.cover(ram, page) else { return Change::None };
         self.replace(copy, site);
         ram.note_code_write();
         Change::Remap
+    }
+
+    /// Looks at the page of `address` before code in it is executed for the first time, and replaces the instructions of
+    /// the kinds that some firmware complains of. It may be executed then.
+    ///
+    /// Nothing has trapped there, so what looks like an instruction may be data, or lie across two others. Only what is
+    /// met whether one reads the page's instructions from its first parcel on or from its second is taken for one.
+    pub fn scan(&mut self, ram: &GuestRam, address: GuestPhysAddr) -> Change {
+        let page = address.align_down(PAGE_SIZE);
+        if ram.overlay().may_run(page) {
+            return Change::None;
+        }
+        // A copy made without scanning cannot be: pages are scanned before anything in them traps.
+        ram.overlay().note_scanned(page);
+        let sites = scan::loud_sites(ram, page);
+        if sites.is_empty() {
+            return Change::None;
+        }
+        let Some(copy) = self.cover(ram, page) else { return Change::None };
+        for offset in sites {
+            self.replace(copy, page.wrapping_add(offset));
+        }
+        ram.note_code_write();
+        Change::Remap
+    }
+
+    /// Gives a page a copy, if there is room.
+    fn cover(&mut self, ram: &GuestRam, page: GuestPhysAddr) -> Option<HostPhysAddr> {
+        let copy = self.free.pop()?;
+        if !self.copy(ram, page, copy) || !ram.overlay_page(page, copy) {
+            self.free.push(copy);
+            return None;
+        }
+        self.counts.copies = self.counts.copies.wrapping_add(1);
+        Some(copy)
     }
 
     /// The instruction that the breakpoint at `site` stands for; `None` where it is the guest's own breakpoint.

@@ -1,7 +1,7 @@
 //! Rewritten code pages at work: tells the `rewrite` crate which sites trap, carries out what it decides, and serves
 //! the accesses that a copied page's shadow does not allow.
 
-use isa::instr::decode;
+use isa::instr::{decode, length};
 use isa::{Instr, Privilege};
 use memory::{GuestPhysAddr, GuestVirtAddr, PAGE_SIZE};
 use mmu::{Access, ContextKey, translate};
@@ -17,10 +17,37 @@ use crate::vcpu::Vcpu;
 /// Notes that the privileged instruction at `pc` in `context` trapped the slow way, and lets it be replaced.
 pub(crate) fn trapped(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKey, pc: u64) {
     let Some(site) = fetched_from(machine, context, pc) else { return };
+    if is_overlapped(machine, context, pc) {
+        return;
+    }
     if machine.code.trapped(&machine.ram, site) == Change::Remap {
         let writable = vcpu.frame.filled_writable != 0;
         let page = site.align_down(PAGE_SIZE);
         vcpu.shadow.remap(&machine.ram, context, GuestVirtAddr(pc), page, writable);
+        fence_others(machine, vcpu);
+    }
+}
+
+/// Whether an instruction that begins two bytes before `pc` could be executed, too, whose second half the breakpoint would
+/// be. Compilers leave no such place: before an instruction ends either a short one, or a long one that began four bytes
+/// before. In exact mode the second does not count, for somebody may jump into its middle.
+fn is_overlapped(machine: &Machine, context: ContextKey, pc: u64) -> bool {
+    let is_long = |distance: u64| {
+        fetched_from(machine, context, pc.wrapping_sub(distance))
+            .and_then(|place| Some(machine.ram.read_word(place.align_down(8))? >> (8 * (place.0 & 6))))
+            .is_some_and(|parcel| length(parcel as u16) == 4)
+    };
+    is_long(2) && (machine.code.is_exact() || !is_long(4))
+}
+
+/// Lets the page of the code at `address`, which is about to be executed for the first time in this context, run: on
+/// firmware that complains of each trapped instruction of some kinds, those are replaced before they trap.
+pub(crate) fn scan(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKey, address: u64) {
+    let Some(place) = fetched_from(machine, context, address) else { return };
+    if machine.code.scan(&machine.ram, place) == Change::Remap {
+        let writable = vcpu.frame.filled_writable != 0;
+        let page = place.align_down(PAGE_SIZE);
+        vcpu.shadow.remap(&machine.ram, context, GuestVirtAddr(address), page, writable);
         fence_others(machine, vcpu);
     }
 }

@@ -114,6 +114,11 @@ fn serve_fault(
             vcpu.exits.count(ExitKind::Overlay);
             code::access(machine, vcpu, GuestVirtAddr(trap.value), page, access, host)
         }
+        Verdict::Unscanned => {
+            let context = vcpu.context();
+            code::scan(machine, vcpu, context, trap.value);
+            Outcome::Resume
+        }
         Verdict::NotRam(_) if access == Access::Fetch => {
             vcpu.exits.count(ExitKind::GuestException);
             Outcome::Inject(access.access_fault(), trap.value)

@@ -72,8 +72,32 @@ pub(super) fn mapping(
     translation: Translation,
     view: View,
 ) -> Option<Mapping> {
-    let Translation { address, leaf, level, .. } = translation;
-    let flags = leaf_flags(leaf, view.rights(), view);
+    let Translation { address, leaf, .. } = translation;
+    let mut flags = leaf_flags(leaf, view.rights(), view);
+    let overlay = ram.overlay();
+    if overlay.wants_scan() && !matches!(view, View::User { .. }) && flags & Pte::X != 0 {
+        if overlay.may_run(address) {
+            let small = Translation { level: 0, ..translation };
+            return covered(ram, host, access, small, view, flags);
+        }
+        flags &= !Pte::X;
+        if access == Access::Fetch {
+            return None;
+        }
+    }
+    covered(ram, host, access, translation, view, flags)
+}
+
+/// As `mapping`, with these flags where there is no copy.
+fn covered(
+    ram: &GuestRam,
+    host: HostPhysAddr,
+    access: Access,
+    translation: Translation,
+    view: View,
+    flags: u64,
+) -> Option<Mapping> {
+    let Translation { address, level, .. } = translation;
     let overlay = ram.overlay();
     if !overlay.touches_block(address) {
         // Guest RAM is contiguous in host memory, block-aligned in both, so a guest superpage can be a host one; no
@@ -318,6 +342,7 @@ impl ShadowMmu {
         let (value, kept) = match context.key.view {
             View::User { mxr: false } => (plain | Pte::U, Pte::R | Pte::X),
             View::Supervisor { sum: true, mxr: false } if !shares => (plain | Pte::U, Pte::R),
+            View::Supervisor { mxr: false, .. } if ram.overlay().wants_scan() => (plain, Pte::R),
             View::Supervisor { mxr: false, .. } => (plain, Pte::R | Pte::X),
             _ => return,
         };
