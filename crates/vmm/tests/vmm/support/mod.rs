@@ -247,6 +247,6 @@ pub fn spare_ram() -> &'static [AtomicU64] {
 /// Empty shadow tables, as on a host with Sv57.
 pub fn new_shadow() -> ShadowMmu {
     let window = Window { first_slot: 511, entries: ArrayVec::new() };
-    let tables = vec![PageTable::EMPTY; MIN_TABLES].leak();
+    let tables = vec![PageTable::EMPTY; 2 * MIN_TABLES].leak();
     ShadowMmu::new(HostPaging { mode: Mode::Sv57, window, asids: true }, tables, HostPhysAddr(0x1_0000_0000))
 }
