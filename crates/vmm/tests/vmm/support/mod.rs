@@ -218,8 +218,9 @@ impl Guest {
         assert_eq!(self.vcpu.frame.privilege, Privilege::Supervisor);
     }
 
-    /// Leaves of the shadow tables, all of which keep the invariants.
-    pub fn shadow_leaves(&self) -> usize {
+    /// Leaves of the shadow tables when the guest runs on, all of which keep the invariants.
+    pub fn shadow_leaves(&mut self) -> usize {
+        self.prepare();
         mmu::check::check(&self.vcpu.shadow, &self.machine.ram).expect("the shadow's invariants")
     }
 }
