@@ -25,6 +25,11 @@ impl Hypo {
         Self { program: program.into(), switches }
     }
 
+    /// What a time limit becomes: with a part switched off, guests that trap much take several times as long.
+    pub fn limit(&self, limit: Duration) -> Duration {
+        if self.switches.iter().any(|(_, value)| value == "off") { limit * 3 } else { limit }
+    }
+
     /// All that a run gets that would get `arguments`.
     fn arguments(&self, arguments: &[String], limit: Duration) -> Vec<String> {
         let mut all = arguments.to_vec();
@@ -92,5 +97,6 @@ mod tests {
         assert_eq!(arguments("run linux"), "run linux --rewrite off --fast on --timeout 7");
         assert_eq!(arguments("run --fast off --timeout 5"), "run --fast off --timeout 5 --rewrite off");
         assert_eq!(arguments("doctor"), "doctor");
+        assert_eq!(hypo.limit(Duration::from_secs(7)), Duration::from_secs(21), "one of them is off");
     }
 }

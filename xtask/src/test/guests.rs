@@ -100,7 +100,7 @@ fn add(cases: &mut Vec<Case>, entry: &Entry, name: &str, arguments: Vec<String>,
         hypo: hypo.clone(),
         arguments,
         status: entry.status,
-        limit: Duration::from_secs(entry.timeout),
+        limit: hypo.limit(Duration::from_secs(entry.timeout)),
         native: OnceLock::new(),
     });
     let about = &entry.description;

@@ -60,17 +60,17 @@ pub fn case(project: &Project, hypo: &Hypo, firmware: &str) -> Result<Case> {
 /// Boots Linux and gives its log as the guest's own `dmesg` prints it.
 fn boot(hypo: &Hypo, more: &[&str], log: &mut Vec<u8>) -> Result<String> {
     let arguments: Vec<_> = ["run", "linux"].iter().chain(more).map(|&word| word.into()).collect();
-    let mut run = launch::start(hypo, &arguments, LIMIT)?;
+    let mut run = launch::start(hypo, &arguments, hypo.limit(LIMIT))?;
     let prompt = bytes::Regex::new("~ # ")?;
     // The echo of the command has no 42 in it.
     let whole = bytes::Regex::new(r"(?ms)^\[ +0\.0.*^end of log 42$")?;
     let session = &mut run.session;
     let result = session
-        .expect(&prompt, LIMIT)
+        .expect(&prompt, hypo.limit(LIMIT))
         .and_then(|_| {
             // A failure to type shows as a text that does not come.
             let _ = session.send("dmesg; echo end of log $((6 * 7))\n");
-            session.expect(&whole, LIMIT)
+            session.expect(&whole, hypo.limit(LIMIT))
         })
         .map_err(|missed| anyhow!("there is no log to compare: {missed:?}"));
     log.extend(run.session.abandon());

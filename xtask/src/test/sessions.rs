@@ -104,7 +104,7 @@ fn case(entry: Entry, side: &str, hypo: &Hypo) -> Case {
 
 /// Plays a session to its end.
 fn play(entry: &Entry, hypo: &Hypo, log: &mut Vec<u8>) -> Result<()> {
-    let limit = Duration::from_secs(entry.limit);
+    let limit = hypo.limit(Duration::from_secs(entry.limit));
     let mut run = launch::start(hypo, &entry.hypo, limit)?;
     log.extend(format!("$ {}\n", run.shown).bytes());
     if let Err(error) = follow(&mut run.session, &entry.steps, limit) {
