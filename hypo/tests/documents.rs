@@ -166,7 +166,7 @@ fn the_architecture_names_the_scanners_invariants() {
     let (document, source) = (read("ARCHITECTURE.md"), read("crates/mmu/src/check.rs"));
     let name = Regex::new(r"(?m)^//! - \*\*([a-z-]+)\*\*").unwrap();
     let names: Vec<_> = name.captures_iter(&source).map(|capture| capture.extract::<1>().1[0]).collect();
-    assert_eq!(names.len(), 4);
+    assert!(names.len() > 4);
     for name in names {
         assert!(document.contains(&format!("| {name} |")), "{name}");
     }

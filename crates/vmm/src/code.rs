@@ -2,6 +2,7 @@
 //! the accesses that a copied page's shadow does not allow.
 
 use isa::instr::{decode, length};
+use isa::paging::Mode;
 use isa::{Instr, Privilege};
 use memory::{GuestPhysAddr, GuestVirtAddr, PAGE_SIZE};
 use mmu::{Access, ContextKey, translate};
@@ -53,10 +54,10 @@ pub(crate) fn scan(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKey, 
 }
 
 /// The bits of the privileged instruction that the breakpoint at the vCPU's pc stands for; `None` where the guest wrote
-/// the breakpoint itself. Only code in supervisor mode is rewritten.
+/// the breakpoint itself. Only code in supervisor mode is rewritten; without translation, user mode sees it, too.
 #[inline]
 pub(crate) fn replaced(machine: &Machine, vcpu: &mut Vcpu) -> Option<u32> {
-    if vcpu.frame.privilege != Privilege::Supervisor {
+    if vcpu.frame.privilege != Privilege::Supervisor && vcpu.frame.csr.satp().mode != Mode::Bare {
         return None;
     }
     let (pc, tag) = (vcpu.frame.pc, vcpu.frame.roots.tag);

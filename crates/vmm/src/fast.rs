@@ -85,9 +85,12 @@ fn find_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
         host: ram.host_base().0,
         plain: ram.plain_blocks().as_ptr().addr() as u64,
     };
+    // Activating may compare a context with the guest's tables, or drop one for want of room.
+    if let Some(dropped) = vcpu.shadow.take_dropped_code() {
+        forget_sites(vcpu, &dropped);
+    }
     let satp = vcpu.frame.csr.satp_bits();
     let is_new = core::mem::replace(&mut vcpu.fast.satp, satp) != satp;
-    // What was lost since, for want of room.
     let lost = vcpu.shadow.take_lost_roots();
     if lost != LostRoots::None {
         forget_roots(vcpu, lost);

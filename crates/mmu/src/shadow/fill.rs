@@ -316,7 +316,7 @@ impl ShadowMmu {
     }
 
     /// By what root hints of a context, or of the shared half, are found.
-    fn hint_root(&self, number: usize, shares: bool) -> u64 {
+    pub(super) fn hint_root(&self, number: usize, shares: bool) -> u64 {
         match self.context(number) {
             Some(context) if !shares => self.satp(Root { table: self.pool.address(context.root), number }),
             _ => 0,

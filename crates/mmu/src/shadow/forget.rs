@@ -5,7 +5,7 @@
 //! each entry of their kernel would else fault on each page again.
 
 use isa::paging::{self, Mode, Pte, Satp};
-use memory::{GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr, PAGE_SIZE};
+use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr, PAGE_SIZE};
 
 use arrayvec::ArrayVec;
 
@@ -169,6 +169,7 @@ impl ShadowMmu {
             && shared.mode.is_canonical(address.0)
         {
             self.drop_leaf(shared.root, address);
+            self.hints.remove(address.0 / BLOCK_SIZE, 0);
         }
         if is_upper && self.own_uppers == 0 {
             return;
@@ -198,6 +199,9 @@ impl ShadowMmu {
         let elsewhere = is_upper && context.shares || asid.is_some_and(|asid| asid != own);
         if !elsewhere && mode != Mode::Bare && mode.is_canonical(address.0) {
             self.drop_leaf(context.root, address);
+            // The specification wants a fence of everything where a pointer has changed, but a kernel that fences less works
+            // on hardware that caches no pointers.
+            self.hints.remove(address.0 / BLOCK_SIZE, self.hint_root(number, false));
         }
     }
 
@@ -292,6 +296,8 @@ impl ShadowMmu {
                         None => {
                             self.note_code(entry, self.canonical(start));
                             self.pool.drop_entry(table, slot);
+                            // The hardware may have cached it after the fence, under another root that leads here.
+                            self.flush = TlbFlush::All;
                         }
                     }
                     continue;
