@@ -202,6 +202,8 @@ pub struct ShadowMmu {
     writable: fill::Writable,
     /// Where faults are likely to come again; the assembly works on the same.
     hints: HintTable,
+    /// Contexts and addresses of fences whose hints may be wrong.
+    doubted: ArrayVec<(u8, GuestVirtAddr), 8>,
     /// Leaves written since the start.
     pub fills: u64,
 }
@@ -237,6 +239,7 @@ impl ShadowMmu {
             dropped_code: DroppedCode::default(),
             writable: fill::Writable::default(),
             hints: HintTable::new(),
+            doubted: ArrayVec::new(),
             fills: 0,
         }
     }

@@ -44,6 +44,9 @@ impl FastPath {
 #[inline]
 pub(crate) fn root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
     vcpu.frame.ready = vcpu.frame.csr.ready();
+    if vcpu.shadow.has_doubts() {
+        vcpu.shadow.clear_doubts(&machine.ram);
+    }
     if let Some(dropped) = vcpu.shadow.take_dropped_code() {
         forget_sites(vcpu, &dropped);
     }

@@ -13,6 +13,7 @@ use super::fill::PIECES;
 use super::{LostRoots, ShadowMmu, TlbFlush, UPPER};
 use crate::context::ContextKey;
 use crate::pool::{Source, TableId, TablePool};
+use crate::walk::last_table;
 
 /// Addresses whose code may be fetched from elsewhere than before, because a leaf that allowed nothing but fetching is
 /// gone.
@@ -103,6 +104,30 @@ impl ShadowMmu {
             let root = shared.root;
             self.compare(ram, satp, root, 0);
         }
+    }
+
+    /// Forgets the hints whose ranges were fenced and which the guest's pointers no longer lead to. To be called before the
+    /// guest runs, where `has_doubts` says so.
+    #[cold]
+    pub fn clear_doubts(&mut self, ram: &GuestRam) {
+        for (number, address) in core::mem::take(&mut self.doubted) {
+            let (number, range) = (usize::from(number), address.0 / BLOCK_SIZE);
+            let root = self.hint_root(number, false);
+            let Some(satp) = self.context(number).map(|context| context.key.satp) else { continue };
+            let Some(hint) = self.hints.find(range, root) else { continue };
+            let (guest_table, is_global) = (GuestPhysAddr(hint.guest_table), hint.global);
+            if !last_table(ram, satp, address)
+                .is_some_and(|(table, global)| table == guest_table && (global || !is_global))
+            {
+                self.hints.remove(range, root);
+            }
+        }
+    }
+
+    /// Whether there are hints in doubt.
+    #[inline]
+    pub fn has_doubts(&self) -> bool {
+        !self.doubted.is_empty()
     }
 
     /// Empties a table and those below it; they stay where they are.
@@ -201,7 +226,12 @@ impl ShadowMmu {
             self.drop_leaf(context.root, address);
             // The specification wants a fence of everything where a pointer has changed, but a kernel that fences less works
             // on hardware that caches no pointers.
-            self.hints.remove(address.0 / BLOCK_SIZE, self.hint_root(number, false));
+            let (range, root) = (address.0 / BLOCK_SIZE, self.hint_root(number, false));
+            if self.hints.find(range, root).is_some()
+                && self.doubted.try_push((number as u8, address)).is_err()
+            {
+                self.hints.remove(range, root);
+            }
         }
     }
 

@@ -316,3 +316,24 @@ fn clear_drops_everything_also_without_translation() {
     assert_eq!(seen(&mut rig, keys), [false; 4]);
     assert_eq!(rig.seen(bare, RAM_BASE), None);
 }
+
+#[test]
+fn a_hint_ends_with_a_fence_of_its_range_where_the_guests_pointers_have_changed() {
+    for changed in [false, true] {
+        let (mut rig, [key, _]) = two_spaces();
+        let root = rig.activate(key);
+        let root = rig.shadow.satp(root);
+        let has_hint = |rig: &Rig| rig.shadow.hints.find(VA / BLOCK_SIZE, root).is_some();
+        assert!(has_hint(&rig));
+        if changed {
+            let (table, slot) = rig.guest.place(key.satp, VA, 1);
+            let other = rig.guest.table();
+            rig.guest.set(table, slot, Pte::new(other.0, Pte::V));
+        }
+        rig.fence(Some(OTHER), Some(1));
+        assert!(rig.shadow.has_doubts());
+        rig.shadow.clear_doubts(&rig.guest.ram);
+        assert_eq!(has_hint(&rig), !changed);
+        assert!(!rig.shadow.has_doubts());
+    }
+}
