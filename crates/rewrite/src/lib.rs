@@ -6,8 +6,11 @@
 //! to its middle finds what it found before. Copies are mapped execute-only by `mmu`, which asks `memory::Overlay`
 //! for them; loads are served from the original, and a store ends the copy. The guest sees nothing of it.
 //!
+//! On firmware that complains of some instructions, `scan` replaces those before they trap.
+//!
 //! Known limit: an instruction that overlaps a site from in front (starting two bytes before it, in a guest that executes
-//! the same bytes both ways) would read the breakpoint as its second half.
+//! the same bytes both ways) would read the breakpoint as its second half. `vmm` leaves such sites alone where the code
+//! before them shows it, in exact mode wherever it is possible.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(

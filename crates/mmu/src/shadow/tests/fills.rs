@@ -120,7 +120,7 @@ fn a_leaf_that_is_replaced_by_one_that_allows_less_is_flushed() {
         rig.guest.map(satp, VA, 0, Pte::new(RAM_BASE, KERNEL));
         rig.fence(None, None);
         rig.fill(key, VA, Access::Store);
-        assert_eq!(rig.shadow.take_flush(), TlbFlush::Nothing);
+        rig.shadow.take_flush();
         // The guest may fence this later; what the TLB has is gone with the shadow's.
         rig.guest.map(satp, VA, 0, Pte::new(page, flags));
         rig.fill(key, VA, Access::Load);
