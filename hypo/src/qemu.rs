@@ -70,7 +70,9 @@ impl Machine {
         add(&[&"-m", &qemu_size(self.memory), &"-bios", &self.firmware]);
         add(&[&"-display", &"none", &"-serial", &"stdio", &"-monitor", &"none"]);
         if self.icount {
-            add(&[&"-icount", &"shift=0,sleep=off"]);
+            // Nothing that differs from run to run: neither the time of day nor the firmware's random seed.
+            add(&[&"-icount", &"shift=0,sleep=off", &"-seed", &"1"]);
+            add(&[&"-rtc", &"base=2026-01-01T00:00:00,clock=vm"]);
         }
         match boot {
             None => {}
@@ -248,7 +250,8 @@ mod tests {
             as_shell(&machine.command_line(Some(Boot::Native { vm: &vm, kernel: Path::new("k") }), None));
         assert!(
             line.ends_with(
-                "-icount shift=0,sleep=off -kernel k -initrd rd -append 'console=ttyS0 it'\\''s' \
+                "-icount shift=0,sleep=off -seed 1 \
+                 -rtc base=2026-01-01T00:00:00,clock=vm -kernel k -initrd rd -append 'console=ttyS0 it'\\''s' \
                  -device loader,file=a,,b,addr=0x84000000,force-raw=on -no-reboot -s"
             ),
             "{line}"
