@@ -2,11 +2,14 @@
 #![no_main]
 
 use bundle::format::{read, write};
-use bundle::{HostSettings, InitrdRange, Manifest, OnReset, RAM_BASE, Segment, Switches, VmConfig};
+use bundle::{
+    Attach, ConsoleConfig, DiskConfig, DiskSource, HostSettings, InitrdRange, Mac, Manifest, NetConfig, OnReset, Partition,
+    RAM_BASE, Segment, SwitchConfig, VmConfig,
+};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 
-const PAYLOAD: [u8; 64] = [0xa5; 64];
+const PAYLOAD: [u8; 8192] = [0xa5; 8192];
 
 #[derive(Arbitrary, Debug)]
 struct Input {
@@ -14,6 +17,7 @@ struct Input {
     seed: [u8; 32],
     window: Option<u64>,
     log_level: u8,
+    switches: Vec<(String, Option<[u8; 6]>)>,
     vms: Vec<Vm>,
     /// Which byte of the bundle is damaged, and how.
     damage: (u16, u8),
@@ -30,6 +34,35 @@ struct Vm {
     initrd: Option<u8>,
     device_tree: Number,
     restarts: bool,
+    weight: u32,
+    cap: Option<u32>,
+    disks: Vec<Disk>,
+    nets: Vec<Net>,
+    virtio_console: bool,
+}
+
+#[derive(Arbitrary, Debug)]
+struct Disk {
+    source: Source,
+    readonly: bool,
+    snapshot: bool,
+    serial: String,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Source {
+    Host(String),
+    Numbered(String, u32),
+    Named(String, String),
+    Image(Number, Number),
+}
+
+#[derive(Arbitrary, Debug)]
+struct Net {
+    switch: Option<u8>,
+    nic: [u8; 6],
+    mac: [u8; 6],
+    rate: Option<u64>,
 }
 
 /// A quantity: most often one that may well be allowed.
@@ -72,18 +105,44 @@ impl Vm {
             segments,
             initrd,
             device_tree: self.device_tree.scaled(RAM_BASE, 4096),
+            weight: self.weight,
+            cap: self.cap,
+            disks: self.disks.into_iter().map(Disk::config).collect(),
+            nets: self.nets.into_iter().map(Net::config).collect(),
+            console: if self.virtio_console { ConsoleConfig::Virtio } else { ConsoleConfig::Uart },
             on_reset: if self.restarts { OnReset::Restart } else { OnReset::Exit },
-            switches: Switches::default(),
+            ..VmConfig::default()
         }
+    }
+}
+
+impl Disk {
+    fn config(self) -> DiskConfig {
+        let source = match self.source {
+            Source::Host(serial) => DiskSource::Host { serial, partition: None },
+            Source::Numbered(serial, n) => DiskSource::Host { serial, partition: Some(Partition::Number(n)) },
+            Source::Named(serial, name) => DiskSource::Host { serial, partition: Some(Partition::Name(name)) },
+            Source::Image(offset, len) => DiskSource::Image { offset: offset.scaled(0, 4096), len: len.scaled(0, 512) },
+        };
+        DiskConfig { source, readonly: self.readonly, snapshot: self.snapshot, serial: self.serial }
+    }
+}
+
+impl Net {
+    fn config(self) -> NetConfig {
+        let attach = self.switch.map_or(Attach::HostNic(Mac(self.nic)), |index| Attach::Switch(index.into()));
+        NetConfig { attach, mac: Mac(self.mac), rate: self.rate }
     }
 }
 
 fuzz_target!(|input: Input| {
     let _ = read(&words(&input.bytes));
 
+    let switch = |(name, uplink): (String, Option<[u8; 6]>)| SwitchConfig { name, uplink: uplink.map(Mac) };
+    let switches = input.switches.into_iter().map(switch).collect();
     let vms = input.vms.into_iter().map(Vm::config).collect();
     let host = HostSettings { seed: input.seed, window: input.window, log_level: input.log_level, check_every: 0 };
-    let manifest = Manifest { host, vms };
+    let manifest = Manifest { host, switches, vms };
     let Ok(mut written) = write(&manifest, &PAYLOAD) else { return };
     manifest.vms.iter().for_each(assert_inside);
     let whole = words(&written);
@@ -99,7 +158,7 @@ fuzz_target!(|input: Input| {
     }
 });
 
-/// What the hypervisor relies on when it fills a guest's memory.
+/// What the hypervisor relies on when it fills a guest's memory and serves its disks.
 fn assert_inside(vm: &VmConfig) {
     let inside = |address: u64, len: u64| {
         let end = address.checked_add(len).expect("ends within the address space");
@@ -107,10 +166,18 @@ fn assert_inside(vm: &VmConfig) {
     };
     inside(vm.entry, 2);
     inside(vm.device_tree, bundle::DEVICE_TREE_SLOT);
+    let in_payload = |offset: u64, len: u64| {
+        let end = offset.checked_add(len).expect("ends within the payload");
+        assert!(end <= PAYLOAD.len() as u64);
+    };
     for segment in &vm.segments {
         inside(segment.address, segment.len);
-        let end = segment.offset.checked_add(segment.len).expect("ends within the payload");
-        assert!(end <= PAYLOAD.len() as u64);
+        in_payload(segment.offset, segment.len);
+    }
+    for disk in &vm.disks {
+        if let DiskSource::Image { offset, len } = disk.source {
+            in_payload(offset, len);
+        }
     }
 }
 

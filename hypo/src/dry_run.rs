@@ -76,21 +76,15 @@ fn memory_map(config: &VmConfig, regions: &[Region]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bundle::{OnReset, Switches};
 
     #[test]
     fn the_map_shows_devices_and_memory_in_order() {
         let config = VmConfig {
             name: "g".into(),
             memory: 512 << 20,
-            vcpus: 1,
             entry: 0x8020_0000,
-            bootargs: String::new(),
-            segments: Vec::new(),
-            initrd: None,
             device_tree: 0x9fe0_0000,
-            on_reset: OnReset::Restart,
-            switches: Switches::default(),
+            ..VmConfig::default()
         };
         let kernel = Region { name: "kernel".into(), address: 0x8020_0000, len: 4097 };
         let text = memory_map(&config, &[kernel]);

@@ -132,6 +132,7 @@ impl Guest {
             device_tree: device_tree_address(self.memory),
             on_reset: self.on_reset,
             switches: self.switches,
+            ..VmConfig::default()
         })
     }
 
@@ -269,6 +270,7 @@ mod tests {
         guest.loads.push(Extra { name: "x".into(), address: 0x8400_0000, data: vec![3; 77] });
         let manifest = bundle::Manifest {
             host: bundle::HostSettings::default(),
+            switches: Vec::new(),
             vms: vec![guest.place(&mut payload).unwrap()],
         };
         assert_eq!(manifest.check(payload.0.len() as u64), Ok(()));

@@ -42,7 +42,8 @@ impl Packed {
             log_level: manifest.host.log_level.unwrap_or(DEFAULT_LOG_LEVEL),
             check_every: manifest.host.check_every.unwrap_or(0),
         };
-        let packed = Self { manifest: bundle::Manifest { host, vms }, regions, payload };
+        let packed =
+            Self { manifest: bundle::Manifest { host, switches: Vec::new(), vms }, regions, payload };
         packed.manifest.check(packed.payload.0.len() as u64).map_err(Error::new)?;
         Ok(packed)
     }

@@ -36,7 +36,7 @@ pub fn run(world: &mut World) -> Status {
             StopReason::Reset => {
                 world.host.say(Level::Info, message);
                 match world.on_reset {
-                    OnReset::Exit => Status::Reset,
+                    OnReset::Stop | OnReset::Exit => Status::Reset,
                     OnReset::Restart => match world.vm.start() {
                         Ok(()) => continue,
                         Err(memory::NotRam) => Status::Failed,

@@ -1,18 +1,26 @@
 //! The rules that a manifest keeps. The writer checks them so that a mistake is found on the developer's
-//! machine, the reader so that the hypervisor need not trust its input. Changes nothing.
+//! machine, the reader so that the hypervisor need not trust its input. Changes nothing. `attached` has those for disks
+//! and networks.
 
-use crate::{DEVICE_TREE_SLOT, Manifest, RAM_BASE, VmConfig};
+mod attached;
+
+pub use attached::{DiskError, NetError};
+
+use crate::{DEVICE_TREE_SLOT, MAX_VMS, Mac, Manifest, RAM_BASE, VmConfig};
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use memory::BLOCK_SIZE;
 use thiserror::Error;
 
 /// The most RAM that one guest may have.
 const MAX_MEMORY: u64 = 1 << 40;
+/// The most weight that one guest may have.
+const MAX_WEIGHT: u32 = 10_000;
 /// The most virtual harts that one guest may have.
 const MAX_VCPUS: u32 = 8;
-/// The most bytes in a guest's name, which consoles print at the start of a line.
+/// The most bytes in a guest's or a switch's name, which consoles print at the start of a line.
 const MAX_NAME: usize = 32;
 /// The most bytes in a kernel command line; it has to fit in the device tree's slot beside everything else.
 const MAX_BOOTARGS: usize = 4096;
@@ -23,6 +31,9 @@ pub enum ManifestError {
     /// There is nothing to run.
     #[error("there is no guest; give at least one")]
     NoVms,
+    /// More guests than the hypervisor has room for.
+    #[error("there are {0} guests; the most are {MAX_VMS}")]
+    TooManyVms(usize),
     /// Two guests have one name.
     #[error("two guests are named `{0}`; rename one")]
     DuplicateName(String),
@@ -35,6 +46,40 @@ pub enum ManifestError {
     /// The log level is out of range.
     #[error("log level {0} does not exist; use 0 (errors only) to 4 (everything)")]
     LogLevel(u8),
+    /// A switch's name is empty, too long or not printable.
+    #[error("a switch is named `{0}`; the name must be 1 to {MAX_NAME} letters, digits, `-`, `_` or `.`")]
+    SwitchName(String),
+    /// Two switches have one name.
+    #[error("two switches are named `{0}`; rename one")]
+    DuplicateSwitch(String),
+    /// An uplink's address is a group's or zero.
+    #[error("switch `{name}`: its uplink {uplink} is no NIC's address; give a unicast address")]
+    Uplink {
+        /// The switch's name.
+        name: String,
+        /// The address.
+        uplink: Mac,
+    },
+    /// Two interfaces have one address.
+    #[error("{first} and {second} both have the address {mac}; change one")]
+    DuplicateMac {
+        /// Who has it first.
+        first: String,
+        /// Who has it again.
+        second: String,
+        /// The address.
+        mac: Mac,
+    },
+    /// What one guest writes, another one uses.
+    #[error(
+        "{first} and {second} are one disk, and it is written; make both `readonly` or `snapshot`, or give each its own"
+    )]
+    SharedDisk {
+        /// Who uses it.
+        first: String,
+        /// Who uses it, too.
+        second: String,
+    },
     /// One guest's description is wrong.
     #[error("guest `{name}`: {error}")]
     Vm {
@@ -45,6 +90,20 @@ pub enum ManifestError {
     },
 }
 
+/// A number of bytes, printed in the largest unit that keeps it whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (unit, shift) = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)]
+            .into_iter()
+            .find(|(_, shift)| self.0 != 0 && self.0.is_multiple_of(1 << shift))
+            .unwrap_or(("bytes", 0));
+        write!(f, "{} {unit}", self.0 >> shift)
+    }
+}
+
 /// What is wrong with one guest's description. Sizes are in bytes, addresses guest-physical.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum VmError {
@@ -52,11 +111,17 @@ pub enum VmError {
     #[error("the name must be 1 to {MAX_NAME} letters, digits, `-`, `_` or `.`")]
     Name,
     /// The RAM size is out of range or misaligned.
-    #[error("memory of {0} bytes is not possible; use a multiple of 2 MiB, at least 2 MiB, at most 1 TiB")]
+    #[error("memory of {size} is not possible; use a multiple of 2 MiB, at least 2 MiB, at most 1 TiB", size = Bytes(*.0))]
     Memory(u64),
     /// The number of virtual harts is out of range.
     #[error("{0} virtual harts are not possible; use 1 to {MAX_VCPUS}")]
     Vcpus(u32),
+    /// The weight is out of range.
+    #[error("a weight of {0} is not possible; use 1 to {MAX_WEIGHT}")]
+    Weight(u32),
+    /// The cap is out of range.
+    #[error("a cap of {0} percent is not possible; use 1 to 100")]
+    Cap(u32),
     /// The command line is too long or holds a NUL.
     #[error("the kernel command line must be at most {MAX_BOOTARGS} bytes without a NUL; shorten it")]
     Bootargs,
@@ -77,7 +142,8 @@ pub enum VmError {
     SegmentShape(u64),
     /// A segment lies outside RAM.
     #[error(
-        "{len} bytes at {address:#x} do not fit in RAM, which is {RAM_BASE:#x} to {ram_end:#x}; give the guest more memory"
+        "{size} at {address:#x} do not fit in RAM, which is {RAM_BASE:#x} to {ram_end:#x}; give the guest more memory",
+        size = Bytes(*len)
     )]
     OutsideRam {
         /// First byte.
@@ -106,6 +172,29 @@ pub enum VmError {
     /// The device tree's slot is misaligned or outside RAM.
     #[error("the device tree's 2 MiB at {0:#x} are not 8-aligned inside RAM; give the guest more memory")]
     DeviceTree(u64),
+    /// More devices than the board has slots.
+    #[error(
+        "{0} virtio devices are too many: disks, nets and a virtio console share {shared} slots, one more is for entropy; \
+         remove some",
+        shared = crate::MAX_DEVICES - 1
+    )]
+    Devices(usize),
+    /// A disk's description is wrong.
+    #[error("disk {number}: {error}")]
+    Disk {
+        /// Which, counted from 1.
+        number: usize,
+        /// What is wrong with it.
+        error: DiskError,
+    },
+    /// A network interface's description is wrong.
+    #[error("net {number}: {error}")]
+    Net {
+        /// Which, counted from 1.
+        number: usize,
+        /// What is wrong with it.
+        error: NetError,
+    },
 }
 
 impl Manifest {
@@ -116,6 +205,9 @@ impl Manifest {
     pub fn check(&self, payload_len: u64) -> Result<(), ManifestError> {
         if self.vms.is_empty() {
             return Err(ManifestError::NoVms);
+        }
+        if self.vms.len() > MAX_VMS {
+            return Err(ManifestError::TooManyVms(self.vms.len()));
         }
         if let Some(window) = self.host.window
             && !is_sv39_gigabyte(window)
@@ -132,14 +224,15 @@ impl Manifest {
                 return Err(ManifestError::DuplicateName(vm.name.clone()));
             }
         }
-        Ok(())
+        self.check_switches()?;
+        self.check_macs()?;
+        self.check_sharing()
     }
 }
 
 impl VmConfig {
     fn check(&self, payload_len: u64) -> Result<(), VmError> {
-        let name_ok = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if self.name.is_empty() || self.name.len() > MAX_NAME || !self.name.chars().all(name_ok) {
+        if !is_name(&self.name) {
             return Err(VmError::Name);
         }
         if self.memory == 0 || self.memory > MAX_MEMORY || !self.memory.is_multiple_of(BLOCK_SIZE) {
@@ -147,6 +240,14 @@ impl VmConfig {
         }
         if !(1..=MAX_VCPUS).contains(&self.vcpus) {
             return Err(VmError::Vcpus(self.vcpus));
+        }
+        if !(1..=MAX_WEIGHT).contains(&self.weight) {
+            return Err(VmError::Weight(self.weight));
+        }
+        if let Some(cap) = self.cap
+            && !(1..=100).contains(&cap)
+        {
+            return Err(VmError::Cap(cap));
         }
         if self.bootargs.len() > MAX_BOOTARGS || self.bootargs.contains('\0') {
             return Err(VmError::Bootargs);
@@ -156,7 +257,8 @@ impl VmConfig {
         if !(RAM_BASE..ram_end).contains(&self.entry) || !self.entry.is_multiple_of(2) {
             return Err(VmError::Entry { entry: self.entry, ram_end });
         }
-        self.check_ranges(ram_end, payload_len)
+        self.check_ranges(ram_end, payload_len)?;
+        self.check_devices(payload_len)
     }
 
     fn check_ranges(&self, ram_end: u64, payload_len: u64) -> Result<(), VmError> {
@@ -199,6 +301,12 @@ impl VmConfig {
     }
 }
 
+/// Whether guests and switches can be named so.
+fn is_name(name: &str) -> bool {
+    let name_ok = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(name_ok)
+}
+
 /// One past the last byte of `len` bytes at `address`, if all of them are in RAM.
 fn end_in_ram(address: u64, len: u64, ram_end: u64) -> Option<u64> {
     let end = address.checked_add(len)?;
@@ -214,13 +322,15 @@ fn is_sv39_gigabyte(address: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::tests::linux_like;
+    use crate::format::tests::{PAYLOAD, linux_like};
     use crate::{InitrdRange, Segment};
+    use alloc::string::ToString;
+    use alloc::{format, vec};
 
     fn error_after(change: impl FnOnce(&mut VmConfig)) -> VmError {
         let mut manifest = linux_like();
         change(&mut manifest.vms[0]);
-        match manifest.check(4096) {
+        match manifest.check(PAYLOAD) {
             Err(ManifestError::Vm { error, .. }) => error,
             other => panic!("expected an error in the guest, got {other:?}"),
         }
@@ -228,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_good_manifest_passes() {
-        assert_eq!(linux_like().check(4096), Ok(()));
+        assert_eq!(linux_like().check(PAYLOAD), Ok(()));
     }
 
     #[test]
@@ -236,6 +346,36 @@ mod tests {
         for bytes in [0, 1, BLOCK_SIZE - 1, BLOCK_SIZE + 4096, MAX_MEMORY + BLOCK_SIZE, u64::MAX] {
             assert_eq!(error_after(|vm| vm.memory = bytes), VmError::Memory(bytes));
         }
+    }
+
+    #[test]
+    fn sizes_in_messages_have_units() {
+        let message = |memory| error_after(|vm| vm.memory = memory).to_string();
+        assert!(message(2 << 40).starts_with("memory of 2 TiB is not possible"), "{}", message(2 << 40));
+        assert!(message(0).starts_with("memory of 0 bytes "));
+        assert_eq!(Bytes(1536 << 20).to_string(), "1536 MiB");
+        assert_eq!(Bytes(4097).to_string(), "4097 bytes");
+    }
+
+    #[test]
+    fn weights_and_caps_have_limits() {
+        for weight in [0, 10_001, u32::MAX] {
+            assert_eq!(error_after(|vm| vm.weight = weight), VmError::Weight(weight));
+        }
+        for cap in [0, 101, u32::MAX] {
+            assert_eq!(error_after(|vm| vm.cap = Some(cap)), VmError::Cap(cap));
+        }
+    }
+
+    #[test]
+    fn there_are_at_most_thirty_two_guests() {
+        let mut many = linux_like();
+        let guest =
+            |n| VmConfig { name: format!("g{n}"), disks: vec![], nets: vec![], ..many.vms[0].clone() };
+        many.vms = (0..32).map(guest).collect();
+        assert_eq!(many.check(PAYLOAD), Ok(()));
+        many.vms.push(many.vms[0].clone());
+        assert_eq!(many.check(PAYLOAD), Err(ManifestError::TooManyVms(33)));
     }
 
     #[test]
@@ -260,7 +400,7 @@ mod tests {
         }
         let mut twins = linux_like();
         twins.vms.push(twins.vms[0].clone());
-        assert_eq!(twins.check(4096), Err(ManifestError::DuplicateName("linux".into())));
+        assert_eq!(twins.check(PAYLOAD), Err(ManifestError::DuplicateName("linux".into())));
     }
 
     #[test]
@@ -271,7 +411,7 @@ mod tests {
         assert!(matches!(wrong(at(RAM_BASE - 8, 0, 8)), VmError::OutsideRam { .. }));
         assert!(matches!(wrong(at(ram_end - 8, 0, 16)), VmError::OutsideRam { .. }));
         assert!(matches!(wrong(at(u64::MAX - 7, 0, u64::MAX)), VmError::OutsideRam { .. }));
-        assert!(matches!(wrong(at(RAM_BASE, 4096, 8)), VmError::OutsidePayload(_)));
+        assert!(matches!(wrong(at(RAM_BASE, PAYLOAD, 8)), VmError::OutsidePayload(_)));
         assert!(matches!(wrong(at(RAM_BASE, !7, 16)), VmError::OutsidePayload(_)));
         assert!(matches!(wrong(at(RAM_BASE + 4, 0, 8)), VmError::SegmentShape(_)));
         assert!(matches!(wrong(at(RAM_BASE, 4, 8)), VmError::SegmentShape(_)));
@@ -314,7 +454,7 @@ mod tests {
         let with = |window| {
             let mut manifest = linux_like();
             manifest.host.window = Some(window);
-            manifest.check(4096)
+            manifest.check(PAYLOAD)
         };
         for good in [0, 1 << 30, 0x3f_c000_0000, 0xffff_ffc0_0000_0000, 0xffff_ffff_c000_0000] {
             assert_eq!(with(good), Ok(()));

@@ -20,7 +20,7 @@ use thiserror::Error;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"HYPOBNDL");
 /// Counts up whenever the layout or the manifest's encoding changes.
-const VERSION: u64 = 3;
+const VERSION: u64 = 4;
 /// Words before the manifest.
 const FIXED_WORDS: usize = 9;
 /// The payload starts at a multiple of this, so that a page of it is a page of memory.
@@ -217,16 +217,21 @@ fn crc32(bytes: impl Iterator<Item = u8>) -> u32 {
 pub(crate) mod tests {
     use super::*;
     use crate::{
-        DEVICE_TREE_SLOT, HostSettings, InitrdRange, OnReset, RAM_BASE, Segment, Switches, VmConfig,
+        Attach, ConsoleConfig, DEVICE_TREE_SLOT, DiskConfig, DiskSource, HostSettings, InitrdRange, Mac,
+        NetConfig, OnStop, Partition, RAM_BASE, Segment, SwitchConfig, Switches, VmConfig,
     };
     use alloc::vec;
     use proptest::prelude::*;
 
-    /// A guest with a kernel and a RAM disk from a payload of 4096 bytes.
+    /// Bytes of payload that [`linux_like`] wants.
+    pub(crate) const PAYLOAD: u64 = 5 * 4096;
+
+    /// A guest with a kernel, a RAM disk, disks and a network.
     pub(crate) fn linux_like() -> Manifest {
         let memory = 512 << 20;
         Manifest {
             host: HostSettings { seed: [7; 32], window: None, log_level: 2, check_every: 0 },
+            switches: vec![SwitchConfig { name: "lan".into(), uplink: Some(Mac([2, 0, 0, 0, 0, 1])) }],
             vms: vec![VmConfig {
                 name: "linux".into(),
                 memory,
@@ -239,8 +244,35 @@ pub(crate) mod tests {
                 ],
                 initrd: Some(InitrdRange { address: 0x8800_0000, len: 1096 }),
                 device_tree: RAM_BASE + memory - DEVICE_TREE_SLOT,
-                on_reset: OnReset::Restart,
+                weight: 200,
+                cap: Some(50),
+                disks: vec![
+                    DiskConfig {
+                        source: DiskSource::Host {
+                            serial: "linux-0".into(),
+                            partition: Some(Partition::Name("root".into())),
+                        },
+                        readonly: false,
+                        snapshot: false,
+                        serial: "root".into(),
+                    },
+                    DiskConfig {
+                        source: DiskSource::Image { offset: 4096, len: 1024 },
+                        readonly: true,
+                        snapshot: false,
+                        serial: "linux-1".into(),
+                    },
+                ],
+                nets: vec![NetConfig {
+                    attach: Attach::Switch(0),
+                    mac: Mac([2, 0, 0, 0, 0, 2]),
+                    rate: Some(1 << 20),
+                }],
+                console: ConsoleConfig::Virtio,
+                on_stop: OnStop::Restart,
+                autostart: false,
                 switches: Switches { exact: true, ..Switches::default() },
+                ..VmConfig::default()
             }],
         }
     }
@@ -256,7 +288,7 @@ pub(crate) mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        for len in [4096, 4097, 4103, 70_000] {
+        for len in [20_480, 20_481, 20_487, 70_000] {
             let memory = as_memory(&write(&linux_like(), &payload(len)).unwrap());
             let (manifest, words) = read(&memory).unwrap();
             assert_eq!(manifest, linux_like());
@@ -268,21 +300,21 @@ pub(crate) mod tests {
 
     #[test]
     fn the_payload_starts_on_a_page() {
-        let bytes = write(&linux_like(), &payload(4096)).unwrap();
-        assert_eq!(bytes.len(), 8192);
-        assert_eq!(bytes[4096..], payload(4096));
+        let bytes = write(&linux_like(), &payload(PAYLOAD as usize)).unwrap();
+        assert_eq!(bytes.len() as u64, 4096 + PAYLOAD);
+        assert_eq!(bytes[4096..], payload(PAYLOAD as usize));
     }
 
     #[test]
     fn memory_after_the_bundle_is_ignored() {
-        let mut memory = as_memory(&write(&linux_like(), &payload(4096)).unwrap());
+        let mut memory = as_memory(&write(&linux_like(), &payload(PAYLOAD as usize)).unwrap());
         memory.extend([u64::MAX; 100]);
         assert_eq!(read(&memory).unwrap().0, linux_like());
     }
 
     #[test]
     fn every_cut_is_noticed() {
-        let memory = as_memory(&write(&linux_like(), &payload(4096)).unwrap());
+        let memory = as_memory(&write(&linux_like(), &payload(PAYLOAD as usize)).unwrap());
         for words in 0..memory.len() {
             assert!(matches!(read(&memory[..words]), Err(FormatError::Truncated { .. })), "{words} words");
         }
@@ -291,14 +323,14 @@ pub(crate) mod tests {
     #[test]
     fn other_files_and_other_versions_are_told_apart() {
         assert_eq!(read(&[0; 600]), Err(FormatError::Magic));
-        let mut memory = as_memory(&write(&linux_like(), &payload(4096)).unwrap());
+        let mut memory = as_memory(&write(&linux_like(), &payload(PAYLOAD as usize)).unwrap());
         memory[1] = 99u64.to_le();
         assert_eq!(read(&memory), Err(FormatError::Version(99)));
     }
 
     #[test]
     fn a_swapped_pair_of_payload_words_is_noticed() {
-        let mut memory = as_memory(&write(&linux_like(), &payload(4096)).unwrap());
+        let mut memory = as_memory(&write(&linux_like(), &payload(PAYLOAD as usize)).unwrap());
         memory.swap(600, 601);
         assert_eq!(read(&memory), Err(FormatError::Payload));
     }
@@ -307,7 +339,7 @@ pub(crate) mod tests {
     fn a_manifest_that_breaks_a_rule_is_neither_written_nor_read() {
         let mut wrong = linux_like();
         wrong.vms[0].vcpus = 0;
-        assert!(matches!(write(&wrong, &payload(4096)), Err(FormatError::Manifest(_))));
+        assert!(matches!(write(&wrong, &payload(PAYLOAD as usize)), Err(FormatError::Manifest(_))));
 
         // Forge one with a good CRC.
         let encoded = postcard::to_allocvec(&wrong).unwrap();
@@ -327,8 +359,8 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn a_flipped_bit_before_the_end_is_always_noticed(bit in 0usize..8192 * 8) {
-            let mut bytes = write(&linux_like(), &payload(4096)).unwrap();
+        fn a_flipped_bit_before_the_end_is_always_noticed(bit in 0usize..(4096 + PAYLOAD as usize) * 8) {
+            let mut bytes = write(&linux_like(), &payload(PAYLOAD as usize)).unwrap();
             let header_len = u64::from_le_bytes(bytes[16..24].try_into().unwrap()) as usize;
             // The zeros between manifest and payload carry nothing.
             prop_assume!(!(header_len..4096).contains(&(bit / 8)));

@@ -1,16 +1,21 @@
 //! The boot bundle: what `hypo pack` writes and the hypervisor finds in its initrd slot.
 //!
-//! This file holds what a bundle says; `check` the rules that it keeps; `format` how it is laid out in bytes.
+//! This file holds what a bundle says, `attached` what it says of disks and networks; `check` the rules that it keeps;
+//! `format` how it is laid out in bytes.
 //! Laying out a guest's memory is the writer's work, so the hypervisor parses no kernel formats.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod attached;
 mod check;
 pub mod format;
 
-pub use check::{ManifestError, VmError};
+pub use attached::{
+    Attach, ConsoleConfig, DiskConfig, DiskSource, Mac, NetConfig, NicId, Partition, SwitchConfig,
+};
+pub use check::{Bytes, DiskError, ManifestError, NetError, VmError};
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -20,12 +25,20 @@ use serde::{Deserialize, Serialize};
 pub const RAM_BASE: u64 = 0x8000_0000;
 /// Bytes kept free for the guest's device tree at [`VmConfig::device_tree`].
 pub const DEVICE_TREE_SLOT: u64 = 2 << 20;
+/// The most virtual machines in a bundle.
+pub const MAX_VMS: usize = 32;
+/// The most virtio devices of a guest, its entropy device included; as many slots as its board has.
+pub const MAX_DEVICES: usize = 8;
+/// The weight of a guest that asks for none.
+pub const DEFAULT_WEIGHT: u32 = 100;
 
 /// Everything a bundle describes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Settings of the hypervisor itself.
     pub host: HostSettings,
+    /// The layer-2 switches between guests; [`Attach::Switch`] counts them from 0.
+    pub switches: Vec<SwitchConfig>,
     /// The virtual machines, in the order of the manifest.
     pub vms: Vec<VmConfig>,
 }
@@ -45,15 +58,31 @@ pub struct HostSettings {
 }
 
 /// What happens when a guest asks for a reset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnReset {
     /// Start again from the bundle with fresh memory.
+    #[default]
     Restart,
+    /// Leave the guest off, as after a power-off; the others go on.
+    Stop,
     /// Power the machine off with exit status 32 (`--no-reboot`).
     Exit,
 }
 
-/// One virtual machine.
+/// What happens when the hypervisor stops a guest that cannot go on, or a guest reports failure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnStop {
+    /// Leave it off for the operator to look at; the others go on.
+    #[default]
+    Stay,
+    /// Start it again from the bundle with fresh memory.
+    Restart,
+    /// Power the machine off with the guest's exit status.
+    Exit,
+}
+
+/// One virtual machine. The default is what a guest gets that asks for nothing; its name, memory, entry point and
+/// device tree are yet to be filled in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VmConfig {
     /// Its name, unique in the bundle.
@@ -72,10 +101,48 @@ pub struct VmConfig {
     pub initrd: Option<InitrdRange>,
     /// Guest-physical address of the device tree; 2 MiB are kept free there.
     pub device_tree: u64,
+    /// Its share of a hart that others want, too: 1 to 10,000, in relation to their weights.
+    pub weight: u32,
+    /// The most of a hart that it gets, even when nobody else wants it: 1 to 100 percent.
+    pub cap: Option<u32>,
+    /// Its disks, in the order of their slots, from slot 0 up.
+    pub disks: Vec<DiskConfig>,
+    /// Its network interfaces, in the order of their slots, which follow the disks'.
+    pub nets: Vec<NetConfig>,
+    /// Its consoles.
+    pub console: ConsoleConfig,
     /// What a reset does.
     pub on_reset: OnReset,
+    /// What happens when it cannot go on.
+    pub on_stop: OnStop,
+    /// Whether it runs from the start; otherwise the operator starts it.
+    pub autostart: bool,
     /// How the hypervisor goes about it.
     pub switches: Switches,
+}
+
+impl Default for VmConfig {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            memory: 0,
+            vcpus: 1,
+            entry: 0,
+            bootargs: String::new(),
+            segments: Vec::new(),
+            initrd: None,
+            device_tree: 0,
+            weight: DEFAULT_WEIGHT,
+            cap: None,
+            disks: Vec::new(),
+            nets: Vec::new(),
+            console: ConsoleConfig::default(),
+            on_reset: OnReset::default(),
+            on_stop: OnStop::default(),
+            autostart: true,
+            switches: Switches::default(),
+        }
+    }
 }
 
 /// Parts of the hypervisor that can be switched off for a guest, to find out whether one of them is at fault.

@@ -14,6 +14,9 @@ use vhart::CsrFeatures;
 /// Where RAM begins, as on QEMU's `virt`.
 pub const RAM_BASE: GuestPhysAddr = GuestPhysAddr(bundle::RAM_BASE);
 
+// A bundle may ask for as many devices as there are places for.
+const _: () = assert!(bundle::MAX_DEVICES == devices::board::VIRTIO_SLOTS);
+
 /// What a virtual hart with this ISA, as it is shown, has in its CSRs.
 pub fn csr_features(isa: HartIsa, widest_mode: Mode) -> CsrFeatures {
     let has = |extension| isa.extensions.contains(extension);

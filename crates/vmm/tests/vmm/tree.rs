@@ -1,6 +1,6 @@
 //! What a guest is told of its machine is what its machine has.
 
-use bundle::{InitrdRange, OnReset, Switches, VmConfig};
+use bundle::{InitrdRange, VmConfig};
 use devices::board::MAP;
 use devicetree::{Extension, Extensions, HartIsa, to_dts};
 use isa::paging::Mode;
@@ -27,14 +27,11 @@ fn every_device_of_the_board_is_in_the_tree_and_what_is_hidden_is_not() {
     let config = VmConfig {
         name: "test".into(),
         memory: 128 << 20,
-        vcpus: 1,
         entry: RAM,
         bootargs: "root=/dev/nowhere".into(),
-        segments: Vec::new(),
         initrd: Some(InitrdRange { address: RAM + 0x200_0000, len: 0x1234 }),
         device_tree: RAM + 0x400_0000,
-        on_reset: OnReset::Restart,
-        switches: Switches::default(),
+        ..VmConfig::default()
     };
     let host = isa(&["i", "m", "a", "f", "d", "c", "h", "sstc"]);
     let blob = tree::build(&config, host, Mode::Sv48, 10_000_000, &[7; 32]);
