@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("rewrite", &["isa", "memory"]),
     ("hart", &["isa", "memory", "vhart"]),
     ("vmm", &["bundle", "devices", "devicetree", "isa", "memory", "mmu", "rewrite", "trace", "vhart"]),
+    ("monitor", &["isa", "memory", "trace"]),
     (
         "hypocaust",
         &[
@@ -27,6 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "isa",
             "memory",
             "mmu",
+            "monitor",
             "rewrite",
             "trace",
             "vhart",

@@ -1,0 +1,40 @@
+//! The operator's console: which guest has the terminal, what the others print meanwhile, and the monitor, a command
+//! line that shows and steers guests.
+//!
+//! Bytes go in, from the terminal and from guests; bytes come out for the terminal, and now and then a [`Command`].
+//! Knows neither the UART nor what a virtual machine is made of: `hypocaust` has the one and reports the other through
+//! [`Control`].
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::todo,
+        clippy::unimplemented,
+        clippy::unreachable
+    )
+)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod command;
+mod control;
+mod editor;
+mod keys;
+mod multiplexer;
+mod operator;
+mod report;
+mod scrollback;
+mod text;
+mod unquery;
+
+pub use command::{COMMANDS, Command, Entry, MAX_MEMORY, parse};
+pub use control::{Change, Control, Disk, Exits, Guest, HostFacts, KindOfExit, Port, State, Switch};
+pub use multiplexer::{Multiplexer, Screen};
+pub use operator::{Operator, Reply};

@@ -1,0 +1,387 @@
+//! Who has the terminal. Each guest has a console with a scroll-back; one of them, or the monitor, is shown. Ctrl-] and
+//! a key change that.
+//!
+//! What a shown guest writes goes to the screen unchanged, and waits for it; what the others write is kept, and never
+//! waits. Beside that the screen gets *staged* bytes: the monitor's, and what is replayed of a console on coming back
+//! to it. A guest's own bytes come behind them.
+
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::mem;
+
+use crate::command::{self, Command};
+use crate::control::State;
+use crate::editor::{Editor, Typed};
+use crate::operator::Reply;
+use crate::scrollback::Scrollback;
+use crate::text::grouped;
+use crate::unquery::Unquery;
+
+/// Ctrl-], as in telnet: few guests want it.
+const ESCAPE: u8 = 0x1d;
+/// Bytes of its output that a console remembers.
+pub const SCROLLBACK: usize = 64 << 10;
+/// Lines of it that are shown again at least on coming back.
+const SCREENFUL: usize = 24;
+/// How far the beginning of a line is looked for where earlier bytes are lost.
+const REACH: u64 = 512;
+/// Bytes typed ahead for a guest.
+const INPUT: usize = 1 << 10;
+/// Bytes that may be staged while more commands are taken.
+const STAGED: usize = 8 << 10;
+
+const PROMPT: &str = "hypocaust> ";
+/// Ends colours that the guest has left on, and its line.
+const ASIDE: &str = "\x1b[0m\n";
+
+const KEYS: &str = "\
+[Ctrl-] and then
+  1 to 9   that guest's console
+  n, p     the next, the previous guest's
+  m        the monitor
+  ?        this help
+  x        quit, where `hypo run` has the terminal
+  Ctrl-]   one Ctrl-] for the guest]
+";
+
+/// What shows bytes to the operator.
+pub trait Screen {
+    /// Takes a byte, if there is room for it.
+    fn put(&mut self, byte: u8) -> bool;
+}
+
+#[derive(Debug)]
+struct Console {
+    scrollback: Scrollback,
+    /// Up to where the operator has seen it.
+    seen: u64,
+    input: VecDeque<u8>,
+    state: State,
+}
+
+#[derive(Debug)]
+struct Replay {
+    next: u64,
+    /// What comes before has been seen, or is lost.
+    unseen: u64,
+    /// How much is lost, until the operator is told.
+    lost: u64,
+    unquery: Unquery,
+}
+
+/// The guests' consoles and the monitor's prompt, of which one is shown.
+#[derive(Debug)]
+pub struct Multiplexer {
+    names: Vec<String>,
+    consoles: Vec<Console>,
+    /// The guest that is shown, or was before the monitor.
+    shown: usize,
+    monitor_is_open: bool,
+    editor: Editor,
+    /// What a `y` would carry out.
+    asked: Option<Command>,
+    /// Whether Ctrl-] was typed, and its key is to come.
+    escaped: bool,
+    staged: VecDeque<u8>,
+    replay: Option<Replay>,
+}
+
+impl Multiplexer {
+    /// Consoles for guests of these names, the first of which is shown.
+    pub fn new(names: Vec<String>) -> Self {
+        let consoles = names.iter().map(|_| Console {
+            scrollback: Scrollback::new(SCROLLBACK),
+            seen: 0,
+            input: VecDeque::with_capacity(INPUT),
+            state: State::Running,
+        });
+        Self {
+            consoles: consoles.collect(),
+            names,
+            shown: 0,
+            monitor_is_open: false,
+            editor: Editor::default(),
+            asked: None,
+            escaped: false,
+            staged: VecDeque::new(),
+            replay: None,
+        }
+    }
+
+    /// The guest that is shown, or was before the monitor was opened.
+    pub fn shown(&self) -> usize {
+        self.shown
+    }
+
+    /// Whether the operator is at the monitor's prompt.
+    pub fn monitor_is_open(&self) -> bool {
+        self.monitor_is_open
+    }
+
+    /// Notes what a guest is doing: one that does not run takes no typing, so it must not hold any up.
+    pub fn set_state(&mut self, guest: usize, state: State) {
+        if let Some(console) = self.consoles.get_mut(guest) {
+            console.state = state;
+            if !state.is_alive() {
+                console.input.clear();
+            }
+        }
+    }
+
+    /// Takes what a guest writes and says how many bytes; the rest must be offered again once the screen has room.
+    pub fn written(&mut self, guest: usize, bytes: &[u8], screen: &mut impl Screen) -> usize {
+        let is_shown = guest == self.shown && !self.monitor_is_open;
+        if is_shown {
+            self.pump(screen);
+        }
+        let is_behind = self.is_behind();
+        let Some(console) = self.consoles.get_mut(guest) else { return bytes.len() };
+        if !is_shown {
+            bytes.iter().for_each(|byte| console.scrollback.push(*byte));
+            return bytes.len();
+        }
+        if is_behind {
+            return 0;
+        }
+        let taken = bytes.iter().take_while(|byte| screen.put(**byte)).count();
+        bytes.iter().take(taken).for_each(|byte| console.scrollback.push(*byte));
+        console.seen = console.scrollback.end();
+        taken
+    }
+
+    /// A byte that was typed for a guest.
+    pub fn read(&mut self, guest: usize) -> Option<u8> {
+        self.consoles.get_mut(guest)?.input.pop_front()
+    }
+
+    /// Whether the next byte typed can be taken.
+    pub fn accepts(&self) -> bool {
+        if self.monitor_is_open {
+            return self.staged.len() <= STAGED;
+        }
+        let console = self.consoles.get(self.shown);
+        console.is_none_or(|console| console.state != State::Running || console.input.len() < INPUT)
+    }
+
+    /// Takes a byte from the terminal. A command has to be carried out before the next byte, and answered.
+    pub fn typed(&mut self, byte: u8) -> Option<Command> {
+        if mem::take(&mut self.escaped) {
+            self.escape(byte);
+        } else if byte == ESCAPE {
+            self.escaped = true;
+        } else if self.monitor_is_open {
+            return self.edit(byte);
+        } else {
+            self.give(byte);
+        }
+        None
+    }
+
+    /// Answers a command of [`Self::typed`].
+    pub fn answer(&mut self, reply: Reply) {
+        match reply {
+            Reply::Text(text) => {
+                self.stage(&text);
+                self.prompt(PROMPT);
+            }
+            Reply::Ask(question, command) => {
+                self.asked = Some(command);
+                self.prompt(&question);
+            }
+            Reply::Console(guest) => self.show(guest),
+        }
+    }
+
+    /// A line of the hypervisor's own, with its line break: in place of the monitor's prompt, which comes again below
+    /// it, or right where the shown guest is writing. Pumping brings it to the screen.
+    pub fn say(&mut self, text: &str) {
+        let mut staged = String::new();
+        if self.monitor_is_open {
+            Editor::erase(&mut staged);
+        }
+        staged.push_str(text);
+        if self.monitor_is_open {
+            self.editor.draw(&mut staged);
+        }
+        self.stage(&staged);
+    }
+
+    /// Brings to the screen what waits for it, as far as it has room.
+    pub fn pump(&mut self, screen: &mut impl Screen) {
+        while self.pump_staged(screen) {
+            let Some(replay) = &mut self.replay else { return };
+            let lost = mem::take(&mut replay.lost);
+            if lost > 0 {
+                self.stage(&format!("[{} bytes lost]\n", grouped(lost)));
+                continue;
+            }
+            match self.consoles.get(self.shown).and_then(|console| console.scrollback.get(replay.next)) {
+                Some(byte) => {
+                    replay.next += 1;
+                    replay.unquery.feed(byte, &mut self.staged);
+                }
+                None => {
+                    replay.unquery.finish(&mut self.staged);
+                    self.replay = None;
+                }
+            }
+        }
+    }
+
+    /// Brings to the screen what is staged, but not what is still to be replayed; says whether all of it went.
+    pub fn pump_staged(&mut self, screen: &mut impl Screen) -> bool {
+        while let Some(byte) = self.staged.front() {
+            if !screen.put(*byte) {
+                return false;
+            }
+            self.staged.pop_front();
+        }
+        true
+    }
+
+    /// Whether something waits for the screen.
+    pub fn is_behind(&self) -> bool {
+        !self.staged.is_empty() || self.replay.is_some()
+    }
+
+    fn escape(&mut self, key: u8) {
+        match key {
+            ESCAPE if self.monitor_is_open => {}
+            ESCAPE => self.give(ESCAPE),
+            b'1'..=b'9' => self.show(usize::from(key - b'1')),
+            b'n' => self.show((self.shown + 1).checked_rem(self.names.len()).unwrap_or(0)),
+            b'p' => self.show(self.shown.checked_sub(1).unwrap_or(self.names.len().saturating_sub(1))),
+            b'm' if self.monitor_is_open => {}
+            b'm' => self.open_monitor(),
+            b'?' | b'h' => self.remark(KEYS),
+            _ => self.remark("[Ctrl-] and ? tell the keys]\n"),
+        }
+    }
+
+    fn give(&mut self, byte: u8) {
+        if let Some(console) = self.consoles.get_mut(self.shown)
+            && console.state.is_alive()
+            && console.input.len() < INPUT
+        {
+            console.input.push_back(byte);
+        } else {
+            // Nobody is there to read it.
+            self.stage("\x07");
+        }
+    }
+
+    fn edit(&mut self, byte: u8) -> Option<Command> {
+        let mut screen = String::new();
+        let typed = self.editor.feed(byte, &self.names, &mut screen);
+        self.stage(&screen);
+        match typed {
+            Typed::More => {}
+            Typed::Cancelled => {
+                self.asked = None;
+                self.prompt(PROMPT);
+            }
+            Typed::Leave => self.show(self.shown),
+            Typed::Line(line) => return self.line(&line),
+        }
+        None
+    }
+
+    fn line(&mut self, line: &str) -> Option<Command> {
+        if let Some(command) = self.asked.take() {
+            if matches!(line.trim(), "y" | "Y" | "yes") {
+                return Some(command);
+            }
+            self.prompt(PROMPT);
+            return None;
+        }
+        match command::parse(line, &self.names) {
+            Ok(Some(command)) => return Some(command),
+            Ok(None) => {}
+            Err(message) => self.stage(&format!("{message}\n")),
+        }
+        self.prompt(PROMPT);
+        None
+    }
+
+    fn prompt(&mut self, prompt: &str) {
+        let mut screen = String::new();
+        self.editor.begin(prompt, &mut screen);
+        self.stage(&screen);
+    }
+
+    fn open_monitor(&mut self) {
+        self.interrupt_replay();
+        self.monitor_is_open = true;
+        self.asked = None;
+        self.stage(ASIDE);
+        self.stage("[monitor; `help` lists the commands, Ctrl-D leads back]\n");
+        self.prompt(PROMPT);
+    }
+
+    /// Shows a guest's console, also if it is shown already.
+    fn show(&mut self, guest: usize) {
+        let Some(name) = self.names.get(guest) else {
+            let count = self.names.len();
+            let are = if count == 1 { "is 1 guest" } else { &format!("are {count} guests") };
+            return self.remark(&format!("[there {are}]\n"));
+        };
+        let state = self.consoles.get(guest).map_or("", |console| match console.state {
+            State::Running => "",
+            other => other.name(),
+        });
+        let comma = if state.is_empty() { "" } else { ", " };
+        let title = format!("{ASIDE}[{name}, guest {} of {}{comma}{state}]\n", guest + 1, self.names.len());
+        self.interrupt_replay();
+        self.monitor_is_open = false;
+        self.shown = guest;
+        self.stage(&title);
+        self.start_replay();
+    }
+
+    fn start_replay(&mut self) {
+        let Some(Console { scrollback, seen, .. }) = self.consoles.get_mut(self.shown) else { return };
+        let start = scrollback.start();
+        let mut unseen = *seen;
+        if unseen < start {
+            unseen = scrollback.line_start(start, REACH);
+        }
+        let lost = unseen - *seen;
+        // What is lost is lost before all that is shown.
+        let next = if lost > 0 { unseen } else { unseen.min(scrollback.last_lines(SCREENFUL)) };
+        *seen = scrollback.end();
+        self.replay = Some(Replay { next, unseen, lost, unquery: Unquery::default() });
+    }
+
+    /// What has not been replayed has not been seen.
+    fn interrupt_replay(&mut self) {
+        if let Some(replay) = self.replay.take()
+            && let Some(console) = self.consoles.get_mut(self.shown)
+        {
+            console.seen = replay.next.max(replay.unseen) - replay.lost;
+        }
+    }
+
+    /// Tells the operator something about the console itself.
+    fn remark(&mut self, text: &str) {
+        if self.monitor_is_open {
+            return self.say(text);
+        }
+        self.stage(ASIDE);
+        self.stage(text);
+    }
+
+    /// A terminal wants a carriage return at each line's end.
+    fn stage(&mut self, text: &str) {
+        for byte in text.bytes() {
+            if byte == b'\n' {
+                self.staged.push_back(b'\r');
+            }
+            self.staged.push_back(byte);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
