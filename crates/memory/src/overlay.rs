@@ -138,13 +138,17 @@ impl Overlay {
 
     /// Notes a write of ours to `len` bytes at `address`.
     pub(crate) fn note_write(&self, address: GuestPhysAddr, len: u64) {
-        let last = address.wrapping_add(len.saturating_sub(1));
+        let end = address.0.saturating_add(len);
         let mut page = address.align_down(PAGE_SIZE);
-        while page <= last {
-            if self.copy_of(page).is_some() {
+        while page.0 < end {
+            // Most blocks have none: a large range costs little.
+            let touched = self.touches_block(page);
+            if touched && self.copy_of(page).is_some() {
                 self.disturbed.store(true, Ordering::Release);
+                return;
             }
-            let Some(next) = page.checked_add(PAGE_SIZE) else { return };
+            let step = if touched { PAGE_SIZE } else { BLOCK_SIZE };
+            let Some(next) = page.align_down(step).checked_add(step) else { return };
             page = next;
         }
     }

@@ -2,7 +2,10 @@
 //!
 //! A block starts as what the bundle says it holds, or zero, so nothing that was in the memory before can reach
 //! the guest, starting a VM costs next to nothing, and a reset is `forget`. All accesses are atomic words: other
-//! harts run the guest meanwhile.
+//! harts run the guest meanwhile. Copying is in `copy`, what devices do in `dma`.
+
+mod copy;
+mod dma;
 
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -194,31 +197,6 @@ impl GuestRam {
         Some(word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Relaxed).is_ok())
     }
 
-    /// Copies from RAM.
-    pub fn read(&self, address: GuestPhysAddr, into: &mut [u8]) -> Result<(), NotRam> {
-        let start = self.offset(address, into.len() as u64).ok_or(NotRam)?;
-        for (offset, byte) in (start..).zip(into) {
-            let word = self.word_at(offset).ok_or(NotRam)?.load(Ordering::Relaxed);
-            *byte = (word >> (offset % WORD * 8)) as u8;
-        }
-        Ok(())
-    }
-
-    /// Copies to RAM. Bytes around the range keep what other harts write there.
-    pub fn write(&self, address: GuestPhysAddr, from: &[u8]) -> Result<(), NotRam> {
-        let start = self.offset(address, from.len() as u64).ok_or(NotRam)?;
-        self.overlay.note_write(address, from.len() as u64);
-        for (offset, &byte) in (start..).zip(from) {
-            let word = self.word_at(offset).ok_or(NotRam)?;
-            let shift = (offset % WORD) * 8;
-            let (clear, set) = (!(0xff << shift), u64::from(byte) << shift);
-            // Never fails: the closure always gives a value.
-            let _ = word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |old| Some(old & clear | set));
-        }
-        self.note_code_write();
-        Ok(())
-    }
-
     /// Makes every block its initial self again, lazily. No hart may run the guest meanwhile.
     pub fn forget(&self) {
         for block in self.blocks.iter().chain(&self.plain) {
@@ -257,6 +235,17 @@ impl GuestRam {
     fn word_at(&self, offset: u64) -> Option<&AtomicU64> {
         self.populate(offset);
         self.words.get((offset / WORD) as usize)
+    }
+
+    /// The offset of `address`, once all `len` bytes from there are RAM that is filled in.
+    fn fill_in(&self, address: GuestPhysAddr, len: u64) -> Result<u64, NotRam> {
+        let start = self.offset(address, len).ok_or(NotRam)?;
+        let mut at = start;
+        while at < start + len {
+            self.populate(at);
+            at = (at / BLOCK_SIZE + 1) * BLOCK_SIZE;
+        }
+        Ok(start)
     }
 
     #[inline(always)]
