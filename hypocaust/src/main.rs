@@ -22,6 +22,7 @@ use core::fmt::Write;
 use arrayvec::ArrayVec;
 use devicetree::HostInfo;
 use hart::console::EarlyConsole;
+use hart::space::MAX_DEVICES;
 use hart::{HostSpace, Image, Plan};
 use memory::{Extent, HostPhysAddr};
 
@@ -69,9 +70,11 @@ fn main(stage: &mut Stage) -> ! {
 }
 
 /// The registers of all devices that the hypervisor drives.
-fn device_registers(machine: &HostInfo) -> ArrayVec<Extent, 4> {
+fn device_registers(machine: &HostInfo) -> ArrayVec<Extent, MAX_DEVICES> {
     let page = |start| Extent::new(start, memory::PAGE_SIZE);
     let console = machine.console.map(|console| console.registers);
     let plic = machine.plic.map(|plic| plic.registers);
-    [console, plic, machine.finisher.map(page), machine.rtc.map(page)].into_iter().flatten().collect()
+    let single = [console, plic, machine.finisher.map(page), machine.rtc.map(page)];
+    let virtio = machine.virtio.iter().map(|slot| slot.registers);
+    single.into_iter().flatten().chain(virtio).collect()
 }

@@ -23,6 +23,8 @@ pub const MAX_MEMORY: usize = 16;
 pub const MAX_RESERVED: usize = 32;
 /// Harts that are kept; more are left unused.
 pub const MAX_HARTS: usize = 64;
+/// Virtio slots that are kept; more are left unused.
+pub const MAX_VIRTIO: usize = 32;
 /// Bytes of the boot arguments that are kept.
 pub const MAX_BOOTARGS: usize = 256;
 /// Bytes of the random seed that are kept.
@@ -47,6 +49,8 @@ pub struct HostInfo {
     pub finisher: Option<HostPhysAddr>,
     /// The goldfish real-time clock.
     pub rtc: Option<HostPhysAddr>,
+    /// The slots of virtio-mmio devices, in the tree's order; most machines leave some of them empty.
+    pub virtio: ArrayVec<VirtioSlot, MAX_VIRTIO>,
     /// The boot bundle's place: `linux,initrd-start` up to `linux,initrd-end`.
     pub initrd: Option<Extent>,
     /// The command line, cut off where it is too long or is not UTF-8.
@@ -101,6 +105,15 @@ pub struct Plic {
     pub registers: Extent,
     /// The highest interrupt source (`riscv,ndev`).
     pub sources: u32,
+}
+
+/// A place where a virtio-mmio device may stand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VirtioSlot {
+    /// Its registers.
+    pub registers: Extent,
+    /// Its interrupt source at the PLIC.
+    pub irq: u32,
 }
 
 /// Why a device tree is of no use.

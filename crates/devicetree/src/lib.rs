@@ -15,4 +15,4 @@ pub mod host;
 
 pub use extensions::{Extension, Extensions, HartIsa};
 pub use guest::{GuestDevice, GuestDeviceKind, GuestTree, to_dts};
-pub use host::{Console, ConsoleKind, HostError, HostHart, HostInfo, Plic};
+pub use host::{Console, ConsoleKind, HostError, HostHart, HostInfo, Plic, VirtioSlot};

@@ -1,7 +1,7 @@
 //! The host's device tree as QEMU and others write it, whole and corrupted.
 
 use devicetree::host::{MAX_BOOTARGS, MAX_RESERVED};
-use devicetree::{Console, ConsoleKind, Extension, HostError, HostInfo, Plic};
+use devicetree::{Console, ConsoleKind, Extension, HostError, HostInfo, Plic, VirtioSlot};
 use dtoolkit::fdt::Fdt;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use isa::paging::Mode;
@@ -39,6 +39,12 @@ fn qemu_virt_is_found() {
     assert_eq!(host.plic, Some(Plic { registers: extent(0xc00_0000, 0x60_0000), sources: 96 }));
     assert_eq!(host.finisher, Some(HostPhysAddr(0x10_0000)));
     assert_eq!(host.rtc, Some(HostPhysAddr(0x10_1000)));
+    assert_eq!(host.virtio.len(), 8);
+    let slot = |number: u32| VirtioSlot {
+        registers: extent(0x1000_0000 + 0x1000 * u64::from(number), 0x1000),
+        irq: number,
+    };
+    assert!((1..=8).all(|number| host.virtio.contains(&slot(number))));
     assert_eq!(host.initrd, None);
     assert_eq!(host.bootargs.as_str(), "");
     assert_eq!(host.rng_seed.len(), 32);
@@ -118,6 +124,17 @@ fn without_a_stdout_path_the_first_enabled_uart_is_the_console() {
 fn a_console_of_an_unknown_kind_is_not_replaced_by_another_uart() {
     let dtb = changed(VIRT_4, |tree| set(tree, "/chosen", "stdout-path", "/soc/rtc@101000"));
     assert_eq!(HostInfo::parse(&dtb).unwrap().console, None);
+}
+
+#[test]
+fn a_virtio_slot_without_an_interrupt_or_that_is_disabled_is_left_out() {
+    let dtb = changed(VIRT_4, |tree| {
+        tree.find_node_mut("/soc/virtio_mmio@10001000").unwrap().remove_property("interrupts");
+        set(tree, "/soc/virtio_mmio@10002000", "status", "disabled");
+    });
+    let host = HostInfo::parse(&dtb).unwrap();
+    assert_eq!(host.virtio.len(), 6);
+    assert!(host.virtio.iter().all(|slot| slot.irq > 2));
 }
 
 #[test]

@@ -50,6 +50,8 @@ pub enum SpaceError {
     BadWindow(u64),
 }
 
+/// Ranges of device registers that a plan may name.
+pub const MAX_DEVICES: usize = 40;
 const TABLES: usize = 64;
 /// Root entries that the window may take on an Sv39 host.
 const MAX_ROOT_ENTRIES: usize = 64;
@@ -76,7 +78,7 @@ pub struct HostSpace {
     root_entries: ArrayVec<Pte, MAX_ROOT_ENTRIES>,
     image: Image,
     ram_floor: u64,
-    devices: ArrayVec<DevicePlace, 8>,
+    devices: ArrayVec<DevicePlace, MAX_DEVICES>,
 }
 
 impl HostSpace {
@@ -142,7 +144,12 @@ impl HostSpace {
 
     /// The virtual address of RAM, as far as the plan named it and it is not the image.
     pub(crate) fn ram_address(&self, address: HostPhysAddr) -> usize {
-        (self.window + RAM + (address.0 - self.ram_floor)) as usize
+        address.0.wrapping_add(self.ram_offset()) as usize
+    }
+
+    /// What to add to a physical address in RAM, modulo 2^64.
+    pub(crate) fn ram_offset(&self) -> u64 {
+        (self.window + RAM).wrapping_sub(self.ram_floor)
     }
 
     /// satp's value.
@@ -172,17 +179,26 @@ impl HostSpace {
         const STEP: u64 = 2 << 20;
         let mut next = self.window + DEVICES;
         for registers in devices {
+            let frame = |range: &Extent| {
+                let first = range.start.align_down(STEP);
+                (range.size < STEP && range.end().0 <= first.0.saturating_add(STEP)).then_some(first)
+            };
+            // Small ranges in the same 2 MiB share a place, and so a table.
+            let shared = frame(registers)
+                .and_then(|own| self.devices.iter().find(|place| frame(&place.registers) == Some(own)));
+            let place = shared.map_or(next, |place| place.address & !(STEP - 1));
             // The same offset in 2 MiB, so that large ranges need no small pages.
-            let address = next + registers.start.0 % STEP;
+            let address = place + registers.start.0 % STEP;
             let first = registers.start.align_down(PAGE_SIZE).0;
             let last = registers.end().align_up(PAGE_SIZE).ok_or(SpaceError::TooMuch)?.0;
-            mapper.map(address & !(PAGE_SIZE - 1), first, last - first, Pte::R | Pte::W)?;
-            let place = DevicePlace { registers: *registers, address };
-            self.devices.try_push(place).map_err(|_| SpaceError::TooMuch)?;
-            next += (registers.start.0 % STEP + registers.size).next_multiple_of(STEP);
+            let end = (address + registers.size).next_multiple_of(STEP);
+            next = next.max(end);
             if next > self.window + DEVICES_END {
                 return Err(SpaceError::TooMuch);
             }
+            mapper.map(address & !(PAGE_SIZE - 1), first, last - first, Pte::R | Pte::W)?;
+            let place = DevicePlace { registers: *registers, address };
+            self.devices.try_push(place).map_err(|_| SpaceError::TooMuch)?;
         }
         Ok(())
     }

@@ -124,7 +124,7 @@ impl<'a> Node<'a> {
     }
 
     /// The interrupt source: the first cell behind the controller, whatever follows it (a trigger type).
-    fn irq(&self) -> Option<u32> {
+    pub(super) fn irq(&self) -> Option<u32> {
         let extended = || self.interrupts_extended.and_then(|value| be32(value, 4));
         self.interrupts.and_then(|value| be32(value, 0)).or_else(extended)
     }

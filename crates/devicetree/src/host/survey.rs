@@ -8,7 +8,7 @@ use arrayvec::{ArrayString, ArrayVec};
 use memory::{Extent, HostPhysAddr};
 
 use super::node::Node;
-use super::{Console, HostError, HostHart, HostInfo, MAX_HARTS, MAX_SEED, Plic};
+use super::{Console, HostError, HostHart, HostInfo, MAX_HARTS, MAX_SEED, Plic, VirtioSlot};
 use crate::blob::{Blob, Token, be32, number, strings};
 use crate::bus::Bus;
 
@@ -22,6 +22,7 @@ const SUPERVISOR_EXTERNAL: u32 = 9;
 const PLIC: &[&[u8]] = &[b"sifive,plic-1.0.0", b"riscv,plic0", b"thead,c900-plic"];
 const FINISHER: &[&[u8]] = &[b"sifive,test0", b"sifive,test1"];
 const RTC: &[&[u8]] = &[b"google,goldfish-rtc"];
+const VIRTIO: &[&[u8]] = &[b"virtio,mmio"];
 const CPU_INTC: &[&[u8]] = &[b"riscv,cpu-intc"];
 
 /// What a node is to its children.
@@ -97,6 +98,7 @@ impl<'a> Survey<'a> {
                 plic: None,
                 finisher: None,
                 rtc: None,
+                virtio: ArrayVec::new(),
                 initrd: None,
                 bootargs: ArrayString::new(),
                 rng_seed: ArrayVec::new(),
@@ -172,7 +174,7 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// Takes in memory and the devices of interest. Of each kind the first one counts.
+    /// Takes in memory and the devices of interest. Of each kind the first one counts, but of virtio slots all do.
     fn device(&mut self, node: &Node<'a>, bus: Bus<'a>) {
         if node.is_of_type(b"memory") {
             for (address, size) in bus.entries(node.reg) {
@@ -199,6 +201,9 @@ impl<'a> Survey<'a> {
             self.info.finisher = self.info.finisher.or(Some(registers.start));
         } else if node.is_compatible(RTC) {
             self.info.rtc = self.info.rtc.or(Some(registers.start));
+        } else if let (true, Some(irq)) = (node.is_compatible(VIRTIO), node.irq()) {
+            // What does not fit is not used; nor is what does not interrupt, for nobody polls it.
+            let _ = self.info.virtio.try_push(VirtioSlot { registers, irq });
         }
     }
 
