@@ -9,6 +9,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("isa", &[]),
     ("memory", &[]),
     ("trace", &[]),
+    ("block", &["memory"]),
     ("bundle", &["memory"]),
     ("devicetree", &["isa", "memory"]),
     ("devices", &["isa", "memory"]),
@@ -21,6 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "hypocaust",
         &[
+            "block",
             "bundle",
             "devices",
             "devicetree",
