@@ -5,6 +5,8 @@
 #![no_std]
 #![cfg(target_arch = "riscv64")]
 
+extern crate alloc;
+
 pub mod boot;
 pub mod console;
 mod csr;
@@ -19,6 +21,7 @@ pub mod mmio;
 pub mod space;
 pub mod switch;
 pub mod time;
+pub mod virtio;
 
 pub use boot::Image;
 pub use mmio::Mmio;

@@ -2,8 +2,13 @@
 
 use core::sync::atomic::AtomicU64;
 
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
 use isa::paging::PageTable;
 use memory::{Extent, Extents, HostPhysAddr, PAGE_SIZE};
+
+use spin::mutex::TicketMutex;
 
 use crate::space::HostSpace;
 
@@ -12,6 +17,38 @@ use crate::space::HostSpace;
 pub struct HostMemory<'a> {
     space: &'a HostSpace,
     free: Extents,
+    /// Made when it is first needed: at first there is no heap.
+    shared: Option<SharedMemory>,
+}
+
+/// The memory that was handed out to be shared with guests, all that the host's devices may reach. A handle; ranges
+/// are added while set-up goes on.
+#[derive(Clone, Debug)]
+pub struct SharedMemory {
+    ranges: Arc<TicketMutex<Vec<Extent>>>,
+    /// What to add to a physical address in it.
+    offset: u64,
+}
+
+impl SharedMemory {
+    /// Whether all of `extent` is shared and it is not empty.
+    pub(crate) fn contains(&self, extent: Extent) -> bool {
+        let ranges = self.ranges.lock();
+        let after = ranges.partition_point(|range| range.start <= extent.start);
+        let range = after.checked_sub(1).and_then(|last| ranges.get(last));
+        extent.size > 0 && range.is_some_and(|range| extent.end() <= range.end())
+    }
+
+    /// Where the memory at `address` is, if it is shared.
+    pub(crate) fn place(&self, address: HostPhysAddr) -> *mut u8 {
+        address.0.wrapping_add(self.offset) as *mut u8
+    }
+
+    fn add(&self, extent: Extent) {
+        let mut ranges = self.ranges.lock();
+        let at = ranges.partition_point(|range| range.start < extent.start);
+        ranges.insert(at, extent);
+    }
 }
 
 impl<'a> HostMemory<'a> {
@@ -19,7 +56,7 @@ impl<'a> HostMemory<'a> {
     ///
     /// To be made once: what it hands out is nobody else's.
     pub fn new(space: &'a HostSpace, free: Extents) -> Self {
-        Self { space, free }
+        Self { space, free, shared: None }
     }
 
     /// Free bytes.
@@ -35,10 +72,18 @@ impl<'a> HostMemory<'a> {
         Some((address, unsafe { core::slice::from_raw_parts_mut(start, (size / 8) as usize) }))
     }
 
-    /// Words that guests will share, under the same conditions.
+    /// What `take_shared` has handed out and will hand out. Needs the heap.
+    pub fn shared(&mut self) -> SharedMemory {
+        let offset = self.space.ram_offset();
+        let new = || SharedMemory { ranges: Arc::default(), offset };
+        self.shared.get_or_insert_with(new).clone()
+    }
+
+    /// Words that guests and the host's devices will share, under the same conditions. Needs the heap.
     pub fn take_shared(&mut self, size: u64, align: u64) -> Option<(HostPhysAddr, &'static [AtomicU64])> {
         let (address, words) = self.take_words(size, align)?;
-        // SAFETY: the exclusive slice ends here; guests and other harts change the words, which atomics may.
+        self.shared().add(Extent::new(address, size));
+        // SAFETY: the exclusive slice ends here; guests, devices and other harts change the words, which atomics may.
         Some((address, unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), words.len()) }))
     }
 

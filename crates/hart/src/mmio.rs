@@ -13,6 +13,11 @@ impl Mmio {
         Self { base, size }
     }
 
+    /// The virtual address of the first register, and their bytes.
+    pub(crate) fn range(&self) -> (usize, usize) {
+        (self.base, self.size as usize)
+    }
+
     /// Reads 8 bits at `offset`.
     pub fn read8(&self, offset: u64) -> u8 {
         // SAFETY: `place` gives addresses in the mapped range only.
