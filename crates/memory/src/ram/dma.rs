@@ -53,7 +53,8 @@ mod tests {
         let ram = ram();
         let at = BASE.wrapping_add(BLOCK_SIZE - 1);
         assert_eq!(ram.dma_target(at, 2), Ok(HOST.wrapping_add(BLOCK_SIZE - 1)));
-        let words = [0, 1, 2].map(|block| ram.words[(block * BLOCK_SIZE / 8) as usize].load(Ordering::Relaxed));
+        let words =
+            [0, 1, 2].map(|block| ram.words[(block * BLOCK_SIZE / 8) as usize].load(Ordering::Relaxed));
         assert_eq!(words, [0, 0, !0], "the third block was not asked for");
     }
 
