@@ -43,7 +43,7 @@ impl Place {
 fuzz_target!(|input: (u8, Vec<Step>)| {
     let (harts, steps) = input;
     let harts = 1 + usize::from(harts) % plic::MAX_HARTS;
-    let mut board = Board::new(harts, 1_700_000_000_000_000_000);
+    let mut board = Board::new(harts, 1_700_000_000_000_000_000, Vec::new());
     let mut now = BoardTime(0);
     for step in steps {
         match step {

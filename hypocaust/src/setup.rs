@@ -201,7 +201,7 @@ fn build_vm(
     let boot_wall = wall.saturating_sub(clock.board_time(hart::time::now()).0);
 
     let ram = GuestRam::new(words, tree::RAM_BASE, host_base, initial);
-    let board = Board::new(1, boot_wall);
+    let board = Board::new(1, boot_wall, Vec::new());
     let features = tree::csr_features(host_isa.guest_view(), mode);
     let mut vcpu = Vcpu::new(0, features, ShadowMmu::new(paging, tables, table_base));
     if config.switches.fast {

@@ -5,6 +5,8 @@
 
 mod map;
 
+use alloc::vec::Vec;
+
 use isa::Width;
 use memory::GuestPhysAddr;
 
@@ -12,9 +14,10 @@ use crate::finisher::{Finisher, FinisherRequest};
 use crate::plic::{self, Plic};
 use crate::rtc::GoldfishRtc;
 use crate::uart16550::{Uart16550, Written};
-use crate::virtio::mmio::EmptySlot;
+use crate::virtio::Slot;
+use crate::virtio::slot::Effect;
 use crate::{BoardTime, Refused};
-pub use map::{Device, MAP, RTC_IRQ, Region, UART_IRQ, VIRTIO_SLOTS, find};
+pub use map::{Device, MAP, RTC_IRQ, Region, UART_IRQ, VIRTIO_IRQ, VIRTIO_SLOTS, find};
 
 /// What a write asks of the VMM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +32,11 @@ pub enum BoardEvent {
     /// The write did not happen: the console lags behind. Give it [`Board::uart_transmit_pending`], report
     /// [`Board::uart_transmitted`], and carry out the same write again.
     ConsoleFull,
+    /// The virtio device in this slot has something to do: see [`Board::serve`].
+    Notified(usize),
+    /// The write did not happen: the device in this slot has to finish the requests that it has taken. Carry out the
+    /// same write again once some were completed.
+    Draining(usize),
 }
 
 impl From<FinisherRequest> for BoardEvent {
@@ -48,27 +56,35 @@ pub struct Board {
     uart: Uart16550,
     rtc: GoldfishRtc,
     finisher: Finisher,
-    virtio_slots: [EmptySlot; VIRTIO_SLOTS],
+    slots: Vec<Slot>,
 }
 
 impl Board {
     /// A board in power-on state for `harts` harts (at most [`plic::MAX_HARTS`]), whose clock shows `wall_ns`
-    /// nanoseconds since 1970 at the board's time 0.
-    pub fn new(harts: usize, wall_ns: u64) -> Self {
+    /// nanoseconds since 1970 at the board's time 0, with `slots` behind its virtio transports, the first one first; the
+    /// others are empty.
+    ///
+    /// # Panics
+    /// Where there are more than [`VIRTIO_SLOTS`] slots: who configures a machine sees to that.
+    pub fn new(harts: usize, wall_ns: u64, mut slots: Vec<Slot>) -> Self {
+        assert!(slots.len() <= VIRTIO_SLOTS, "a board has {VIRTIO_SLOTS} virtio slots");
+        slots.resize_with(VIRTIO_SLOTS, Slot::default);
         Self {
             plic: Plic::new(harts),
             uart: Uart16550::new(),
             rtc: GoldfishRtc::new(wall_ns),
             finisher: Finisher,
-            virtio_slots: [EmptySlot; VIRTIO_SLOTS],
+            slots,
         }
     }
 
-    /// To power-on state. The clock goes on, and console output that was sent is still to be taken.
+    /// To power-on state. The clock goes on, and console output that was sent is still to be taken. Requests in flight
+    /// ([`Self::in_flight`]) should have been waited for: their completion will do nothing.
     pub fn reset(&mut self) {
         self.plic.reset();
         self.uart.reset();
         self.rtc.reset();
+        self.slots.iter_mut().for_each(Slot::reset);
     }
 
     /// Whether some device answers at `address`.
@@ -91,7 +107,7 @@ impl Board {
             Device::Uart => self.uart.read(offset, width, now)?,
             Device::Rtc => self.rtc.read(offset, width, now)?,
             Device::Finisher => self.finisher.read(offset, width)?,
-            Device::Virtio(slot) => self.virtio_slots.get(slot).ok_or(Refused)?.read(offset, width)?,
+            Device::Virtio(slot) => return self.slots.get(slot).ok_or(Refused)?.read(offset, width),
         };
         self.route_interrupts();
         Ok(value)
@@ -117,7 +133,14 @@ impl Board {
             Device::Rtc => self.rtc.write(offset, width, value, now)?,
             Device::Finisher => event = self.finisher.write(offset, width, value)?.map(BoardEvent::from),
             Device::Virtio(slot) => {
-                self.virtio_slots.get(slot).ok_or(Refused)?.write(offset, width, value)?
+                let device = self.slots.get_mut(slot).ok_or(Refused)?;
+                event = match device.write(offset, width, value)? {
+                    Effect::Nothing | Effect::Reset => None,
+                    Effect::Notified => Some(BoardEvent::Notified(slot)),
+                    Effect::Draining => Some(BoardEvent::Draining(slot)),
+                };
+                self.route_slot(slot);
+                return Ok(event);
             }
         }
         self.route_interrupts();
@@ -185,7 +208,31 @@ impl Board {
         self.route_interrupts();
     }
 
-    /// Puts every device's line to the PLIC.
+    /// Lets the caller do something with the virtio device in `slot`, such as to take requests and complete them.
+    /// `None` where there is no such slot.
+    pub fn serve<T>(&mut self, slot: usize, act: impl FnOnce(&mut Slot) -> T) -> Option<T> {
+        let done = act(self.slots.get_mut(slot)?);
+        self.route_slot(slot);
+        Some(done)
+    }
+
+    /// What is behind each virtio transport.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// How many requests virtio devices have taken and not finished. Until they are, guest memory may be written to.
+    pub fn in_flight(&self) -> usize {
+        self.slots.iter().map(Slot::in_flight).sum()
+    }
+
+    fn route_slot(&mut self, slot: usize) {
+        if let Some(device) = self.slots.get(slot) {
+            self.plic.set_level(VIRTIO_IRQ + slot as u32, device.irq_level());
+        }
+    }
+
+    /// Puts the lines of all devices to the PLIC but those of virtio, which change nowhere but in `route_slot`.
     fn route_interrupts(&mut self) {
         self.plic.set_level(UART_IRQ, self.uart.irq_level());
         self.plic.set_level(RTC_IRQ, self.rtc.irq_level());

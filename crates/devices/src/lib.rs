@@ -2,8 +2,8 @@
 //!
 //! Each device takes an offset, a width and, where it keeps time, the time; it says the level of its interrupt
 //! line. [`board::Board`] wires one virtual machine's devices together at their addresses. The VMM decodes the
-//! access, owns the clock and moves console bytes; nothing here touches hardware, allocates or can panic on
-//! what a guest writes.
+//! access, owns the clock and moves console bytes and data; nothing here touches hardware, allocates once it is built,
+//! or can panic on what a guest writes.
 //!
 //! The measure is what a kernel sees on QEMU 7.2: reset values, widths, holes and side effects were read off
 //! it, and `tests/against_qemu.rs` compares again. Differences are named where they are made.
@@ -21,6 +21,8 @@
         clippy::unreachable
     )
 )]
+
+extern crate alloc;
 
 pub mod board;
 pub mod finisher;

@@ -1,3 +1,19 @@
-//! Virtio: so far only the transport's face with nothing behind it.
+//! Virtio 1.2, the device side: the transport, split virtqueues, and the devices behind them.
+//!
+//! A device here takes requests out of its ring and puts answers in; what disk, network or terminal lies behind is the
+//! business of who calls. Whatever a driver writes to registers and rings is checked, after it was copied once. A
+//! driver that breaks a rule of the ring finds its device in need of a reset; nothing else happens.
 
+pub mod block;
+mod buffers;
+mod chain;
 pub mod mmio;
+pub mod queue;
+pub mod slot;
+mod transport;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use buffers::Segment;
+pub use slot::Slot;

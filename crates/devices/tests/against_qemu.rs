@@ -92,7 +92,7 @@ enum Step {
 /// Runs `steps` on both; every read must agree.
 fn compare(steps: &[Step]) -> Result<(), TestCaseError> {
     let mut qemu = Qemu::start();
-    let mut board = Board::new(1, WALL);
+    let mut board = Board::new(1, WALL, Vec::new());
     let now = BoardTime(0);
     for (index, step) in steps.iter().enumerate() {
         match *step {

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use devices::virtio::Slot;
 use devices::{Board, BoardEvent, BoardTime, Refused};
 use isa::Width;
 use memory::{GuestPhysAddr, GuestRam};
@@ -26,6 +27,8 @@ pub struct Machine {
     clock: Clock,
     /// Kept, for the conversion to ticks is a division.
     deadline: u64,
+    /// Virtio slots that want to be served, a bit each.
+    notified: u32,
 }
 
 /// What became of a write to a device.
@@ -33,7 +36,7 @@ pub struct Machine {
 pub enum Written {
     /// It is done.
     Done,
-    /// It did not happen, for the operator's console is full: to be tried again.
+    /// It did not happen, for the operator's console is full or a device has requests in flight: to be tried again.
     Later,
     /// It ends the virtual machine.
     Ends(StopReason),
@@ -81,16 +84,18 @@ impl Machine {
     /// A machine of `harts` harts.
     pub fn new(ram: GuestRam, code: CodePages, board: Board, harts: usize, clock: Clock) -> Self {
         let links = (0..harts).map(|_| Link::new()).collect();
-        Self { ram, code, board, links, clock, deadline: u64::MAX }
+        Self { ram, code, board, links, clock, deadline: u64::MAX, notified: 0 }
     }
 
-    /// Power-on state, but for the vCPUs.
+    /// Power-on state, but for the vCPUs. No request of a virtio device may be in flight (`Board::in_flight`): a device
+    /// of the host would write to what is another kernel's memory then.
     pub fn reset(&mut self) {
         self.code.clear(&self.ram);
         self.ram.forget();
         self.board.reset();
         self.links.iter_mut().for_each(|link| *link = Link::new());
         self.deadline = u64::MAX;
+        self.notified = 0;
     }
 
     /// Reads a device register.
@@ -132,11 +137,33 @@ impl Machine {
         self.feed_console(host);
         Ok(match event {
             None => Written::Done,
-            Some(BoardEvent::ConsoleFull) => Written::Later,
+            Some(BoardEvent::Notified(slot)) => {
+                self.notify(slot);
+                Written::Done
+            }
+            Some(BoardEvent::ConsoleFull | BoardEvent::Draining(_)) => Written::Later,
             Some(BoardEvent::PowerOff) => Written::Ends(StopReason::PowerOff),
             Some(BoardEvent::Fail(code)) => Written::Ends(StopReason::Failed(code)),
             Some(BoardEvent::Reset) => Written::Ends(StopReason::Reset),
         })
+    }
+
+    /// Which virtio slots want to be served, bit `n` for slot `n`. What is not served then is to be notified again.
+    #[inline]
+    pub fn take_notified(&mut self) -> u32 {
+        core::mem::take(&mut self.notified)
+    }
+
+    /// Lets a virtio slot be served once more: it has more to do than one turn may take.
+    pub fn notify(&mut self, slot: usize) {
+        self.notified |= 1u32.checked_shl(slot as u32).unwrap_or(0);
+    }
+
+    /// Lets the caller do something with the virtio device in `slot` and the memory that it works on; its interrupt line
+    /// is up to date afterwards. `None` where there is no such slot.
+    pub fn serve<T>(&mut self, slot: usize, act: impl FnOnce(&mut Slot, &GuestRam) -> T) -> Option<T> {
+        let Self { board, ram, .. } = self;
+        board.serve(slot, |device| act(device, ram))
     }
 
     /// Moves what the serial port has sent to the operator's console; says whether all of it went.

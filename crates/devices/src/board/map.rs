@@ -9,6 +9,8 @@ pub const VIRTIO_SLOTS: usize = 8;
 pub const UART_IRQ: u32 = 10;
 /// The RTC's interrupt source.
 pub const RTC_IRQ: u32 = 11;
+/// The interrupt source of the first transport; the others follow.
+pub const VIRTIO_IRQ: u32 = 1;
 
 /// Which device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,7 +83,7 @@ const fn region(
 
 const fn virtio(slot: usize) -> Region {
     let base = 0x1000_1000 + 0x1000 * slot as u64;
-    region("virtio-mmio", Device::Virtio(slot), base, 0x200, 0x1000, Some(1 + slot as u32))
+    region("virtio-mmio", Device::Virtio(slot), base, 0x200, 0x1000, Some(VIRTIO_IRQ + slot as u32))
 }
 
 #[cfg(test)]

@@ -2,9 +2,14 @@
 
 extern crate std;
 
+use std::vec::Vec;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::virtio::block::{Block, Disk, Status, Token};
+use crate::virtio::testing::{DATA, VERSION_1, bring_up, ram};
+use memory::GuestRam;
 
 const UART: u64 = 0x1000_0000;
 const PLIC: u64 = 0x0c00_0000;
@@ -34,7 +39,7 @@ const CLAIM: u64 = PLIC + 0x20_1004;
 
 /// A board of two harts with `irq` enabled for the S-mode of hart 0 alone.
 fn board_with(irq: u32) -> Board {
-    let mut board = Board::new(2, WALL);
+    let mut board = Board::new(2, WALL, Vec::new());
     write_word(&mut board, PLIC + 4 * u64::from(irq), 1);
     write_word(&mut board, PLIC + 0x2080, 1 << irq);
     board
@@ -117,7 +122,7 @@ fn an_access_after_the_deadline_sees_its_interrupt() {
 
 #[test]
 fn the_nearer_of_two_deadlines_is_next() {
-    let mut board = Board::new(1, 0);
+    let mut board = Board::new(1, 0, Vec::new());
     write_byte(&mut board, UART + 2, 0x81);
     assert!(board.uart_receive(b'a', BoardTime(0)));
     let timeout = board.next_deadline().unwrap();
@@ -129,7 +134,7 @@ fn the_nearer_of_two_deadlines_is_next() {
 
 #[test]
 fn finisher_writes_become_events() {
-    let mut board = Board::new(1, WALL);
+    let mut board = Board::new(1, WALL, Vec::new());
     assert_eq!(write(&mut board, FINISHER, Width::Word, 0x5555), Ok(Some(BoardEvent::PowerOff)));
     assert_eq!(write(&mut board, FINISHER, Width::Word, 0x7777), Ok(Some(BoardEvent::Reset)));
     assert_eq!(write(&mut board, FINISHER, Width::Word, 0x7_3333), Ok(Some(BoardEvent::Fail(7))));
@@ -138,7 +143,7 @@ fn finisher_writes_become_events() {
 
 #[test]
 fn a_full_console_hands_the_write_back() {
-    let mut board = Board::new(1, WALL);
+    let mut board = Board::new(1, WALL, Vec::new());
     while write(&mut board, UART, Width::Byte, b'x'.into()) == Ok(None) {}
     assert_eq!(write(&mut board, UART, Width::Byte, b'y'.into()), Ok(Some(BoardEvent::ConsoleFull)));
     board.uart_transmitted(usize::MAX);
@@ -148,7 +153,7 @@ fn a_full_console_hands_the_write_back() {
 
 #[test]
 fn every_virtio_slot_is_there_and_empty() {
-    let mut board = Board::new(1, WALL);
+    let mut board = Board::new(1, WALL, Vec::new());
     for slot in 0..8 {
         let base = 0x1000_1000 + 0x1000 * slot;
         let words = [0, 4, 8].map(|offset| read(&mut board, base + offset, Width::Word));
@@ -157,9 +162,88 @@ fn every_virtio_slot_is_there_and_empty() {
     }
 }
 
+/// A board with a disk in slot 2, whose interrupt is enabled and whose driver has offered a read of its first sector.
+fn board_with_disk(ram: &GuestRam) -> Board {
+    let mut board = board_with(3);
+    let slots =
+        std::vec![Slot::Empty, Slot::Empty, Slot::Block(Block::new(Disk { sectors: 1, ..Disk::default() }))];
+    board.slots = Board::new(2, WALL, slots).slots;
+    board.serve(2, |slot| {
+        let mut ring = bring_up(slot, VERSION_1, 1, 8).remove(0);
+        // The header is zeros: a read of sector 0.
+        ring.offer_chain(ram, 0, &[(DATA, 16)], &[(DATA + 512, 513)]);
+    });
+    board
+}
+
+fn take(board: &mut Board, ram: &GuestRam) -> Option<Token> {
+    let disk = board.serve(2, |slot| match slot {
+        Slot::Block(block) => block.next_request(ram).map(|request| request.token),
+        _ => None,
+    });
+    disk.flatten()
+}
+
+fn complete(board: &mut Board, ram: &GuestRam, token: Token) {
+    board.serve(2, |slot| {
+        let Slot::Block(block) = slot else { panic!("a disk") };
+        block.complete(ram, token, Status::Ok);
+    });
+}
+
+const DISK: u64 = 0x1000_3000;
+
+#[test]
+fn a_kick_is_an_event_and_a_completed_request_interrupts_until_it_is_acknowledged() {
+    let ram = ram();
+    let mut board = board_with_disk(&ram);
+    assert_eq!(read(&mut board, DISK + 8, Width::Word), Ok(2));
+    assert_eq!(write(&mut board, DISK + 0x50, Width::Word, 0), Ok(Some(BoardEvent::Notified(2))));
+    assert_eq!(board.in_flight(), 0, "nothing is taken within the store");
+    let token = take(&mut board, &ram).unwrap();
+    assert!(!board.external_interrupt(0));
+    complete(&mut board, &ram, token);
+    assert!(board.external_interrupt(0));
+    assert_eq!(read(&mut board, CLAIM, Width::Word), Ok(3));
+    write_word(&mut board, DISK + 0x64, 1);
+    write_word(&mut board, CLAIM, 3);
+    assert!(!board.external_interrupt(0));
+}
+
+#[test]
+fn a_device_with_requests_in_flight_hands_its_reset_back() {
+    let ram = ram();
+    let mut board = board_with_disk(&ram);
+    let token = take(&mut board, &ram).unwrap();
+    assert_eq!(board.in_flight(), 1);
+    assert_eq!(write(&mut board, DISK + 0x70, Width::Word, 0), Ok(Some(BoardEvent::Draining(2))));
+    complete(&mut board, &ram, token);
+    write_word(&mut board, DISK + 0x70, 0);
+    assert_eq!(read(&mut board, DISK + 0x70, Width::Word), Ok(0));
+}
+
+#[test]
+fn a_reset_of_the_board_resets_its_virtio_devices() {
+    let ram = ram();
+    let mut board = board_with_disk(&ram);
+    let token = take(&mut board, &ram).unwrap();
+    complete(&mut board, &ram, token);
+    board.reset();
+    assert!(!board.external_interrupt(0));
+    assert_eq!(read(&mut board, DISK + 0x70, Width::Word), Ok(0));
+    assert_eq!(read(&mut board, DISK + 0x60, Width::Word), Ok(0));
+    assert_eq!(read(&mut board, DISK + 8, Width::Word), Ok(2), "the device is still there");
+}
+
+#[test]
+#[should_panic(expected = "8 virtio slots")]
+fn a_board_has_no_more_slots_than_transports() {
+    Board::new(1, WALL, std::vec![Slot::Empty; 9]);
+}
+
 #[test]
 fn holes_are_refused_where_qemu_faults() {
-    let mut board = Board::new(1, WALL);
+    let mut board = Board::new(1, WALL, Vec::new());
     for (address, width) in [
         (UART + 8, Width::Byte),
         (UART + 0xff, Width::Byte),
@@ -185,7 +269,7 @@ fn holes_are_refused_where_qemu_faults() {
 
 #[test]
 fn accesses_that_qemu_takes_are_taken() {
-    let mut board = Board::new(1, WALL);
+    let mut board = Board::new(1, WALL, Vec::new());
     for (address, width, value) in [
         (UART + 4, Width::Word, 0x08),
         (UART, Width::Double, 0),
@@ -203,7 +287,7 @@ fn accesses_that_qemu_takes_are_taken() {
 
 #[test]
 fn contains_tells_devices_from_holes() {
-    let board = Board::new(1, WALL);
+    let board = Board::new(1, WALL, Vec::new());
     assert!(board.contains(GuestPhysAddr(UART + 7)));
     assert!(!board.contains(GuestPhysAddr(UART + 8)));
     assert!(!board.contains(GuestPhysAddr(0x8000_0000)));
@@ -254,7 +338,7 @@ proptest! {
             1..300,
         ),
     ) {
-        let mut board = Board::new(1, WALL);
+        let mut board = Board::new(1, WALL, Vec::new());
         let mut now = BoardTime(0);
         let mut in_service = std::collections::BTreeSet::new();
         for (address, width, value, wait, input) in steps {

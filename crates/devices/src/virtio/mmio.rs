@@ -1,4 +1,4 @@
-//! The virtio-mmio transport ("Virtio Over MMIO", virtio 1.2 section 4.2).
+//! The registers of the virtio-mmio transport (virtio 1.2, "MMIO Device Register Layout"), the modern interface.
 //!
 //! A board always shows all its slots; one without a device says so with device id 0 and drivers pass it by.
 
@@ -9,14 +9,16 @@ use crate::Refused;
 /// `MagicValue`: "virt", little-endian.
 pub const MAGIC: u32 = 0x7472_6976;
 /// `Version`: the modern interface. QEMU's slots say 1 unless started with `force-legacy=false`; every device
-/// that will stand here is modern, and a driver looks at the device id of an empty slot all the same.
+/// that stands here is modern, and a driver looks at the device id of an empty slot all the same.
 pub const VERSION: u32 = 2;
 /// `VendorID`: QEMU's, "QEMU" in ASCII.
 pub const VENDOR: u32 = 0x554d_4551;
 /// `DeviceID` of a slot with no device.
 pub const NO_DEVICE: u32 = 0;
+/// Where the device's configuration space begins.
+pub const CONFIG: u64 = 0x100;
 
-/// The registers that an empty slot has.
+/// A register, each of 32 bits. What is not here reads 0 and ignores writes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub enum Register {
@@ -24,18 +26,59 @@ pub enum Register {
     Version,
     DeviceId,
     VendorId,
+    DeviceFeatures,
+    DeviceFeaturesSel,
+    DriverFeatures,
+    DriverFeaturesSel,
+    QueueSel,
+    QueueNumMax,
+    QueueNum,
+    QueueReady,
+    QueueNotify,
+    InterruptStatus,
+    InterruptAck,
+    Status,
+    QueueDescLow,
+    QueueDescHigh,
+    QueueDriverLow,
+    QueueDriverHigh,
+    QueueDeviceLow,
+    QueueDeviceHigh,
+    /// Any of those that describe shared memory, of which no device here has any.
+    SharedMemory,
+    ConfigGeneration,
 }
 
 impl Register {
     /// The register that begins at `offset`.
     pub const fn at(offset: u64) -> Option<Self> {
-        match offset {
-            0x000 => Some(Self::MagicValue),
-            0x004 => Some(Self::Version),
-            0x008 => Some(Self::DeviceId),
-            0x00c => Some(Self::VendorId),
-            _ => None,
-        }
+        Some(match offset {
+            0x000 => Self::MagicValue,
+            0x004 => Self::Version,
+            0x008 => Self::DeviceId,
+            0x00c => Self::VendorId,
+            0x010 => Self::DeviceFeatures,
+            0x014 => Self::DeviceFeaturesSel,
+            0x020 => Self::DriverFeatures,
+            0x024 => Self::DriverFeaturesSel,
+            0x030 => Self::QueueSel,
+            0x034 => Self::QueueNumMax,
+            0x038 => Self::QueueNum,
+            0x044 => Self::QueueReady,
+            0x050 => Self::QueueNotify,
+            0x060 => Self::InterruptStatus,
+            0x064 => Self::InterruptAck,
+            0x070 => Self::Status,
+            0x080 => Self::QueueDescLow,
+            0x084 => Self::QueueDescHigh,
+            0x090 => Self::QueueDriverLow,
+            0x094 => Self::QueueDriverHigh,
+            0x0a0 => Self::QueueDeviceLow,
+            0x0a4 => Self::QueueDeviceHigh,
+            0x0b0..=0x0bc if offset.is_multiple_of(4) => Self::SharedMemory,
+            0x0fc => Self::ConfigGeneration,
+            _ => return None,
+        })
     }
 }
 
@@ -66,7 +109,7 @@ fn word(offset: u64) -> u32 {
         Some(Register::Version) => VERSION,
         Some(Register::DeviceId) => NO_DEVICE,
         Some(Register::VendorId) => VENDOR,
-        None => 0,
+        _ => 0,
     }
 }
 

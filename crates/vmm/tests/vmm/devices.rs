@@ -1,13 +1,17 @@
 //! Loads and stores of every form that reach a device.
 
+use devices::Board;
+use devices::virtio::Slot;
+use devices::virtio::block::{Block, Disk, Status, Token};
 use isa::csr::{CsrAddr, sstatus};
 use isa::paging::Pte;
 use isa::{Exception, Privilege};
+use memory::GuestPhysAddr;
 use trace::ExitKind;
 use vmm::StopReason;
 
 use crate::support::paging::{Tables, USED};
-use crate::support::{ENTRY, Guest, UART, asm};
+use crate::support::{ENTRY, Guest, RAM, UART, asm};
 
 /// An empty virtio transport: "virt", version 2, device 0, "QEMU"; it answers every width.
 const VIRTIO: u64 = 0x1000_1000;
@@ -212,4 +216,103 @@ fn a_device_is_reached_through_the_guests_tables_with_the_guests_rights() {
     store(&mut guest, asm::store(0, A0, S0, 0), 0, 0x5000).unwrap();
     assert_eq!(guest.csr(CsrAddr::SCAUSE), Exception::StorePageFault.code(), "SUM is clear");
     assert_eq!(guest.host.output, b"u");
+}
+
+/// The address of the second virtio transport, in which the guest has a disk with a driver that runs.
+const DISK: u64 = 0x1000_2000;
+
+fn guest_with_disk() -> Guest {
+    let mut guest = Guest::new();
+    let disk = Slot::Block(Block::new(Disk { sectors: 1, ..Disk::default() }));
+    guest.machine.board = Board::new(1, 0, vec![Slot::Empty, disk]);
+    // Reset, driver, version 1, features, a queue of 8 descriptors behind RAM's beginning, and go.
+    for (register, value) in [
+        (0x70, 3),
+        (0x24, 1),
+        (0x20, 1),
+        (0x70, 11),
+        (0x38, 8),
+        (0x80, RAM + 0x10_0000),
+        (0x90, RAM + 0x10_1000),
+        (0xa0, RAM + 0x10_2000),
+        (0x44, 1),
+        (0x70, 15),
+    ] {
+        store_word(&mut guest, DISK + register, value);
+    }
+    assert_eq!(guest.machine.take_notified(), 2, "its start is a kick");
+    guest
+}
+
+fn store_word(guest: &mut Guest, address: u64, value: u64) {
+    guest.set_reg(A0, value);
+    store(guest, asm::store(2, A0, S0, 0), 0, address).unwrap();
+}
+
+/// Offers a read of the first sector, and takes the request as the caller that has the disk does.
+fn read_request(guest: &mut Guest) -> Option<Token> {
+    let put = |at: u64, bytes: &[u8]| guest.machine.ram.write(GuestPhysAddr(RAM + at), bytes).unwrap();
+    for (n, (address, len, flags)) in [(0x11_0000, 16u32, 1u16), (0x12_0000, 513, 2)].into_iter().enumerate()
+    {
+        let at = 0x10_0000 + 16 * n as u64;
+        put(at, &(RAM + address).to_le_bytes());
+        put(at + 8, &len.to_le_bytes());
+        put(at + 12, &flags.to_le_bytes());
+        put(at + 14, &1u16.to_le_bytes());
+    }
+    put(0x10_1002, &1u16.to_le_bytes());
+    take_request(guest)
+}
+
+fn take_request(guest: &mut Guest) -> Option<Token> {
+    let taken = guest.machine.serve(1, |slot, ram| {
+        let Slot::Block(block) = slot else { panic!("a disk") };
+        block.next_request(ram).map(|request| request.token)
+    });
+    taken.unwrap()
+}
+
+fn complete(guest: &mut Guest, token: Token) {
+    guest.machine.serve(1, |slot, ram| {
+        let Slot::Block(block) = slot else { panic!("a disk") };
+        block.complete(ram, token, Status::Ok);
+    });
+}
+
+#[test]
+fn a_kick_is_kept_until_the_slot_is_served_and_may_be_put_back() {
+    let mut guest = guest_with_disk();
+    store_word(&mut guest, DISK + 0x50, 0);
+    assert_eq!(guest.machine.take_notified(), 2);
+    assert_eq!(guest.machine.take_notified(), 0);
+    guest.machine.notify(1);
+    assert_eq!(guest.machine.take_notified(), 2);
+    assert_eq!(guest.machine.serve(8, |_, _| ()), None, "there is no such slot");
+}
+
+#[test]
+fn a_completed_request_of_a_disk_interrupts_the_guest() {
+    let mut guest = guest_with_disk();
+    store_word(&mut guest, 0x0c00_0000 + 4 * 2, 1);
+    store_word(&mut guest, 0x0c00_2080, 1 << 2);
+    let token = read_request(&mut guest).unwrap();
+    assert!(!guest.machine.board.external_interrupt(0));
+    complete(&mut guest, token);
+    assert!(guest.machine.board.external_interrupt(0));
+}
+
+#[test]
+fn a_store_that_resets_a_disk_at_work_is_tried_until_it_is_done() {
+    let mut guest = guest_with_disk();
+    let token = read_request(&mut guest).unwrap();
+    for _ in 0..3 {
+        store_word(&mut guest, DISK + 0x70, 0);
+        assert_eq!(guest.pc(), ENTRY, "the guest is at the same store");
+    }
+    assert_eq!(take_request(&mut guest), None);
+    complete(&mut guest, token);
+    store_word(&mut guest, DISK + 0x70, 0);
+    assert_eq!(guest.pc(), ENTRY + 4);
+    load(&mut guest, asm::load(2, A0, S0, 0), 0, DISK + 0x70);
+    assert_eq!(guest.reg(A0), 0);
 }

@@ -236,7 +236,7 @@ pub fn new_machine(words: &'static [AtomicU64], harts: usize) -> Machine {
     let ram = GuestRam::new(words, GuestPhysAddr(RAM), HostPhysAddr(RAM), Vec::new());
     // Without room for copies no code is rewritten.
     let code = CodePages::new(&[], HostPhysAddr(0x2_0000_0000));
-    Machine::new(ram, code, Board::new(harts, 0), harts, Clock::new(FREQUENCY))
+    Machine::new(ram, code, Board::new(harts, 0, Vec::new()), harts, Clock::new(FREQUENCY))
 }
 
 /// Memory for a block of RAM, with what the guest before left in it.

@@ -1,0 +1,161 @@
+//! Descriptor chains (virtio 1.2, "The Virtqueue Descriptor Table"), copied out of the guest's memory once and checked.
+
+use alloc::boxed::Box;
+
+use arrayvec::ArrayVec;
+use memory::{GuestPhysAddr, GuestRam};
+
+use super::buffers::Segment;
+use super::queue::{Broken, MAX_SIZE};
+
+/// Bytes of a descriptor.
+pub(crate) const DESCRIPTOR: u64 = 16;
+
+const NEXT: u16 = 1;
+const WRITE: u16 = 2;
+const INDIRECT: u16 = 4;
+
+/// A chain of buffers that a driver made available: those that the device reads, then those that it writes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Chain {
+    /// What the driver knows the chain by, below the size of the queue.
+    pub(crate) head: u16,
+    segments: Box<ArrayVec<Segment, { MAX_SIZE as usize }>>,
+    /// How many of them are read by the device.
+    readable: usize,
+}
+
+/// One descriptor, as it was when it was read.
+struct Descriptor {
+    address: GuestPhysAddr,
+    len: u32,
+    flags: u16,
+    next: u16,
+}
+
+impl Descriptor {
+    fn read(ram: &GuestRam, address: GuestPhysAddr) -> Result<Self, Broken> {
+        let mut bytes = [0; DESCRIPTOR as usize];
+        ram.read(address, &mut bytes).map_err(|_| Broken)?;
+        let [a0, a1, a2, a3, a4, a5, a6, a7, l0, l1, l2, l3, f0, f1, n0, n1] = bytes;
+        Ok(Self {
+            address: GuestPhysAddr(u64::from_le_bytes([a0, a1, a2, a3, a4, a5, a6, a7])),
+            len: u32::from_le_bytes([l0, l1, l2, l3]),
+            flags: u16::from_le_bytes([f0, f1]),
+            next: u16::from_le_bytes([n0, n1]),
+        })
+    }
+}
+
+impl Chain {
+    /// What the device reads.
+    pub(crate) fn readable(&self) -> &[Segment] {
+        self.segments.get(..self.readable).unwrap_or(&[])
+    }
+
+    /// What the device writes.
+    pub(crate) fn writable(&self) -> &[Segment] {
+        self.segments.get(self.readable..).unwrap_or(&[])
+    }
+
+    /// As [`Self::readable`], to cut pieces off.
+    pub(crate) fn readable_mut(&mut self) -> &mut [Segment] {
+        self.segments.get_mut(..self.readable).unwrap_or(&mut [])
+    }
+
+    /// As [`Self::writable`], to cut pieces off.
+    pub(crate) fn writable_mut(&mut self) -> &mut [Segment] {
+        self.segments.get_mut(self.readable..).unwrap_or(&mut [])
+    }
+
+    /// Takes the last byte of what the device writes away: its address.
+    pub(crate) fn cut_last_byte(&mut self) -> Option<GuestPhysAddr> {
+        let last = self.writable_mut().last_mut()?;
+        last.len -= 1;
+        let (address, is_empty) = (last.address.wrapping_add(last.len.into()), last.len == 0);
+        if is_empty {
+            self.segments.pop();
+        }
+        Some(address)
+    }
+
+    /// Takes the first `count` bytes of what the device reads away; says which segment is the first with something
+    /// left.
+    pub(crate) fn cut_front(&mut self, count: u64) -> usize {
+        let mut left = count;
+        for (index, segment) in self.readable_mut().iter_mut().enumerate() {
+            if u64::from(segment.len) > left {
+                segment.address = segment.address.wrapping_add(left);
+                segment.len -= left as u32;
+                return index;
+            }
+            left -= u64::from(segment.len);
+        }
+        self.readable
+    }
+
+    /// Becomes the chain that begins at descriptor `head` of a queue of `size` descriptors at `table`.
+    ///
+    /// # Errors
+    /// Where the chain is longer than the queue, leaves its table or RAM, has an empty buffer or one for the device to
+    /// read behind one to write, or an indirect table that was not agreed upon, is not whole, or lies in another.
+    pub(crate) fn read(
+        &mut self,
+        ram: &GuestRam,
+        table: GuestPhysAddr,
+        size: u16,
+        head: u16,
+        indirect: bool,
+    ) -> Result<(), Broken> {
+        self.head = head;
+        self.segments.clear();
+        self.readable = 0;
+        let (mut table, mut entries, mut indirect) = (table, u32::from(size), indirect);
+        let mut index = u32::from(head);
+        // A chain is never longer than its queue, an indirect table's part included: so loops end here.
+        for _ in 0..=size {
+            if index >= entries {
+                return Err(Broken);
+            }
+            let at = table.checked_add(DESCRIPTOR * u64::from(index)).ok_or(Broken)?;
+            let descriptor = Descriptor::read(ram, at)?;
+            if descriptor.flags & INDIRECT != 0 {
+                let len = u64::from(descriptor.len);
+                let whole = len != 0 && len.is_multiple_of(DESCRIPTOR);
+                if !indirect
+                    || descriptor.flags & NEXT != 0
+                    || !whole
+                    || !ram.contains(descriptor.address, len)
+                {
+                    return Err(Broken);
+                }
+                indirect = false;
+                (table, entries, index) = (descriptor.address, descriptor.len / DESCRIPTOR as u32, 0);
+                continue;
+            }
+            self.push(ram, size, &descriptor)?;
+            if descriptor.flags & NEXT == 0 {
+                return Ok(());
+            }
+            index = u32::from(descriptor.next);
+        }
+        Err(Broken)
+    }
+
+    fn push(&mut self, ram: &GuestRam, size: u16, descriptor: &Descriptor) -> Result<(), Broken> {
+        let Descriptor { address, len, flags, .. } = *descriptor;
+        if len == 0 || !ram.contains(address, len.into()) || self.segments.len() >= usize::from(size) {
+            return Err(Broken);
+        }
+        if flags & WRITE == 0 {
+            if self.readable != self.segments.len() {
+                return Err(Broken);
+            }
+            self.readable += 1;
+        }
+        self.segments.try_push(Segment { address, len }).map_err(|_| Broken)
+    }
+}
+
+#[cfg(test)]
+mod tests;

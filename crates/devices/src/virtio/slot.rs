@@ -1,0 +1,108 @@
+//! What stands behind one of the board's transports.
+
+use isa::Width;
+
+use super::block::Block;
+use super::mmio::EmptySlot;
+pub use super::transport::Effect;
+use super::transport::Transport;
+use crate::Refused;
+
+/// A transport's device, if it has one.
+#[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a machine has eight, and boxes would be one more step on each access"
+)]
+pub enum Slot {
+    /// None.
+    #[default]
+    Empty,
+    /// A disk.
+    Block(Block),
+}
+
+/// What each device says of itself.
+pub(crate) trait Device {
+    fn transport(&self) -> &Transport;
+
+    fn transport_mut(&mut self) -> &mut Transport;
+
+    /// How many requests were taken and are not finished.
+    fn in_flight(&self) -> usize {
+        0
+    }
+
+    /// Drops what it has taken of the ring and nobody works at.
+    fn drain(&mut self) {}
+
+    /// Forgets what it has of requests: the driver starts anew. Not called while any is in flight, but when the whole
+    /// board is reset.
+    fn forget(&mut self);
+}
+
+impl Slot {
+    fn device(&self) -> Option<&dyn Device> {
+        match self {
+            Self::Empty => None,
+            Self::Block(block) => Some(block),
+        }
+    }
+
+    fn device_mut(&mut self) -> Option<&mut dyn Device> {
+        match self {
+            Self::Empty => None,
+            Self::Block(block) => Some(block),
+        }
+    }
+
+    /// Reads a register or the configuration; what is not there reads as 0.
+    pub fn read(&self, offset: u64, width: Width) -> Result<u64, Refused> {
+        match self.device() {
+            Some(device) => Ok(device.transport().read(offset, width)),
+            None => EmptySlot.read(offset, width),
+        }
+    }
+
+    /// Writes a register.
+    pub fn write(&mut self, offset: u64, width: Width, value: u64) -> Result<Effect, Refused> {
+        let Some(device) = self.device_mut() else {
+            return EmptySlot.write(offset, width, value).map(|()| Effect::Nothing);
+        };
+        let busy = device.in_flight() > 0;
+        let mut effect = device.transport_mut().write(offset, width, value, busy);
+        if effect == Effect::Draining {
+            device.drain();
+            if device.in_flight() == 0 {
+                effect = device.transport_mut().write(offset, width, value, false);
+            }
+        }
+        if effect == Effect::Reset {
+            device.forget();
+        }
+        Ok(effect)
+    }
+
+    /// To power-on state. What is still in flight is forgotten, too: its completion will do nothing.
+    pub fn reset(&mut self) {
+        if let Some(device) = self.device_mut() {
+            device.transport_mut().reset();
+            device.forget();
+        }
+    }
+
+    /// The level of its interrupt line.
+    pub fn irq_level(&self) -> bool {
+        self.device().is_some_and(|device| device.transport().irq_level())
+    }
+
+    /// How many requests were taken from the guest and are not finished. Guest memory may be written to until they are.
+    pub fn in_flight(&self) -> usize {
+        self.device().map_or(0, Device::in_flight)
+    }
+
+    /// Whether the driver broke a rule of its ring, so that nothing more happens until it resets the device.
+    pub fn is_broken(&self) -> bool {
+        self.device().is_some_and(|device| device.transport().is_broken())
+    }
+}
