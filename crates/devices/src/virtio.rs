@@ -7,7 +7,10 @@
 pub mod block;
 mod buffers;
 mod chain;
+pub mod console;
+pub mod entropy;
 pub mod mmio;
+pub mod net;
 pub mod queue;
 pub mod slot;
 mod transport;

@@ -47,6 +47,20 @@ pub struct Token {
     generation: u32,
 }
 
+impl From<Token> for u64 {
+    fn from(token: Token) -> Self {
+        Self::from(token.generation) << 16 | Self::from(token.head)
+    }
+}
+
+impl From<u64> for Token {
+    /// The token that this number was made of. Of any other number it makes one, too; where no request has it,
+    /// completing it does nothing.
+    fn from(number: u64) -> Self {
+        Self { head: number as u16, generation: (number >> 16) as u32 }
+    }
+}
+
 /// What is to be done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {

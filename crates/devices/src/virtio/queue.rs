@@ -138,6 +138,11 @@ impl Queue {
         Ok(index != self.next_available)
     }
 
+    /// Gives the last `count` chains back, as if they had not been taken.
+    pub(crate) fn unpop(&mut self, count: u16) {
+        self.next_available = self.next_available.wrapping_sub(count);
+    }
+
     /// Writes an entry of the used ring, `ahead` places behind those that the driver can see: `len` bytes were written
     /// to the chain that began at `head`.
     pub(crate) fn fill_used(&self, ram: &GuestRam, ahead: u16, head: u16, len: u32) -> Result<(), Broken> {

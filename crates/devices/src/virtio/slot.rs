@@ -1,25 +1,31 @@
 //! What stands behind one of the board's transports.
 
 use isa::Width;
+use memory::GuestRam;
 
 use super::block::Block;
+use super::console::Console;
+use super::entropy::Entropy;
 use super::mmio::EmptySlot;
+use super::net::Net;
 pub use super::transport::Effect;
 use super::transport::Transport;
 use crate::Refused;
 
 /// A transport's device, if it has one.
 #[derive(Clone, Debug, Default)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a machine has eight, and boxes would be one more step on each access"
-)]
 pub enum Slot {
     /// None.
     #[default]
     Empty,
     /// A disk.
     Block(Block),
+    /// A network interface.
+    Net(Net),
+    /// A terminal.
+    Console(Console),
+    /// A source of randomness.
+    Entropy(Entropy),
 }
 
 /// What each device says of itself.
@@ -46,6 +52,9 @@ impl Slot {
         match self {
             Self::Empty => None,
             Self::Block(block) => Some(block),
+            Self::Net(net) => Some(net),
+            Self::Console(console) => Some(console),
+            Self::Entropy(entropy) => Some(entropy),
         }
     }
 
@@ -53,6 +62,9 @@ impl Slot {
         match self {
             Self::Empty => None,
             Self::Block(block) => Some(block),
+            Self::Net(net) => Some(net),
+            Self::Console(console) => Some(console),
+            Self::Entropy(entropy) => Some(entropy),
         }
     }
 
@@ -61,6 +73,18 @@ impl Slot {
         match self.device() {
             Some(device) => Ok(device.transport().read(offset, width)),
             None => EmptySlot.read(offset, width),
+        }
+    }
+
+    /// Whether the driver has asked for something that was not taken yet. What waits for the guest, such as a frame, is
+    /// not known here.
+    pub fn has_work(&mut self, ram: &GuestRam) -> bool {
+        match self {
+            Self::Empty => false,
+            Self::Block(block) => block.has_requests(ram),
+            Self::Net(net) => net.has_frames(ram),
+            Self::Console(console) => console.has_output(ram),
+            Self::Entropy(entropy) => entropy.has_requests(ram),
         }
     }
 

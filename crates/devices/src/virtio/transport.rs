@@ -291,6 +291,24 @@ impl Transport {
         }
     }
 
+    /// See `Queue::unpop`.
+    pub(crate) fn unpop(&mut self, index: usize, count: u16) {
+        if let Some(queue) = self.queues.get_mut(index) {
+            queue.unpop(count);
+        }
+    }
+
+    /// Replaces the configuration from byte `offset` on. The driver is told where it runs.
+    pub(crate) fn set_config(&mut self, offset: usize, bytes: &[u8]) {
+        for (place, byte) in self.config.iter_mut().skip(offset).zip(bytes) {
+            *place = *byte;
+        }
+        self.generation = self.generation.wrapping_add(1);
+        if self.status & status::DRIVER_OK != 0 {
+            self.interrupt |= CONFIG_CHANGE;
+        }
+    }
+
     /// The driver broke a rule: it has to reset the device, and is told so.
     pub(crate) fn fail(&mut self) {
         self.status |= status::NEEDS_RESET;
