@@ -2,7 +2,7 @@
 
 use crate::firmware::Firmware;
 use crate::guests::Asset;
-use crate::manifest::Load;
+use crate::manifest::{Disk, Load, Net};
 use crate::size::{Address, Size};
 use crate::status;
 use clap::{Args, Parser, Subcommand};
@@ -88,6 +88,12 @@ pub struct VmOptions {
     /// Put a file into guest memory as it is; may be repeated
     #[arg(long, value_name = "FILE@ADDRESS")]
     pub load: Vec<Load>,
+    /// Attach a raw disk image; may be repeated
+    #[arg(long, value_name = "FILE[,readonly][,snapshot][,size=SIZE]")]
+    pub disk: Vec<Disk>,
+    /// Attach QEMU's user network; may be repeated
+    #[arg(long, value_name = "user[,forward=tcp:PORT:PORT][,mac=MAC]")]
+    pub net: Vec<Net>,
     /// End the run when the guest asks for a reset
     #[arg(long)]
     pub no_reboot: bool,
@@ -218,5 +224,7 @@ mod tests {
         assert!(run(&["linux", "--kernel", "k"]).unwrap_err().contains("cannot be used with"));
         assert!(run(&["--fast", "no"]).unwrap_err().contains("possible values: on, off"));
         assert!(run(&["--load", "f"]).unwrap_err().contains("has no address"));
+        assert!(run(&["--net", "lan"]).unwrap_err().contains("write user"));
+        assert!(run(&["--disk", "x,size=1Q"]).unwrap_err().contains("is not a size"));
     }
 }

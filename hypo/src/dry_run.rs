@@ -1,11 +1,13 @@
 //! `hypo run --dry-run`: what would be run, as text. Starts no guest; QEMU is only asked for its device tree.
 
+use crate::attach::{Devices, Sectors};
 use crate::error::{Error, Result};
+use crate::hardware::host_text;
 use crate::layout::Region;
 use crate::pack::Packed;
 use crate::qemu::{self, Boot, Machine, as_shell};
 use crate::size::Size;
-use bundle::VmConfig;
+use bundle::{Attach, ConsoleConfig, SwitchConfig, VmConfig};
 use devices::board::MAP;
 use devicetree::{HostInfo, to_dts};
 use isa::paging::Mode;
@@ -17,8 +19,18 @@ use std::path::Path;
 /// # Errors
 /// QEMU refuses the machine.
 pub fn print(packed: &Packed, machine: &Machine, boot: Boot<'_>, scratch: &Path) -> Result<()> {
-    for (config, regions) in packed.manifest.vms.iter().zip(&packed.regions) {
+    let guests = packed.manifest.vms.iter().zip(&packed.regions).zip(&packed.attachments.guests);
+    for ((config, regions), devices) in guests {
         println!("Memory of guest `{}`:\n{}", config.name, memory_map(config, regions));
+        println!(
+            "Devices of guest `{}`:\n{}",
+            config.name,
+            slots(config, devices, &packed.manifest.switches)
+        );
+    }
+    let host = host_text(&packed.attachments.drives, &packed.attachments.nics);
+    if !host.is_empty() && matches!(boot, Boot::Hypervisor { .. }) {
+        println!("The host's disks and NICs:\n{host}");
     }
     match boot {
         Boot::Native { .. } => {
@@ -70,6 +82,48 @@ fn memory_map(config: &VmConfig, regions: &[Region]) -> String {
         let _ = writeln!(text, "  {address:#012x} - {end:#012x}  {:>14}  {name}", Size(len).to_string());
     }
     let _ = writeln!(text, "  entered at {:#x} by {} virtual hart(s)", config.entry, config.vcpus);
+    text
+}
+
+/// What is in a guest's virtio slots.
+fn slots(config: &VmConfig, devices: &Devices, switches: &[SwitchConfig]) -> String {
+    let disks = devices.disks.iter().map(|disk| {
+        let what = match &disk.sectors {
+            Sectors::Host { serial, partition: None } => format!("host disk {serial}"),
+            Sectors::Host { serial, partition: Some(partition) } => {
+                format!("partition {partition} of host disk {serial}")
+            }
+            Sectors::Image(path) => format!("image {} in memory", path.display()),
+        };
+        let size = disk.len.map(|len| format!(", {}", Size(len))).unwrap_or_default();
+        let mode = match (disk.readonly, disk.snapshot) {
+            (true, _) => ", read-only",
+            (false, true) => ", writes are dropped at the end",
+            (false, false) => "",
+        };
+        format!("disk {}: {what}{size}{mode}", disk.serial)
+    });
+    let nets = config.nets.iter().map(|net| {
+        let to = match net.attach {
+            Attach::HostNic(nic) => format!("host NIC {nic}"),
+            Attach::Switch(index) => match switches.get(index as usize) {
+                Some(SwitchConfig { name, uplink: Some(uplink) }) => {
+                    format!("switch {name}, with uplink {uplink}")
+                }
+                Some(SwitchConfig { name, uplink: None }) => format!("switch {name}"),
+                None => "no switch".to_owned(),
+            },
+        };
+        let rate = net.rate.map(|rate| format!(", {} per second", Size(rate))).unwrap_or_default();
+        format!("net {}: {to}{rate}", net.mac)
+    });
+    let console = (config.console == ConsoleConfig::Virtio).then(|| "console".to_owned());
+    let all = disks.chain(nets).chain(console).chain(["entropy".to_owned()]).enumerate();
+    let mut text: String = all.map(|(slot, what)| format!("  slot {slot}  {what}\n")).collect();
+    let cap = config.cap.map(|cap| format!(", at most {cap} % of a hart")).unwrap_or_default();
+    let start = if config.autostart { "" } else { "; started by the operator" };
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "  weight {}{cap}{start}", config.weight);
     text
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct Error {
     what: String,
+    quote: Option<String>,
     remedy: Option<String>,
     status: Status,
 }
@@ -18,7 +19,16 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// Set-up failed: `what` names the thing and the place.
     pub fn new(what: impl fmt::Display) -> Self {
-        Self { what: what.to_string(), remedy: None, status: Status::Failed }
+        Self { what: what.to_string(), quote: None, remedy: None, status: Status::Failed }
+    }
+
+    /// The same from a sentence that says after a semicolon what to do.
+    pub fn sentence(text: impl fmt::Display) -> Self {
+        let text = text.to_string();
+        match text.rsplit_once("; ") {
+            Some((what, remedy)) => Self::new(what).remedy(remedy),
+            None => Self::new(text),
+        }
     }
 
     /// The command line asks for something impossible.
@@ -37,6 +47,12 @@ impl Error {
         self
     }
 
+    /// The same error with the lines of the user's file that it is about.
+    pub fn quote(mut self, lines: impl fmt::Display) -> Self {
+        self.quote = Some(lines.to_string());
+        self
+    }
+
     /// The same error with a place in front of the message.
     pub fn within(mut self, place: impl fmt::Display) -> Self {
         self.what = format!("{place}: {}", self.what);
@@ -52,6 +68,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
+        if let Some(quote) = &self.quote {
+            write!(f, "\n{quote}")?;
+        }
         match &self.remedy {
             Some(remedy) => write!(f, "\n  remedy: {remedy}"),
             None => Ok(()),

@@ -6,7 +6,7 @@ use crate::debian::{self, Archive};
 use crate::error::{Error, Result};
 use crate::manifest::{Load, Vm};
 use crate::size::{Address, Size};
-use crate::{image, initramfs};
+use crate::{image, initramfs, setup};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -47,14 +47,29 @@ pub struct Ready {
 }
 
 impl Named {
+    const TABLE: [(&str, Self); 3] =
+        [("minikernel", Self::Minikernel), ("linux", Self::Linux), ("u-boot", Self::UBoot)];
+
+    /// All names.
+    pub fn names() -> Vec<&'static str> {
+        Self::TABLE.iter().map(|(name, _)| *name).collect()
+    }
+
     /// The guest of this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "minikernel" => Some(Self::Minikernel),
-            "linux" => Some(Self::Linux),
-            "u-boot" => Some(Self::UBoot),
-            _ => None,
+        Self::TABLE.iter().find(|(known, _)| *known == name).map(|(_, named)| *named)
+    }
+
+    /// The guest with its files in the user's cache, in cargo's target folder, or in `scratch`. Sees to what building
+    /// it takes.
+    ///
+    /// # Errors
+    /// Something is missing, or cannot be built or fetched.
+    pub fn ready(self, scratch: &Path) -> Result<Ready> {
+        if self == Self::Minikernel {
+            setup::ensure_target()?;
         }
+        self.prepare(Cache::open, scratch)
     }
 
     /// Makes the guest's files: in the cache, in cargo's target folder, or in `scratch`.

@@ -2,9 +2,10 @@
 //! of the same size. Pure: bytes in, addresses out.
 
 use crate::kernel::{Kernel, LOAD_ADDRESS};
+use crate::payload::Payload;
 use crate::size::Size;
-use bundle::{DEVICE_TREE_SLOT, InitrdRange, OnReset, RAM_BASE, Segment, Switches, VmConfig};
-use memory::{BLOCK_SIZE, PAGE_SIZE};
+use bundle::{DEVICE_TREE_SLOT, InitrdRange, RAM_BASE, Segment, VmConfig};
+use memory::BLOCK_SIZE;
 use thiserror::Error;
 
 /// The device tree stays below this, so that 32-bit code in a kernel's start can reach it.
@@ -12,21 +13,11 @@ const DEVICE_TREE_LIMIT: u64 = 3 << 30;
 /// The initial RAM disk lies at most this far above the kernel.
 const INITRD_DISTANCE: u64 = 128 << 20;
 
-/// A guest whose files are read.
+/// A guest whose files are read: what goes into its memory.
 #[derive(Debug)]
 pub struct Guest {
-    /// Its name.
-    pub name: String,
     /// Bytes of RAM.
     pub memory: u64,
-    /// Virtual harts.
-    pub vcpus: u32,
-    /// The kernel command line.
-    pub bootargs: String,
-    /// What a reset does.
-    pub on_reset: OnReset,
-    /// How the hypervisor goes about it.
-    pub switches: Switches,
     /// The kernel.
     pub kernel: Kernel,
     /// The initial RAM disk.
@@ -55,20 +46,6 @@ pub struct Region {
     pub address: u64,
     /// Bytes.
     pub len: u64,
-}
-
-/// The bytes that the segments of all guests refer to.
-#[derive(Debug, Default)]
-pub struct Payload(pub Vec<u8>);
-
-impl Payload {
-    /// Adds `data` on a page of its own and says at what offset.
-    fn add(&mut self, data: &[u8]) -> u64 {
-        let offset = self.0.len().next_multiple_of(PAGE_SIZE as usize);
-        self.0.resize(offset, 0);
-        self.0.extend_from_slice(data);
-        offset as u64
-    }
 }
 
 /// Why a guest cannot be laid out.
@@ -102,7 +79,7 @@ impl Guest {
         self.regions_in(self.memory).map_err(|error| self.with_remedy(error))
     }
 
-    /// Adds the guest's bytes to `payload` and describes the guest for the hypervisor.
+    /// Adds the guest's bytes to `payload` and describes its memory for the hypervisor.
     ///
     /// # Errors
     /// As for [`Guest::regions`].
@@ -122,16 +99,11 @@ impl Guest {
             InitrdRange { address, len: data.len() as u64 }
         });
         Ok(VmConfig {
-            name: self.name.clone(),
             memory: self.memory,
-            vcpus: self.vcpus,
             entry: self.kernel.entry,
-            bootargs: self.bootargs.clone(),
             segments,
             initrd,
             device_tree: device_tree_address(self.memory),
-            on_reset: self.on_reset,
-            switches: self.switches,
             ..VmConfig::default()
         })
     }
@@ -231,16 +203,12 @@ fn device_tree_address(memory: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::kernel::{Format, Piece};
+    use memory::PAGE_SIZE;
 
     fn guest(memory: u64, initrd: usize) -> Guest {
         let piece = Piece { address: LOAD_ADDRESS, data: vec![1; 10_001], occupied: 30 << 20 };
         Guest {
-            name: "g".into(),
             memory,
-            vcpus: 1,
-            bootargs: String::new(),
-            on_reset: OnReset::Restart,
-            switches: Switches::default(),
             kernel: Kernel { format: Format::Image, entry: LOAD_ADDRESS, pieces: vec![piece] },
             initrd: (initrd > 0).then(|| vec![2; initrd]),
             loads: Vec::new(),
@@ -271,11 +239,11 @@ mod tests {
         let manifest = bundle::Manifest {
             host: bundle::HostSettings::default(),
             switches: Vec::new(),
-            vms: vec![guest.place(&mut payload).unwrap()],
+            vms: vec![VmConfig { name: "g".into(), ..guest.place(&mut payload).unwrap() }],
         };
-        assert_eq!(manifest.check(payload.0.len() as u64), Ok(()));
+        assert_eq!(manifest.check(payload.bytes().len() as u64), Ok(()));
         let at = manifest.vms[0].segments[1];
-        assert_eq!(payload.0[at.offset as usize..][..at.len as usize], [3; 77]);
+        assert_eq!(payload.bytes()[at.offset as usize..][..at.len as usize], [3; 77]);
         assert!(at.offset.is_multiple_of(PAGE_SIZE));
     }
 

@@ -1,28 +1,32 @@
 //! The host's side of Hypocaust: what the `hypo` command is made of, also used by the developers' `xtask`.
 //!
 //! From the outside in: `cli` reads the command line; `guests` knows the guests that have names and `manifest`
-//! those in files; `pack`, `layout` and `kernel` make a bundle of them; `run` puts a run together, which `qemu`,
-//! `session`, `control`, `watch` and `console` carry out; `image`, `setup`, `debian`, `cache` and `initramfs` get
+//! those in files; `attach` and `disk` see to their disks and networks; `pack`, `payload`, `layout` and `kernel` make a bundle of
+//! them; `run` puts a run together, which `qemu`, `hardware`, `session`, `control`, `watch` and `console` carry out; `image`, `setup`, `debian`, `cache` and `initramfs` get
 //! hold of what is missing. No unsafe code here: terminal and signals are reached through libraries.
 #![forbid(unsafe_code)]
 
+pub mod attach;
 pub mod cache;
 pub mod cli;
 pub mod console;
 pub mod control;
 pub mod cpio;
 pub mod debian;
+pub mod disk;
 pub mod doctor;
 pub mod dry_run;
 pub mod error;
 pub mod firmware;
 pub mod guests;
+pub mod hardware;
 pub mod image;
 pub mod initramfs;
 pub mod kernel;
 pub mod layout;
 pub mod manifest;
 pub mod pack;
+pub mod payload;
 pub mod qemu;
 pub mod run;
 pub mod session;

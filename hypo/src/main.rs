@@ -5,10 +5,8 @@ use clap::Parser;
 use hypo::cache::Cache;
 use hypo::cli::{Cli, Command};
 use hypo::error::Result;
-use hypo::manifest::Manifest;
-use hypo::pack::{Packed, fresh_seed};
 use hypo::status::Status;
-use hypo::{doctor, run};
+use hypo::{doctor, pack, run};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -22,12 +20,7 @@ fn main() -> ExitCode {
 fn carry_out(command: &Command) -> Result<Status> {
     match command {
         Command::Run(options) => run::run(options),
-        Command::Pack(options) => {
-            let packed = Packed::new(&Manifest::load(&options.manifest)?, fresh_seed()?)
-                .map_err(|error| error.within(options.manifest.display()))?;
-            packed.write(&options.output)?;
-            Ok(Status::PoweredOff)
-        }
+        Command::Pack(options) => pack::run(options),
         Command::Fetch(options) => {
             println!("{}", options.asset.fetch(&Cache::open()?)?.display());
             Ok(Status::PoweredOff)

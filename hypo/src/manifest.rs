@@ -1,44 +1,37 @@
-//! The guests that a run consists of, and the TOML file that describes them. Opens no kernel: `pack` does.
-//!
-//! ```toml
-//! [host]
-//! log-level = 2
-//!
-//! [[vm]]
-//! name = "linux"
-//! kernel = "Image"            # Linux Image (also gzip-ed), ELF or flat binary
-//! initrd = "rootfs.cpio.gz"
-//! append = "console=ttyS0"
-//! memory = "1G"
-//! vcpus = 1
-//! on-reset = "restart"        # or "exit"
-//!
-//! [[vm.load]]
-//! file = "extra.bin"
-//! address = 0x84000000
-//! ```
-//! Paths are relative to the manifest.
+//! The guests that a run consists of, and the TOML file that describes them. Opens no kernel: `pack` does; looks at no
+//! disk: `attach` does. docs/manifest.md has every key.
+
+mod disks;
+mod nets;
+mod text;
+
+pub use disks::{Disk, Source};
+pub use nets::{Forward, Net, Switch, To, Uplink, switch_index};
 
 use crate::error::{Error, Result};
+use crate::guests::{Named, Ready};
 use crate::size::{Address, Size};
-use bundle::OnReset;
-use serde::Deserialize;
+use bundle::{ConsoleConfig, DEFAULT_WEIGHT, OnReset, OnStop};
+use serde::{Deserialize, Deserializer, de};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use text::{Text, nearest, quoted};
 
 /// A guest's RAM where nothing else is said.
 pub const DEFAULT_MEMORY: Size = Size(512 << 20);
 
 /// A manifest, read.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
     /// Settings of the hypervisor.
-    #[serde(default)]
     pub host: Host,
+    /// The switches between guests.
+    pub switches: Vec<Switch>,
     /// The guests.
-    #[serde(rename = "vm", default)]
     pub vms: Vec<Vm>,
+    /// What the operator should know at the start.
+    pub hints: Vec<String>,
+    text: Option<Text>,
 }
 
 /// Settings of the hypervisor.
@@ -46,50 +39,111 @@ pub struct Manifest {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Host {
     /// Log verbosity, 0 to 4.
-    #[serde(default)]
     pub log_level: Option<u8>,
     /// Exits between two scans of the shadow tables for broken invariants; 0, the default, is never.
     pub check_every: Option<u32>,
     /// Where the hypervisor lives on a host with Sv39 only.
-    #[serde(default)]
     pub window: Option<Address>,
 }
 
 /// One guest.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Vm {
     /// Its name, unique in the manifest.
     pub name: String,
     /// The kernel: a Linux `Image`, an ELF or a flat binary, any of them also gzip-ed.
     pub kernel: PathBuf,
     /// The initial RAM disk.
-    #[serde(default)]
     pub initrd: Option<PathBuf>,
     /// The kernel command line.
-    #[serde(default)]
     pub append: String,
     /// RAM.
-    #[serde(default = "default_memory")]
     pub memory: Size,
     /// Virtual harts.
-    #[serde(default = "default_vcpus")]
     pub vcpus: u32,
+    /// Its share of the processor, beside the others'.
+    pub weight: u32,
+    /// The most that it gets of a hart, in percent.
+    pub cap: Option<u32>,
+    /// Its disks.
+    pub disks: Vec<Disk>,
+    /// Its network interfaces.
+    pub nets: Vec<Net>,
+    /// Its consoles.
+    pub console: Console,
     /// What a reset does.
-    #[serde(default)]
     pub on_reset: Reset,
+    /// What happens when it cannot go on.
+    pub on_stop: Stop,
+    /// Whether it runs from the start.
+    pub autostart: bool,
     /// Whether hot pages of kernel code are rewritten.
-    #[serde(default = "yes")]
     pub rewrite: bool,
     /// Whether the hottest exits are served in assembly.
-    #[serde(default = "yes")]
     pub fast: bool,
     /// Whether what cannot be kept exactly as on hardware is left out.
-    #[serde(default)]
     pub exact: bool,
     /// More files to put into memory.
-    #[serde(default)]
     pub load: Vec<Load>,
+}
+
+/// The whole file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    host: Host,
+    #[serde(default)]
+    switch: Vec<Switch>,
+    #[serde(default)]
+    vm: Vec<VmTable>,
+}
+
+/// `[[vm]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct VmTable {
+    name: String,
+    #[serde(default, deserialize_with = "named")]
+    guest: Option<Named>,
+    kernel: Option<PathBuf>,
+    initrd: Option<PathBuf>,
+    append: Option<String>,
+    memory: Option<Size>,
+    vcpus: Option<u32>,
+    weight: Option<u32>,
+    cap: Option<u32>,
+    #[serde(default)]
+    console: Console,
+    #[serde(default)]
+    on_reset: Reset,
+    #[serde(default)]
+    on_stop: Stop,
+    #[serde(default = "yes")]
+    autostart: bool,
+    #[serde(default = "yes")]
+    rewrite: bool,
+    #[serde(default = "yes")]
+    fast: bool,
+    #[serde(default)]
+    exact: bool,
+    #[serde(default)]
+    disk: Vec<Disk>,
+    #[serde(default)]
+    net: Vec<Net>,
+    #[serde(default)]
+    load: Vec<Load>,
+}
+
+/// A guest's consoles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Console {
+    /// The UART.
+    #[default]
+    Uart,
+    /// A virtio console beside it.
+    Virtio,
 }
 
 /// What a guest's reset does.
@@ -99,15 +153,50 @@ pub enum Reset {
     /// Start again.
     #[default]
     Restart,
+    /// Leave it off.
+    Stop,
     /// End the run.
     Exit,
+}
+
+/// What happens when a guest cannot go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stop {
+    /// Leave it off.
+    #[default]
+    Stay,
+    /// Start it again.
+    Restart,
+    /// End the run.
+    Exit,
+}
+
+impl From<Console> for ConsoleConfig {
+    fn from(console: Console) -> Self {
+        match console {
+            Console::Uart => Self::Uart,
+            Console::Virtio => Self::Virtio,
+        }
+    }
 }
 
 impl From<Reset> for OnReset {
     fn from(reset: Reset) -> Self {
         match reset {
             Reset::Restart => Self::Restart,
+            Reset::Stop => Self::Stop,
             Reset::Exit => Self::Exit,
+        }
+    }
+}
+
+impl From<Stop> for OnStop {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Stay => Self::Stay,
+            Stop::Restart => Self::Restart,
+            Stop::Exit => Self::Exit,
         }
     }
 }
@@ -140,144 +229,163 @@ impl Vm {
             kernel,
             initrd: None,
             append: String::new(),
-            memory: default_memory(),
-            vcpus: default_vcpus(),
+            memory: DEFAULT_MEMORY,
+            vcpus: 1,
+            weight: DEFAULT_WEIGHT,
+            cap: None,
+            disks: Vec::new(),
+            nets: Vec::new(),
+            console: Console::Uart,
             on_reset: Reset::Restart,
+            on_stop: Stop::Stay,
+            autostart: true,
             rewrite: true,
             fast: true,
             exact: false,
             load: Vec::new(),
         }
     }
-
-    fn relative_to(&mut self, folder: &Path) {
-        let files = self.load.iter_mut().map(|load| &mut load.file);
-        for path in [&mut self.kernel].into_iter().chain(self.initrd.as_mut()).chain(files) {
-            *path = folder.join(&*path);
-        }
-    }
 }
 
-fn default_memory() -> Size {
-    DEFAULT_MEMORY
+impl VmTable {
+    fn relative_to(&mut self, folder: &Path) {
+        let files = self.load.iter_mut().map(|load| &mut load.file);
+        for path in self.kernel.iter_mut().chain(self.initrd.as_mut()).chain(files) {
+            *path = folder.join(&*path);
+        }
+        self.disk.iter_mut().for_each(|disk| disk.relative_to(folder));
+    }
+
+    /// The guest that this makes of another one, which has what this leaves out.
+    fn over(self, usual: Vm) -> Vm {
+        Vm {
+            name: self.name,
+            kernel: self.kernel.unwrap_or(usual.kernel),
+            initrd: self.initrd.or(usual.initrd),
+            append: self.append.unwrap_or(usual.append),
+            memory: self.memory.unwrap_or(usual.memory),
+            vcpus: self.vcpus.unwrap_or(usual.vcpus),
+            weight: self.weight.unwrap_or(usual.weight),
+            cap: self.cap.or(usual.cap),
+            disks: [usual.disks, self.disk].concat(),
+            // A guest that comes with a network is content with another one.
+            nets: if self.net.is_empty() { usual.nets } else { self.net },
+            console: self.console,
+            on_reset: self.on_reset,
+            on_stop: self.on_stop,
+            autostart: self.autostart,
+            rewrite: self.rewrite,
+            fast: self.fast,
+            exact: self.exact,
+            load: [usual.load, self.load].concat(),
+        }
+    }
 }
 
 fn yes() -> bool {
     true
 }
 
-fn default_vcpus() -> u32 {
-    1
+fn named<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Named>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let known = Named::names();
+    match (Named::from_name(&name), nearest(&name, &known)) {
+        (Some(named), _) => Ok(Some(named)),
+        (None, Some(near)) => {
+            Err(de::Error::custom(format_args!("there is no guest named `{name}`; write \"{near}\"")))
+        }
+        (None, None) => Err(de::Error::custom(format_args!(
+            "there is no guest named `{name}`; the named guests are {}",
+            quoted(&known)
+        ))),
+    }
 }
 
 impl Manifest {
-    /// Reads the manifest at `path`.
+    /// A manifest of one guest.
+    pub fn of(vm: Vm) -> Self {
+        Self { host: Host::default(), switches: Vec::new(), vms: vec![vm], hints: Vec::new(), text: None }
+    }
+
+    /// Reads the manifest at `path`. `prepare` gives a guest that has a name; it is called once for each name, and only
+    /// for a manifest without mistakes.
     ///
     /// # Errors
-    /// The file cannot be read, or is not a manifest; the message has line and column.
-    pub fn load(path: &Path) -> Result<Self> {
+    /// The file cannot be read, or is not a manifest; the message has line and column. Or `prepare` fails.
+    pub fn load(path: &Path, prepare: impl FnMut(Named) -> Result<Ready>) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|error| {
             Error::file("read the manifest", path, &error).remedy("give the path of a TOML file")
         })?;
-        let mut manifest = Self::parse(&text).map_err(|error| error.within(path.display()))?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        manifest.vms.iter_mut().for_each(|vm| vm.relative_to(folder));
+        Self::parse(Text::new(path, text), prepare)
+    }
+
+    fn parse(text: Text, mut prepare: impl FnMut(Named) -> Result<Ready>) -> Result<Self> {
+        let file: File = toml::from_str(text.as_str()).map_err(|error| text.mistake(&error))?;
+        let File { host, switch: switches, vm: mut tables } = file;
+        tables.iter_mut().for_each(|table| table.relative_to(text.folder()));
+        let mut manifest = Self { host, switches, vms: Vec::new(), hints: Vec::new(), text: Some(text) };
+        if tables.is_empty() {
+            let error = Error::new("there is no [[vm]] in the manifest")
+                .remedy("add `[[vm]]` with at least `name`, and `kernel` or `guest`");
+            return Err(manifest.at("", error));
+        }
+        let mut ready: Vec<(Named, Ready)> = Vec::new();
+        for (index, table) in tables.iter().enumerate() {
+            if table.kernel.is_none() && table.guest.is_none() {
+                let error = Error::new(format_args!("guest `{}` has no kernel", table.name)).remedy(
+                    "add `kernel = \"FILE\"`; or `guest = \"linux\"` for a guest that this program has",
+                );
+                return Err(manifest.at(&format!("vm.{index}"), error));
+            }
+        }
+        manifest.check_attached(&tables)?;
+        for table in tables {
+            let usual = match table.guest {
+                None => Vm::new(&table.name, PathBuf::new()),
+                Some(named) => match ready.iter().find(|(known, _)| *known == named) {
+                    Some((_, ready)) => ready.vm.clone(),
+                    None => {
+                        let prepared = prepare(named)?;
+                        manifest.hints.extend(prepared.hint.clone());
+                        let vm = prepared.vm.clone();
+                        ready.push((named, prepared));
+                        vm
+                    }
+                },
+            };
+            manifest.vms.push(table.over(usual));
+        }
         Ok(manifest)
     }
 
-    fn parse(text: &str) -> Result<Self> {
-        let manifest: Self =
-            toml::from_str(text).map_err(|error| Error::new(error.to_string().trim_end()))?;
-        if manifest.vms.is_empty() {
-            return Err(Error::new("there is no [[vm]] in the manifest")
-                .remedy("add `[[vm]]` with at least `name` and `kernel`"));
+    /// Looks at what does not take the guests' files, before any of them is fetched or built.
+    fn check_attached(&self, tables: &[VmTable]) -> Result<()> {
+        let mut draft = self.clone();
+        draft.vms = tables
+            .iter()
+            .map(|table| Vm {
+                disks: table.disk.clone(),
+                nets: table.net.clone(),
+                console: table.console,
+                ..Vm::new(&table.name, PathBuf::new())
+            })
+            .collect();
+        crate::attach::Attachments::of(&draft).map(drop)
+    }
+
+    /// The error with its place in the file: `key` is as in `vm.1.disk.0.file`. As it is without a file.
+    pub fn at(&self, key: &str, error: Error) -> Error {
+        match &self.text {
+            Some(text) => text.at(key, error),
+            None => error,
         }
-        Ok(manifest)
+    }
+
+    /// Forgets the file, for it no longer says what the guests are.
+    pub fn detach(&mut self) {
+        self.text = None;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn everything_can_be_said() {
-        let manifest = Manifest::parse(
-            r#"
-            [host]
-            log-level = 3
-            window = "0xffffffc000000000"
-            [[vm]]
-            name = "a"
-            kernel = "Image"
-            initrd = "rd"
-            append = "quiet"
-            memory = "64M"
-            vcpus = 2
-            on-reset = "exit"
-            rewrite = false
-            fast = false
-            exact = true
-            [[vm.load]]
-            file = "x"
-            address = 0x84000000
-            [[vm]]
-            name = "b"
-            kernel = "b.elf"
-            "#,
-        )
-        .unwrap();
-        assert_eq!(manifest.host.window, Some(Address(0xffff_ffc0_0000_0000)));
-        let a = &manifest.vms[0];
-        assert_eq!((a.memory, a.vcpus, a.on_reset), (Size(64 << 20), 2, Reset::Exit));
-        assert_eq!((a.rewrite, a.fast, a.exact), (false, false, true));
-        assert_eq!(a.load, [Load { file: "x".into(), address: Address(0x8400_0000) }]);
-        assert_eq!(manifest.vms[1], Vm::new("b", "b.elf".into()));
-    }
-
-    fn message(text: &str) -> String {
-        Manifest::parse(text).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn a_mistake_is_shown_with_line_and_column() {
-        for (text, place, what) in [
-            ("[[vm]]\nname = \"a\"\nkernal = \"x\"\n", "line 3, column 1", "unknown field `kernal`"),
-            (
-                "[[vm]]\nname = \"a\"\nkernel = \"x\"\nmemory = \"12Q\"\n",
-                "line 4, column 10",
-                "`12Q` is not a size",
-            ),
-            ("[[vm]]\nname = \"a\"\nkernel = \"x\"\nmemory = 512\n", "line 4, column 10", "a size in quotes"),
-            ("[[vm]]\nname = \"a\"\nkernel = \"x\"\nvcpus = -1\n", "line 4, column 9", "expected u32"),
-            ("[[vm]]\nname = \"a\"\n", "line 1, column 1", "missing field `kernel`"),
-            ("[host]\nlog = 1\n", "line 2, column 1", "unknown field `log`"),
-            ("[[vm]\n", "line 1, column", "unclosed"),
-        ] {
-            let message = message(text);
-            assert!(message.contains(place) && message.contains(what), "{message}");
-        }
-    }
-
-    #[test]
-    fn a_manifest_without_a_guest_says_what_to_add() {
-        assert!(message("").contains("[[vm]]"));
-    }
-
-    #[test]
-    fn paths_are_relative_to_the_manifest() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("m.toml");
-        std::fs::write(&path, "[[vm]]\nname = \"a\"\nkernel = \"k\"\ninitrd = \"/abs\"\n").unwrap();
-        let vm = Manifest::load(&path).unwrap().vms.remove(0);
-        assert_eq!(vm.kernel, folder.path().join("k"));
-        assert_eq!(vm.initrd, Some("/abs".into()));
-    }
-
-    #[test]
-    fn a_load_is_a_file_at_an_address() {
-        let load: Load = "some@where.bin@0x84000000".parse().unwrap();
-        assert_eq!(load, Load { file: "some@where.bin".into(), address: Address(0x8400_0000) });
-        assert!("file".parse::<Load>().unwrap_err().contains("has no address"));
-    }
-}
+mod tests;

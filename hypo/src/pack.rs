@@ -1,16 +1,43 @@
-//! From a manifest to a bundle: reads the files, lays the guests out, writes the bytes.
+//! From a manifest to a bundle: reads the files, lays the guests out, attaches their devices, writes the bytes.
 
+use crate::attach::{Attachments, Devices};
+use crate::cli::PackOptions;
 use crate::error::{Error, Result};
+use crate::hardware::host_text;
 use crate::kernel::Kernel;
-use crate::layout::{Extra, Guest, Payload, Region};
+use crate::layout::{Extra, Guest, Region};
 use crate::manifest::{Manifest, Vm};
-use bundle::{HostSettings, Switches};
+use crate::payload::Payload;
+use crate::status::Status;
+use bundle::{DiskConfig, HostSettings, ManifestError, Switches, VmConfig, VmError};
 use std::fs;
 use std::io::Read;
 use std::path::Path;
 
 /// The log level where none is given: warnings and what the operator should know.
 const DEFAULT_LOG_LEVEL: u8 = 2;
+
+/// Carries out `hypo pack`. Says which disks and NICs the host has to have for the bundle.
+///
+/// # Errors
+/// As [`Packed::new`] and [`Packed::write`].
+pub fn run(options: &PackOptions) -> Result<Status> {
+    let scratch = scratch_folder()?;
+    let manifest = Manifest::load(&options.manifest, |named| named.ready(scratch.path()))?;
+    let packed = Packed::new(&manifest, fresh_seed()?)?;
+    packed.write(&options.output)?;
+    print!("{}", host_text(&packed.attachments.drives, &packed.attachments.nics));
+    Ok(Status::PoweredOff)
+}
+
+/// A folder that is gone when the program is.
+///
+/// # Errors
+/// It cannot be made.
+pub fn scratch_folder() -> Result<tempfile::TempDir> {
+    let folder = tempfile::Builder::new().prefix("hypo-").tempdir();
+    folder.map_err(|error| Error::new(format_args!("cannot make a temporary folder: {error}")))
+}
 
 /// Guests laid out in memory.
 #[derive(Debug)]
@@ -19,6 +46,8 @@ pub struct Packed {
     pub manifest: bundle::Manifest,
     /// Each guest's memory map, in the order of the manifest.
     pub regions: Vec<Vec<Region>>,
+    /// What is attached to the guests, and what the host has for it.
+    pub attachments: Attachments,
     payload: Payload,
 }
 
@@ -26,15 +55,22 @@ impl Packed {
     /// Reads the files of all guests and lays them out.
     ///
     /// # Errors
-    /// A file cannot be read, is no kernel, or does not fit; the message names guest and file.
+    /// A file cannot be read, is no kernel, or does not fit; a disk or a network cannot be as the manifest wants it. The
+    /// message names guest and file, with the place in the manifest.
     pub fn new(manifest: &Manifest, seed: [u8; 32]) -> Result<Self> {
+        let attachments = Attachments::of(manifest)?;
         let mut payload = Payload::default();
         let (mut vms, mut regions) = (Vec::new(), Vec::new());
-        for vm in &manifest.vms {
-            let guest = read_files(vm)?;
-            let place = |error| Error::new(format_args!("guest `{}`: {error}", vm.name));
-            regions.push(guest.regions().map_err(place)?);
-            vms.push(guest.place(&mut payload).map_err(place)?);
+        for ((index, vm), devices) in manifest.vms.iter().enumerate().zip(&attachments.guests) {
+            let at = |key: &str, error| manifest.at(&format!("vm.{index}{key}"), error);
+            let guest = read_files(vm).map_err(|(key, error)| at(key, error))?;
+            let laid_out = guest.regions().and_then(|map| Ok((map, guest.place(&mut payload)?)));
+            let (map, memory) = laid_out.map_err(|error| {
+                at(".memory", Error::sentence(format_args!("guest `{}`: {error}", vm.name)))
+            })?;
+            regions.push(map);
+            let disks = disks(devices, &mut payload).map_err(|error| at(".disk", error))?;
+            vms.push(configured(vm, memory, disks, devices));
         }
         let host = HostSettings {
             seed,
@@ -42,15 +78,19 @@ impl Packed {
             log_level: manifest.host.log_level.unwrap_or(DEFAULT_LOG_LEVEL),
             check_every: manifest.host.check_every.unwrap_or(0),
         };
+        let switches = attachments.switches.clone();
         let packed =
-            Self { manifest: bundle::Manifest { host, switches: Vec::new(), vms }, regions, payload };
-        packed.manifest.check(packed.payload.0.len() as u64).map_err(Error::new)?;
+            Self { manifest: bundle::Manifest { host, switches, vms }, regions, attachments, payload };
+        packed
+            .manifest
+            .check(packed.payload_len())
+            .map_err(|error| manifest.at(&place_of(&error, manifest), Error::sentence(&error)))?;
         Ok(packed)
     }
 
     /// How many bytes the guests' files take in the host's memory, beside the guests' own.
     pub fn payload_len(&self) -> u64 {
-        self.payload.0.len() as u64
+        self.payload.bytes().len() as u64
     }
 
     /// Writes the bundle to `path`.
@@ -58,7 +98,7 @@ impl Packed {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let bytes = bundle::format::write(&self.manifest, &self.payload.0).map_err(Error::new)?;
+        let bytes = bundle::format::write(&self.manifest, self.payload.bytes()).map_err(Error::sentence)?;
         fs::write(path, bytes).map_err(|error| {
             Error::file("write the bundle", path, &error)
                 .remedy("name a file in a folder that is there and may be written to")
@@ -79,32 +119,94 @@ pub fn fresh_seed() -> Result<[u8; 32]> {
     Ok(seed)
 }
 
-fn read_files(vm: &Vm) -> Result<Guest> {
-    let read = |what: &str, path: &Path| {
-        read_file(path).map_err(|error| {
-            Error::file(&format!("read the {what} of guest `{}`,", vm.name), path, &error)
-                .remedy("check the path; it has to be a file that you may read")
+fn configured(vm: &Vm, memory: VmConfig, disks: Vec<DiskConfig>, devices: &Devices) -> VmConfig {
+    VmConfig {
+        name: vm.name.clone(),
+        vcpus: vm.vcpus,
+        bootargs: vm.append.clone(),
+        weight: vm.weight,
+        cap: vm.cap,
+        disks,
+        nets: devices.nets.clone(),
+        console: vm.console.into(),
+        on_reset: vm.on_reset.into(),
+        on_stop: vm.on_stop.into(),
+        autostart: vm.autostart,
+        switches: Switches { rewrite: vm.rewrite, fast: vm.fast, exact: vm.exact },
+        ..memory
+    }
+}
+
+fn disks(devices: &Devices, payload: &mut Payload) -> Result<Vec<DiskConfig>> {
+    let config = |disk: &crate::attach::GuestDisk| {
+        disk.config(|path| {
+            let data = fs::read(path).map_err(|error| Error::file("read the disk image", path, &error))?;
+            let offset = if disk.writes() { payload.add_own(&data) } else { payload.add(&data) };
+            Ok((offset, data.len() as u64))
         })
     };
-    let kernel = Kernel::parse(read("kernel", &vm.kernel)?).map_err(|error| {
-        Error::new(format_args!("guest `{}`: kernel `{}`: {error}", vm.name, vm.kernel.display()))
+    devices.disks.iter().map(config).collect()
+}
+
+/// Where in the manifest the mistake is.
+fn place_of(error: &ManifestError, manifest: &Manifest) -> String {
+    let last_vm = |name: &str| manifest.vms.iter().rposition(|vm| vm.name == name).unwrap_or(0);
+    let last_switch =
+        |name: &str| manifest.switches.iter().rposition(|switch| switch.name == name).unwrap_or(0);
+    match error {
+        ManifestError::NoVms | ManifestError::TooManyVms(_) | ManifestError::SharedDisk { .. } => {
+            "vm.0".into()
+        }
+        ManifestError::Window(_) => "host.window".into(),
+        ManifestError::LogLevel(_) => "host.log-level".into(),
+        ManifestError::DuplicateName(name) => format!("vm.{}.name", last_vm(name)),
+        ManifestError::SwitchName(name) | ManifestError::DuplicateSwitch(name) => {
+            format!("switch.{}.name", last_switch(name))
+        }
+        ManifestError::Uplink { name, .. } => format!("switch.{}.uplink", last_switch(name)),
+        ManifestError::DuplicateMac { .. } => "switch.0".into(),
+        ManifestError::Vm { name, error } => {
+            let key = match error {
+                VmError::Name => "name".into(),
+                VmError::Memory(_) | VmError::DeviceTree(_) | VmError::OutsideRam { .. } => "memory".into(),
+                VmError::Vcpus(_) => "vcpus".into(),
+                VmError::Weight(_) => "weight".into(),
+                VmError::Cap(_) => "cap".into(),
+                VmError::Bootargs => "append".into(),
+                VmError::Entry { .. } => "kernel".into(),
+                VmError::Disk { number, .. } => format!("disk.{}", number - 1),
+                VmError::Net { number, .. } => format!("net.{}", number - 1),
+                VmError::SegmentShape(_)
+                | VmError::OutsidePayload(_)
+                | VmError::Overlap { .. }
+                | VmError::Initrd(_)
+                | VmError::Devices(_) => String::new(),
+            };
+            format!("vm.{}.{key}", last_vm(name))
+        }
+    }
+}
+
+/// The guest's files; with an error, the key of the one that cannot be used.
+fn read_files(vm: &Vm) -> std::result::Result<Guest, (&'static str, Error)> {
+    let read = |key: &'static str, what: &str, path: &Path| {
+        read_file(path).map_err(|error| {
+            let error = Error::file(&format!("read the {what} of guest `{}`,", vm.name), path, &error)
+                .remedy("check the path; it has to be a file that you may read");
+            (key, error)
+        })
+    };
+    let kernel = Kernel::parse(read(".kernel", "kernel", &vm.kernel)?).map_err(|error| {
+        let what = format_args!("guest `{}`: kernel `{}`: {error}", vm.name, vm.kernel.display());
+        (".kernel", Error::sentence(what))
     })?;
     let mut loads = Vec::new();
     for load in &vm.load {
-        let data = read("loaded file", &load.file)?;
+        let data = read(".load", "loaded file", &load.file)?;
         loads.push(Extra { name: load.file.display().to_string(), address: load.address.0, data });
     }
-    Ok(Guest {
-        name: vm.name.clone(),
-        memory: vm.memory.0,
-        vcpus: vm.vcpus,
-        bootargs: vm.append.clone(),
-        on_reset: vm.on_reset.into(),
-        switches: Switches { rewrite: vm.rewrite, fast: vm.fast, exact: vm.exact },
-        kernel,
-        initrd: vm.initrd.as_deref().map(|path| read("initial RAM disk", path)).transpose()?,
-        loads,
-    })
+    let initrd = vm.initrd.as_deref().map(|path| read(".initrd", "initial RAM disk", path)).transpose()?;
+    Ok(Guest { memory: vm.memory.0, kernel, initrd, loads })
 }
 
 /// Reads a regular file; a device or pipe that never ends is none.

@@ -31,6 +31,8 @@ pub struct Machine {
     pub firmware: PathBuf,
     /// Whether one instruction takes one nanosecond of the guest's time.
     pub icount: bool,
+    /// Arguments for disks and NICs, by `hardware`.
+    pub devices: Vec<OsString>,
     /// More arguments, as they are.
     pub extra: Vec<String>,
 }
@@ -96,11 +98,12 @@ impl Machine {
                 }
             }
         }
+        line.extend(self.devices.iter().cloned());
         if let Some(socket) = control {
             let mut channel = OsString::from("unix:");
             channel.push(escaped(socket));
             // Who listens at the socket starts the machine.
-            add(&[&"-qmp", &channel, &"-S"]);
+            line.extend(["-qmp".into(), channel, "-S".into()]);
         }
         line.extend(self.extra.iter().map(OsString::from));
         line
@@ -118,7 +121,8 @@ impl Machine {
     pub fn device_tree(&self, boot: Option<Boot<'_>>, scratch: &Path) -> Result<Vec<u8>> {
         let file = scratch.join("machine.dtb");
         let model = format!("{},dumpdtb={}", self.model, file.display().to_string().replace(',', ",,"));
-        let line = Self { model, ..self.clone() }.command_line(boot, None);
+        // Whatever is attached, the tree is the same; and the files may be in use or yet to be made.
+        let line = Self { model, devices: Vec::new(), ..self.clone() }.command_line(boot, None);
         let (program, arguments) = line.split_first().ok_or_else(|| Error::new("no command to run"))?;
         let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
         let output = output.map_err(|error| not_started(&self.program, &error))?;
@@ -190,7 +194,7 @@ fn qemu_size(size: Size) -> String {
 }
 
 /// In QEMU's lists of options a comma in a value is written twice.
-fn escaped(path: &Path) -> OsString {
+pub fn escaped(path: &Path) -> OsString {
     match path.to_str() {
         Some(text) => text.replace(',', ",,").into(),
         None => path.into(),
@@ -222,6 +226,7 @@ mod tests {
             memory: Size(768 << 20),
             firmware: "default".into(),
             icount: false,
+            devices: Vec::new(),
             extra: Vec::new(),
         }
     }

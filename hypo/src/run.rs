@@ -1,25 +1,33 @@
 //! `hypo run`: from options to a manifest, from that to a bundle and a machine, and then one session.
 
+use crate::attach::Attachments;
 use crate::cache::Cache;
 use crate::cli::{HostOptions, RunOptions, VmOptions};
 use crate::dry_run;
 use crate::error::{Error, Result};
 use crate::firmware::Firmware;
 use crate::guests::{Named, Ready};
+use crate::hardware::{host_words, native_words};
 use crate::manifest::{Manifest, Reset, Vm};
-use crate::pack::{Packed, fresh_seed};
+use crate::pack::{Packed, fresh_seed, scratch_folder};
 use crate::qemu::{Boot, Machine, VIRT};
 use crate::session::Session;
 use crate::size::Size;
 use crate::status::Status;
 use crate::watch::Watch;
 use crate::{image, kernel, setup};
+use devicetree::HostInfo;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What the hypervisor gets beside its guests and the bundle, for itself and its shadow tables.
-const HYPERVISOR_MEMORY: u64 = 128 << 20;
+/// What the hypervisor gets beside its guests and the bundle.
+const HYPERVISOR_MEMORY: u64 = 96 << 20;
+/// What it gets for each guest: shadow tables, copies of code, queues; and of each guest's RAM this part again.
+const GUEST_MEMORY: u64 = 32 << 20;
+const TABLES_PART: u64 = 64;
+/// The most that it gets for what a guest writes to a `snapshot`.
+const MOST_KEPT: u64 = 256 << 20;
 /// The most that QEMU leaves below the bundle: half of RAM, but 128 MiB before QEMU 10 and 512 MiB since. It is no part
 /// of a large guest's contiguous memory.
 const BELOW_BUNDLE: u64 = 512 << 20;
@@ -35,15 +43,10 @@ const FIXED_SEED: [u8; 32] = [0x5a; 32];
 /// # Errors
 /// The options contradict each other, a file is wrong, or set-up fails.
 pub fn run(options: &RunOptions) -> Result<Status> {
-    let scratch = tempfile::Builder::new().prefix("hypo-").tempdir();
-    let scratch =
-        scratch.map_err(|error| Error::new(format_args!("cannot make a temporary folder: {error}")))?;
-    let (manifest, hint) = guests(options, scratch.path())?;
+    let scratch = scratch_folder()?;
+    let manifest = guests(options, scratch.path())?;
     let seed = if options.host.icount { FIXED_SEED } else { fresh_seed()? };
-    let packed = Packed::new(&manifest, seed).map_err(|error| match &options.guest {
-        Some(guest) if Named::from_name(guest).is_none() => error.within(guest),
-        _ => error,
-    })?;
+    let mut packed = Packed::new(&manifest, seed)?;
     setup::ensure_qemu(&options.host.qemu, options.host.firmware == Firmware::Default)?;
     let firmware = options.host.firmware.prepare(Cache::open)?;
 
@@ -64,12 +67,16 @@ pub fn run(options: &RunOptions) -> Result<Status> {
         packed.write(&bundle)?;
         Boot::Hypervisor { image: &image, bundle: &bundle }
     };
-    let machine = machine(&options.host, firmware, boot, &packed);
+    let machine = machine(&options.host, firmware, boot, &manifest, &packed)?;
+    if !options.host.native && !machine.has_finisher() {
+        machine_that_works(&machine, scratch.path())?;
+    }
     if options.run.dry_run {
         dry_run::print(&packed, &machine, boot, scratch.path())?;
         return Ok(Status::PoweredOff);
     }
-    if let Some(hint) = hint {
+    packed.attachments.create_files()?;
+    for hint in &manifest.hints {
         eprintln!("hypo: {hint}");
     }
     let control = scratch.path().join("control");
@@ -92,40 +99,39 @@ pub fn run(options: &RunOptions) -> Result<Status> {
     Ok(status)
 }
 
-/// The guests to run, and a hint for the operator.
-fn guests(options: &RunOptions, scratch: &Path) -> Result<(Manifest, Option<String>)> {
-    let (mut manifest, hint) = match (&options.vm.kernel, options.guest.as_deref()) {
+/// The guests to run.
+fn guests(options: &RunOptions, scratch: &Path) -> Result<Manifest> {
+    let mut manifest = match (&options.vm.kernel, options.guest.as_deref()) {
         (Some(kernel), _) => {
             let name = kernel.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default();
-            (one(Vm::new(&guest_name(&name), kernel.clone())), None)
+            Manifest::of(Vm::new(&guest_name(&name), kernel.clone()))
         }
         (None, guest) => match Named::from_name(guest.unwrap_or("minikernel")) {
             Some(named) => {
-                if named == Named::Minikernel {
-                    setup::ensure_target()?;
-                }
-                let Ready { vm, hint } = named.prepare(Cache::open, scratch)?;
-                (one(vm), hint)
+                let Ready { vm, hint } = named.ready(scratch)?;
+                let mut manifest = Manifest::of(vm);
+                manifest.hints.extend(hint);
+                manifest
             }
-            None => (from_file(guest.unwrap_or_default())?, None),
+            None => from_file(guest.unwrap_or_default(), scratch)?,
         },
     };
     apply(&options.vm, &mut manifest)?;
     manifest.host.log_level = options.host.log_level.or(manifest.host.log_level);
     manifest.host.check_every = options.host.check_every.or(manifest.host.check_every);
     manifest.host.window = options.host.window.or(manifest.host.window);
-    Ok((manifest, hint))
+    Ok(manifest)
 }
 
-fn one(vm: Vm) -> Manifest {
-    Manifest { host: crate::manifest::Host::default(), vms: vec![vm] }
-}
-
-fn from_file(argument: &str) -> Result<Manifest> {
+fn from_file(argument: &str, scratch: &Path) -> Result<Manifest> {
     let path = Path::new(argument);
     if !path.exists() {
-        return Err(Error::usage(format_args!("`{argument}` is neither a guest's name nor a file"))
-            .remedy("name minikernel, linux, u-boot or a manifest; a kernel file goes after --kernel"));
+        return Err(Error::usage(format_args!("`{argument}` is neither a guest's name nor a file")).remedy(
+            format_args!(
+                "name {} or a manifest; a kernel file goes after --kernel",
+                Named::names().join(", ")
+            ),
+        ));
     }
     if path.is_file() && path.extension().is_none_or(|extension| extension != "toml") {
         return Err(Error::usage(format_args!(
@@ -133,7 +139,7 @@ fn from_file(argument: &str) -> Result<Manifest> {
         ))
         .remedy(format_args!("for a kernel write --kernel {argument}")));
     }
-    Manifest::load(path)
+    Manifest::load(path, |named| named.ready(scratch))
 }
 
 /// A guest's name after its kernel's: what a name may not hold becomes a dash.
@@ -157,7 +163,12 @@ fn apply(options: &VmOptions, manifest: &mut Manifest) -> Result<()> {
         || options.append.is_some()
         || options.memory.is_some()
         || options.vcpus.is_some()
-        || !options.load.is_empty();
+        || !options.load.is_empty()
+        || !options.disk.is_empty()
+        || !options.net.is_empty();
+    if about_one {
+        manifest.detach();
+    }
     match manifest.vms.as_mut_slice() {
         [vm] => {
             vm.initrd = options.initrd.clone().or(vm.initrd.take());
@@ -165,23 +176,42 @@ fn apply(options: &VmOptions, manifest: &mut Manifest) -> Result<()> {
             vm.memory = options.memory.unwrap_or(vm.memory);
             vm.vcpus = options.vcpus.unwrap_or(vm.vcpus);
             vm.load.extend(options.load.iter().cloned());
+            vm.disks.extend(options.disk.iter().cloned());
+            vm.nets.extend(options.net.iter().cloned());
             Ok(())
         }
         _ if about_one => Err(Error::usage("the manifest has several guests, and the options are about one")
-            .remedy("put --initrd, --append, --memory, --vcpus and --load into the manifest")),
+            .remedy("put --initrd, --append, --memory, --vcpus, --load, --disk and --net into the manifest")),
         _ => Ok(()),
     }
 }
 
-fn machine(options: &HostOptions, firmware: PathBuf, boot: Boot<'_>, packed: &Packed) -> Machine {
-    let guests: u64 = packed.manifest.vms.iter().map(|vm| vm.memory).sum();
-    let enough = guests + packed.payload_len() + HYPERVISOR_MEMORY + BELOW_BUNDLE;
-    let enough = Size(enough.next_multiple_of(MEMORY_STEP));
+fn machine(
+    options: &HostOptions,
+    firmware: PathBuf,
+    boot: Boot<'_>,
+    manifest: &Manifest,
+    packed: &Packed,
+) -> Result<Machine> {
     let is_virt = options.machine.split(',').next() == Some(VIRT);
-    let (harts, memory) = match boot {
-        // Other machines have monitor harts beside those that a guest gets.
-        Boot::Native { vm, .. } => (is_virt.then_some(vm.vcpus), vm.memory),
-        Boot::Hypervisor { .. } => (options.harts, options.host_memory.unwrap_or(enough)),
+    let Attachments { drives, nics, guests, .. } = &packed.attachments;
+    if !is_virt && packed.manifest.vms.iter().any(|vm| !vm.disks.is_empty() || !vm.nets.is_empty()) {
+        return Err(Error::usage(format_args!(
+            "QEMU's machine `{}` has no virtio disks and NICs",
+            options.machine
+        ))
+        .remedy("leave --machine out, or run guests without disks and nets"));
+    }
+    // Other machines have monitor harts beside those that a guest gets.
+    let (harts, memory, devices) = match boot {
+        Boot::Native { vm, .. } if is_virt => {
+            let devices = guests.first().ok_or_else(|| Error::new("there is no guest"))?;
+            (Some(vm.vcpus), vm.memory, native_words(manifest, devices, drives)?)
+        }
+        Boot::Native { vm, .. } => (None, vm.memory, Vec::new()),
+        Boot::Hypervisor { .. } => {
+            (options.harts, options.host_memory.unwrap_or(enough_memory(packed)), host_words(drives, nics))
+        }
     };
     let mut extra = options.qemu_arg.clone();
     if options.gdb {
@@ -195,12 +225,46 @@ fn machine(options: &HostOptions, firmware: PathBuf, boot: Boot<'_>, packed: &Pa
         memory,
         firmware,
         icount: options.icount,
+        devices,
         extra,
     };
     if machine.cpu.is_none() && is_virt {
         machine.cpu = Some(DEFAULT_CPU.to_owned());
     }
-    machine
+    Ok(machine)
+}
+
+/// Host RAM for the guests, the bundle, and what the hypervisor keeps for them. What is not touched costs nothing.
+fn enough_memory(packed: &Packed) -> Size {
+    let guests: u64 =
+        packed.manifest.vms.iter().map(|vm| vm.memory + vm.memory / TABLES_PART + GUEST_MEMORY).sum();
+    let disks = packed.attachments.guests.iter().flat_map(|devices| &devices.disks);
+    let kept: u64 =
+        disks.filter(|disk| disk.snapshot).map(|disk| disk.len.unwrap_or(MOST_KEPT).min(MOST_KEPT)).sum();
+    let enough = guests + kept + packed.payload_len() + HYPERVISOR_MEMORY + BELOW_BUNDLE;
+    Size(enough.next_multiple_of(MEMORY_STEP))
+}
+
+/// Whether the hypervisor can run on a machine other than `virt`: it says nothing where it finds no console.
+fn machine_that_works(machine: &Machine, scratch: &Path) -> Result<()> {
+    let refused = |why: &str| {
+        Error::usage(format_args!("the hypervisor cannot run on QEMU's machine `{}`: {why}", machine.model))
+            .remedy("leave --machine out for `virt`; or use `--machine sifive_u`")
+    };
+    let tree = machine.device_tree(None, scratch).map_err(|error| {
+        // What QEMU does not know needs no word of ours.
+        if error.to_string().contains("unsupported machine") {
+            error
+        } else {
+            refused("it has no device tree")
+        }
+    })?;
+    let host = HostInfo::parse(&tree).map_err(|error| refused(&format!("its device tree has {error}")))?;
+    match (host.console, host.plic) {
+        (None, _) => Err(refused("it has no UART that the hypervisor drives")),
+        (_, None) => Err(refused("it has no PLIC")),
+        _ => Ok(()),
+    }
 }
 
 /// The guest's kernel as QEMU can load it.
@@ -229,7 +293,7 @@ mod tests {
 
     #[test]
     fn what_is_neither_guest_nor_file_is_bad_usage() {
-        let error = from_file("freebsd").unwrap_err();
+        let error = from_file("freebsd", Path::new("")).unwrap_err();
         assert_eq!(error.status(), Status::Usage);
         assert!(error.to_string().contains("`freebsd`"));
     }

@@ -164,7 +164,10 @@ fn reap(child: &mut Child) -> Result<ExitStatus> {
 fn status_of(exit: ExitStatus, report: &Report, native: bool) -> Result<Status> {
     if !report.started {
         return Err(Error::new("QEMU ended before the machine ran; its message is above")
-            .remedy("check the options for the host: --machine, --cpu, --harts, --host-memory, --firmware"));
+            .remedy(
+                "check the options for the host: --machine, --cpu, --harts, --host-memory, --firmware; a disk that is \
+                 written must be in no other run",
+            ));
     }
     if report.reason.as_deref() == Some("host-signal") {
         return Err(Error::new("a signal ended QEMU"));

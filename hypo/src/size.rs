@@ -35,7 +35,7 @@ impl FromStr for Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, shift) = [("G", 30), ("M", 20), ("K", 10)]
+        let (unit, shift) = [("T", 40), ("G", 30), ("M", 20), ("K", 10)]
             .into_iter()
             .find(|(_, shift)| self.0 != 0 && self.0.is_multiple_of(1 << shift))
             .unwrap_or((" bytes", 0));
@@ -122,6 +122,7 @@ mod tests {
 
     #[test]
     fn sizes_print_in_their_largest_whole_unit() {
+        assert_eq!(Size(2 << 40).to_string(), "2T");
         assert_eq!(Size(1 << 30).to_string(), "1G");
         assert_eq!(Size(1536 << 20).to_string(), "1536M");
         assert_eq!(Size(4097).to_string(), "4097 bytes");

@@ -76,8 +76,8 @@ fn kernel_files_that_are_none_are_named_with_a_remedy() {
         ("/dev/zero", "not a regular file"),
         ("empty", "the file is empty"),
         ("cut.gz", "the gzip data is damaged"),
-        ("rv32", "RISC-V, 32 bits; build it for 64-bit"),
-        ("x86", "an x86 machine; build it for 64-bit"),
+        ("rv32", "RISC-V, 32 bits\n  remedy: build it for 64-bit"),
+        ("x86", "an x86 machine\n  remedy: build it for 64-bit"),
         ("low", "lies below RAM"),
         ("far", "give the guest 4G or more"),
     ] {
@@ -116,12 +116,106 @@ fn a_manifests_mistakes_are_shown_with_their_place() {
     hypo.file("size.toml", "[[vm]]\nname = 'a'\nkernel = 'k'\nmemory = '1X'\n");
     hypo.file("kernel.toml", "[[vm]]\nname = 'a'\nkernel = 'missing'\n");
     hypo.file("name.toml", "[[vm]]\nname = 'a b'\nkernel = 'k'\n").file("k", "x");
-    hypo.refuses(&["run", "key.toml"], 1, &["key.toml", "line 3, column 1", "unknown field `kernal`"]);
+    hypo.refuses(
+        &["run", "key.toml"],
+        1,
+        &["key.toml: line 3, column 1: there is no key `kernal`", "write `kernel`"],
+    );
     hypo.refuses(&["run", "size.toml"], 1, &["line 4, column 10", "`1X` is not a size"]);
-    hypo.refuses(&["run", "kernel.toml"], 1, &["guest `a`", "`missing`"]);
-    hypo.refuses(&["run", "name.toml"], 1, &["the name must be"]);
+    hypo.refuses(&["run", "kernel.toml"], 1, &["line 3, column 10", "guest `a`", "`missing`"]);
+    hypo.refuses(&["run", "name.toml"], 1, &["line 2, column 8", "the name must be"]);
     hypo.refuses(&["pack", ".", "-o", "b"], 1, &["cannot read the manifest"]);
     hypo.refuses(&["pack", "missing.toml", "-o", "b"], 1, &["missing.toml", "No such file"]);
+}
+
+#[test]
+fn what_cannot_be_is_said_before_anything_starts() {
+    let hypo = Hypo::new();
+    let vm = |name: &str, rest: &str| format!("[[vm]]\nname = '{name}'\nkernel = 'k'\n{rest}\n");
+    let disk = |name: &str, disk: &str| vm(name, &format!("[[vm.disk]]\n{disk}"));
+    let net = |name: &str, net: &str| vm(name, &format!("[[vm.net]]\n{net}"));
+    hypo.file("k", "x").file("odd.img", [0; 700]).file("empty.img", "").file("a.img", [0; 4096]);
+    hypo.file("q.qcow2", [&b"QFI\xfb"[..], &[0; 508]].concat());
+    for (text, texts) in [
+        (
+            vm("a", "memory = '2T'"),
+            &["line 4, column 10", "memory of 2 TiB is not possible", "at most 1 TiB"][..],
+        ),
+        (vm("a", "memory = '3M'"), &["line 4, column 10", "3M of memory", "use a multiple of 2M"]),
+        (vm("a", "weight = 0"), &["line 4, column 10", "a weight of 0", "use 1 to 10000"]),
+        (vm("a", "cap = 101"), &["line 4, column 7", "a cap of 101 percent", "use 1 to 100"]),
+        (vm("a", "") + &vm("a", ""), &["line 6, column 8", "two guests are named `a`", "rename one"]),
+        (disk("a", "file = 'no.img'"), &["line 5, column 8", "there is no disk image", "truncate -s 1G"]),
+        (disk("a", "image = 'no.img'"), &["line 5, column 9", "there is no disk image", "no.img"]),
+        (disk("a", "file = 'empty.img'"), &["line 5, column 8", "is empty", "truncate"]),
+        (disk("a", "file = 'odd.img'"), &["700 bytes, no multiple of 512", "truncate -s %512"]),
+        (disk("a", "file = 'q.qcow2'"), &["a qcow2 image", "qemu-img convert -O raw"]),
+        (disk("a", "file = 'a.img'\nsize = '1M'"), &["too small: 4K, not 1M", "make it larger"]),
+        (disk("a", "file = 'a.img'\npartition = 1"), &["has no GPT", "leave `partition` out"]),
+        (
+            disk("a", "file = 'a.img'\nserial = ''"),
+            &["line 4", "disk 1: the serial number ``", "use 1 to 20"],
+        ),
+        (
+            disk("a", "file = 'a.img'") + &disk("b", "file = './a.img'\nreadonly = true"),
+            &[
+                "line 10, column 8",
+                "guest `b`, disk 1: ",
+                "that of guest `a`, disk 1",
+                "make both `readonly`",
+            ],
+        ),
+        (
+            disk("a", "host = 'S'\npartition = 1") + &disk("b", "host = 'S'"),
+            &["line 11, column 8", "`S` is also that of guest `a`, disk 1"],
+        ),
+        (net("a", "switch = 'lan'"), &["line 5, column 10", "there is no switch `lan`", "add `[[switch]]`"]),
+        (
+            net("a", "host = 'user'\nmac = '02:00:00:00:00:01'")
+                + &net("b", "host = 'user'\nmac = '02:00:00:00:00:01'"),
+            &["line 12, column 7", "the address 02:00:00:00:00:01 is that of guest `a`, net 1"],
+        ),
+        (vm("a", &"[[vm.net]]\nhost = 'user'\n".repeat(8)), &["line 1, column 1", "a guest has 7 slots"]),
+        ("[host]\nlog-level = 9\n".to_owned() + &vm("a", ""), &["line 2, column 13", "log level 9", "use 0"]),
+        ("[[switch]]\nname = 'a b'\n".to_owned() + &vm("a", ""), &["line 2, column 8", "switch", "letters"]),
+    ] {
+        hypo.file("m.toml", &text);
+        let all = [texts, &["m.toml: line ", "\n  remedy: "]].concat();
+        hypo.refuses(&["run", "m.toml"], 1, &all);
+        hypo.refuses(&["pack", "m.toml", "-o", "b"], 1, &all);
+    }
+    assert!(!hypo.path().join("no.img").exists());
+    hypo.refuses(&["run", "--kernel", "k", "--disk", "no.img"], 1, &["there is no disk image", "remedy: "]);
+}
+
+#[test]
+fn disks_and_networks_are_packed() {
+    let hypo = Hypo::new();
+    hypo.file("k", "x").file("a.img", [7; 4096]).file("i.img", [9; 1024]);
+    let disks = "[[vm.disk]]\nfile = 'a.img'\nsnapshot = true\n[[vm.disk]]\nimage = 'i.img'\n";
+    let vm = |name| {
+        format!("[[vm]]\nname = '{name}'\nkernel = 'k'\nweight = 7\n{disks}[[vm.net]]\nswitch = 'lan'\n")
+    };
+    hypo.file("m.toml", format!("[[switch]]\nname = 'lan'\nuplink = 'user'\n{}{}", vm("a"), vm("b")));
+    let output = hypo.output(&["pack", "m.toml", "-o", "bundle"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.contains("serial number d0-a") && told.contains("52:54:00:ff:00:01"), "{told}");
+    let bytes = fs::read(hypo.path().join("bundle")).unwrap();
+    let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).collect();
+    let (manifest, payload) = bundle::format::read(&words).unwrap();
+    assert_eq!(manifest.switches[0].uplink, Some(bundle::Mac([0x52, 0x54, 0, 0xff, 0, 1])));
+    let mut places = Vec::new();
+    for vm in &manifest.vms {
+        assert_eq!((vm.weight, vm.nets[0].attach), (7, bundle::Attach::Switch(0)));
+        let host = bundle::DiskSource::Host { serial: "d0-a".into(), partition: None };
+        assert!(vm.disks[0].source == host && vm.disks[0].snapshot);
+        let bundle::DiskSource::Image { offset, len } = vm.disks[1].source else { panic!("no image") };
+        assert_eq!((payload[(offset / 8) as usize].to_ne_bytes(), len), ([9; 8], 1024));
+        places.push((offset, vm.segments[0].offset));
+    }
+    assert!(places[0].0 != places[1].0, "each writes to its own copy");
+    assert_eq!(places[0].1, places[1].1, "what both start with is there once");
 }
 
 #[test]

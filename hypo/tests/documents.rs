@@ -3,7 +3,10 @@
 
 use devicetree::Extension;
 use devicetree::extensions::Policy;
-use hypo::manifest::Manifest;
+use hypo::attach::Attachments;
+use hypo::guests::{Named, Ready};
+use hypo::manifest::{Disk, Manifest, Vm};
+use hypo::pack::Packed;
 use hypo::status;
 use regex::Regex;
 use std::collections::BTreeSet;
@@ -48,29 +51,117 @@ fn the_readme_lists_the_exit_statuses() {
     assert_eq!(documented[1..], table);
 }
 
+/// Guests without files stand for those that have names.
+fn load(path: &Path) -> Result<Manifest, String> {
+    let prepare = |_: Named| Ok(Ready { vm: Vm::new("", "k".into()), hint: None });
+    Manifest::load(path, prepare).map_err(|error| error.to_string())
+}
+
+/// A folder with a manifest of this text and the files that it names.
+fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.toml");
+    fs::write(&path, text).unwrap();
+    fs::write(folder.path().join("k"), [1; 512]).unwrap();
+    (folder, path)
+}
+
+const VM: &str = "[[vm]]\nname = 'a'\nkernel = 'k'\n";
+
 #[test]
 fn the_documented_manifest_is_one_and_its_keys_are_all() {
     let text = read("docs/manifest.md");
     let example = text.split("```").nth(1).unwrap().strip_prefix("toml\n").unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("m.toml");
-    fs::write(&path, example).unwrap();
-    assert_eq!(Manifest::load(&path).unwrap().vms[0].load.len(), 1);
+    let manifest = load(&written(example).1).unwrap();
+    assert_eq!((manifest.vms.len(), manifest.vms[1].load.len(), manifest.vms[0].disks.len()), (2, 1, 1));
 
     for (heading, start) in [
         ("## `[host]`", "[host]\n"),
-        ("## `[[vm]]`", "[[vm]]\nname = 'a'\nkernel = 'k'\n"),
-        ("## `[[vm.load]]`", "[[vm]]\nname = 'a'\nkernel = 'k'\n[[vm.load]]\nfile = 'f'\naddress = 0\n"),
+        ("## `[[switch]]`", "[[switch]]\nname = 's'\n"),
+        ("## `[[vm]]`", VM),
+        ("## `[[vm.disk]]`", &format!("{VM}[[vm.disk]]\nfile = 'k'\n")),
+        ("## `[[vm.net]]`", &format!("{VM}[[vm.net]]\nhost = 'user'\n")),
+        ("## `[[vm.load]]`", &format!("{VM}[[vm.load]]\nfile = 'f'\naddress = 0\n")),
     ] {
-        // What is unknown is answered with a list of what is known.
-        fs::write(&path, format!("{start}no-such-key = 1\n")).unwrap();
-        let message = Manifest::load(&path).unwrap_err().to_string();
-        let known = message.split("expected").nth(1).unwrap_or_else(|| panic!("{message}"));
+        // What is unlike all keys is answered with a list of them.
+        let message = load(&written(&format!("{start}zzz = 1\n")).1).unwrap_err();
+        let known = message.split("the keys here are").nth(1).unwrap_or_else(|| panic!("{message}"));
         let known: BTreeSet<&str> = known.split('`').skip(1).step_by(2).collect();
         let keys = rows(section(&text, heading));
         let documented: BTreeSet<&str> = keys[1..].iter().map(|cells| cells[0].trim_matches('`')).collect();
         assert_eq!(documented, known, "{heading}");
     }
+}
+
+#[test]
+fn the_manifests_defaults_are_the_documented_ones() {
+    let text = read("docs/manifest.md");
+    let defaults = |heading: &str| -> String {
+        let literal = |cells: &Vec<&str>| {
+            let value = cells[2].strip_prefix('`')?.split('`').next()?;
+            Some(format!("{} = {value}\n", cells[0].trim_matches('`')))
+        };
+        rows(section(&text, heading))[1..].iter().filter_map(literal).collect()
+    };
+    let (vm, disk) = (defaults("## `[[vm]]`"), defaults("## `[[vm.disk]]`"));
+    assert!(vm.lines().count() >= 10 && disk.lines().count() == 2, "{vm}{disk}");
+    let said = load(&written(&format!("{VM}{vm}")).1).unwrap();
+    assert_eq!(said.vms[0].kernel.file_name(), Some("k".as_ref()));
+    let mut bare = Vm::new("a", said.vms[0].kernel.clone());
+    assert_eq!(said.vms[0], bare);
+    let (folder, path) = written(&format!("{VM}[[vm.disk]]\nfile = 'k'\n{disk}"));
+    bare.kernel = folder.path().join("k");
+    bare.disks = vec![Disk::file(folder.path().join("k"))];
+    assert_eq!(load(&path).unwrap().vms[0], bare);
+    // The hypervisor's own are what a bundle without them says.
+    let host = defaults("## `[host]`");
+    let bundle_of = |text: String| {
+        let (_folder, path) = written(&text);
+        Packed::new(&load(&path).unwrap(), [0; 32]).unwrap().manifest.host
+    };
+    let (with, without) = (bundle_of(format!("[host]\n{host}{VM}")), bundle_of(VM.to_owned()));
+    assert_eq!((with.log_level, with.check_every), (without.log_level, without.check_every));
+    assert_eq!((without.window, host.lines().count()), (None, 3));
+}
+
+#[test]
+fn the_manifests_limits_are_the_documented_ones() {
+    let text = read("docs/manifest.md");
+    let range = Regex::new(r"^(\d+) to (\d+)$").unwrap();
+    let mut count = 0;
+    for (heading, start) in [("## `[host]`", ""), ("## `[[vm]]`", VM)] {
+        for cells in &rows(section(&text, heading))[1..] {
+            let Some(limits) = range.captures(cells[1]) else { continue };
+            let [low, high] = limits.extract::<2>().1.map(|limit| limit.parse::<i64>().unwrap());
+            for (value, possible) in [(low - 1, false), (low, true), (high, true), (high + 1, false)] {
+                let key = cells[0].trim_matches('`');
+                let table = if start.is_empty() { "[host]\n" } else { start };
+                let end = if start.is_empty() { VM } else { "" };
+                let (_folder, path) = written(&format!("{table}{key} = {value}\n{end}"));
+                let packed = load(&path).map(|manifest| Packed::new(&manifest, [0; 32]));
+                let packed = packed.is_ok_and(|packed| packed.is_ok());
+                assert_eq!(packed, possible, "{key} = {value}");
+                count += 1;
+            }
+        }
+    }
+    assert_eq!(count, 4 * 4, "log-level, vcpus, weight, cap");
+}
+
+#[test]
+fn the_examples_are_manifests() {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(root().join("examples")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let manifest = load(&path).unwrap_or_else(|message| panic!("{message}"));
+            Attachments::of(&manifest).unwrap();
+            names.insert(path.file_name().unwrap().to_string_lossy().into_owned());
+            let command = format!("cargo hypo run examples/{}", path.file_name().unwrap().display());
+            assert!(fs::read_to_string(&path).unwrap().contains(&command), "{command}");
+        }
+    }
+    assert!(["disks.toml", "lab.toml", "two.toml"].iter().all(|name| names.contains(*name)), "{names:?}");
 }
 
 #[test]
@@ -188,7 +279,8 @@ fn each_exit_counter_is_explained() {
 #[test]
 fn links_and_file_names_lead_somewhere() {
     let link = Regex::new(r"\]\(([^)#:]+)\)").unwrap();
-    let file = Regex::new(r"`((?:crates|hypo|hypocaust|xtask|tests|guests|fuzz|docs)/[\w/.-]+)`").unwrap();
+    let file =
+        Regex::new(r"`((?:crates|hypo|hypocaust|xtask|tests|guests|fuzz|docs|examples)/[\w/.-]+)`").unwrap();
     for document in documents() {
         let text = fs::read_to_string(&document).unwrap();
         let folder = document.parent().unwrap();

@@ -13,7 +13,7 @@ mod check;
 pub mod format;
 
 pub use attached::{
-    Attach, ConsoleConfig, DiskConfig, DiskSource, Mac, NetConfig, NicId, Partition, SwitchConfig,
+    Attach, ConsoleConfig, DiskConfig, DiskSource, Mac, NetConfig, NicId, NoMac, Partition, SwitchConfig,
 };
 pub use check::{Bytes, DiskError, ManifestError, NetError, VmError};
 

@@ -72,6 +72,11 @@ impl VmConfig {
 }
 
 impl DiskConfig {
+    /// Whether one of the two writes what the other uses, as far as can be told without their partition tables.
+    pub fn conflicts_with(&self, other: &Self) -> bool {
+        (self.writes() || other.writes()) && overlap(&self.source, &other.source)
+    }
+
     fn check(&self, payload_len: u64) -> Result<(), DiskError> {
         check_serial(&self.serial)?;
         match &self.source {
@@ -216,7 +221,7 @@ impl Manifest {
         // A few hundred at most, by the number of guests and slots.
         for (index, first) in disks.iter().enumerate() {
             for second in disks.iter().skip(index + 1) {
-                if (first.2.writes() || second.2.writes()) && overlap(&first.2.source, &second.2.source) {
+                if first.2.conflicts_with(second.2) {
                     return Err(ManifestError::SharedDisk { first: name(first), second: name(second) });
                 }
             }

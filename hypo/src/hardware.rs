@@ -1,0 +1,138 @@
+//! The devices that QEMU is given, in its words: the host's, which the hypervisor drives, and a guest's own where it
+//! runs without the hypervisor. Decides nothing: `attach` does.
+
+use crate::attach::{Devices, Sectors};
+use crate::error::{Error, Result};
+use crate::manifest::{Console, Forward, Manifest, To, Uplink};
+use crate::qemu::escaped;
+use crate::size::Size;
+use bundle::{MAX_DEVICES, Mac};
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+/// A host disk that QEMU makes of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drive {
+    /// The file; absolute, so that a colon in it is no protocol of QEMU's.
+    pub file: PathBuf,
+    /// The serial number that it goes by.
+    pub serial: String,
+    /// Whether nobody writes to it.
+    pub readonly: bool,
+    /// The bytes that the file is to get, where it is not there yet.
+    pub create: Option<u64>,
+}
+
+/// A host NIC that QEMU connects to its user network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nic {
+    /// The address that it goes by.
+    pub mac: Mac,
+    /// Ports of this machine that lead to it.
+    pub forward: Vec<Forward>,
+}
+
+/// QEMU's words for the host's disks and NICs.
+pub fn host_words(drives: &[Drive], nics: &[Nic]) -> Vec<OsString> {
+    let mut words = Vec::new();
+    for (number, drive) in drives.iter().enumerate() {
+        let mode = if drive.readonly { ",readonly=on" } else { "" };
+        words.extend(drive_words(number, &drive.file, mode, &drive.serial, ""));
+    }
+    for (number, nic) in nics.iter().enumerate() {
+        words.extend(net_words(number, &user_network(&nic.forward), nic.mac, ""));
+    }
+    words
+}
+
+/// QEMU's words for what a lone guest of the manifest has without the hypervisor: the same devices in the same slots.
+///
+/// # Errors
+/// Something that QEMU cannot attach: a part of a disk, a disk or a NIC that only the host has.
+pub fn native_words(manifest: &Manifest, devices: &Devices, drives: &[Drive]) -> Result<Vec<OsString>> {
+    let vm = manifest.vms.first().ok_or_else(|| Error::new("there is no guest"))?;
+    let refused = |what: &str| {
+        Error::usage(format_args!("guest `{}`: without the hypervisor there is no {what}", vm.name))
+            .remedy("leave --native out, or give the guest a whole file or QEMU's user network")
+    };
+    let mut slots = (0..MAX_DEVICES).map(|slot| format!(",bus=virtio-mmio-bus.{slot}"));
+    let mut slot = || slots.next().unwrap_or_default();
+    let mut words: Vec<OsString> = vec!["-global".into(), "virtio-mmio.force-legacy=false".into()];
+    for (number, disk) in devices.disks.iter().enumerate() {
+        let file = match &disk.sectors {
+            Sectors::Host { serial, partition: None } => {
+                let drive = drives.iter().find(|drive| drive.serial == *serial);
+                &drive.ok_or_else(|| refused("disk of the host's"))?.file
+            }
+            Sectors::Host { .. } => return Err(refused("partition of a disk")),
+            Sectors::Image(path) => {
+                &std::path::absolute(path).map_err(|error| Error::file("use the disk image", path, &error))?
+            }
+        };
+        let mode = match (disk.readonly, disk.snapshot, &disk.sectors) {
+            (true, ..) => ",readonly=on",
+            // What is written to an image in the bundle is dropped, too.
+            (false, true, _) | (false, false, Sectors::Image(_)) => ",snapshot=on",
+            (false, false, Sectors::Host { .. }) => "",
+        };
+        words.extend(drive_words(number, file, mode, &disk.serial, &slot()));
+    }
+    for (number, (net, config)) in vm.nets.iter().zip(&devices.nets).enumerate() {
+        let backend = match &net.to {
+            To::User(forward) => user_network(forward),
+            To::Switch(name) => match manifest.switches.iter().find(|switch| switch.name == *name) {
+                Some(switch) => match &switch.uplink {
+                    Some(Uplink::User(forward)) => user_network(forward),
+                    Some(Uplink::Nic(_)) => return Err(refused("NIC of the host's")),
+                    // Nobody else is there.
+                    None => format!("hubport,hubid={number}"),
+                },
+                None => return Err(refused("switch of this name")),
+            },
+            To::Nic(_) => return Err(refused("NIC of the host's")),
+        };
+        words.extend(net_words(number, &backend, config.mac, &slot()));
+    }
+    if vm.console == Console::Virtio {
+        words.extend(["-device".into(), format!("virtio-serial-device{}", slot()).into()]);
+        words.extend(
+            ["-chardev", "null,id=console0", "-device", "virtconsole,chardev=console0"].map(Into::into),
+        );
+    }
+    words.extend(["-device".into(), format!("virtio-rng-device{}", slot()).into()]);
+    Ok(words)
+}
+
+fn drive_words(number: usize, file: &Path, mode: &str, serial: &str, bus: &str) -> [OsString; 4] {
+    let mut drive = OsString::from(format!("if=none,id=disk{number},format=raw,discard=unmap{mode},file="));
+    drive.push(escaped(file));
+    let serial = serial.replace(',', ",,");
+    let device = format!("virtio-blk-device,drive=disk{number},serial={serial}{bus}");
+    ["-drive".into(), drive, "-device".into(), device.into()]
+}
+
+fn net_words(number: usize, backend: &str, mac: Mac, bus: &str) -> [OsString; 4] {
+    let device = format!("virtio-net-device,netdev=net{number},mac={mac}{bus}");
+    ["-netdev".into(), format!("{backend},id=net{number}").into(), "-device".into(), device.into()]
+}
+
+fn user_network(forward: &[Forward]) -> String {
+    let ports: String = forward.iter().map(|forward| format!(",hostfwd={forward}")).collect();
+    format!("user{ports}")
+}
+
+/// The host's disks and NICs as lines of text, for who has to provide them.
+pub fn host_text(drives: &[Drive], nics: &[Nic]) -> String {
+    let mut text = String::new();
+    for Drive { file, serial, readonly, create } in drives {
+        let mode = if *readonly { ", read-only" } else { "" };
+        let made = create.map(|size| format!(", made with {}", Size(size))).unwrap_or_default();
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "  disk with serial number {serial}: {}{mode}{made}", file.display());
+    }
+    for Nic { mac, .. } in nics {
+        let _ = writeln!(text, "  NIC with address {mac}");
+    }
+    text
+}
