@@ -8,7 +8,7 @@
 //! - **pool-table**: each pointer leads to a table of the pool, one level down, with no flag but V and ours.
 //! - **shared-half**: the upper half of each root that shares it is that of the shared half's root.
 //! - **whole-window**: each root carries the hypervisor's window unchanged, also one that is no context's now.
-//! - **free-root**: a root that is no context's has nothing else.
+//! - **free-root**: a root that is no context's has nothing else, and that of the shared half nothing in its lower half.
 
 use core::fmt;
 
@@ -91,12 +91,12 @@ fn check_table(
             if shared != Some(entry) {
                 return Err(broken("shared-half"));
             }
-        } else if matches!(kind, Kind::Root | Kind::SharingRoot | Kind::FreeRoot) && window.covers(slot) {
+        } else if kind != Kind::Below && window.covers(slot) {
             let own = slot.checked_sub(window.first_slot).and_then(|nth| window.entries.get(nth));
             if own != Some(&entry) {
                 return Err(broken("whole-window"));
             }
-        } else if kind == Kind::FreeRoot && entry.0 != 0 {
+        } else if (kind == Kind::FreeRoot || kind == Kind::SharedHalf && slot < UPPER) && entry.0 != 0 {
             return Err(broken("free-root"));
         } else if entry.is_leaf() {
             let write_only = entry.has(Pte::W) && !entry.has(Pte::R);

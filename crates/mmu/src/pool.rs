@@ -211,7 +211,7 @@ impl TablePool {
     /// The slots in use, as they are now.
     #[inline]
     pub fn used(&self, table: TableId) -> Slots {
-        Slots { words: self.metas.get(table.0 as usize).map_or([0; 8], |meta| meta.used), word: 0 }
+        Slots::new(self.metas.get(table.0 as usize).map_or([0; 8], |meta| meta.used))
     }
 
     /// Where the hypervisor has a table, what its entries were made of, and the bits of its slots in use.
@@ -241,11 +241,31 @@ impl TablePool {
 
     /// Empties the slots in use, or all where nothing is known of the table yet.
     pub fn clear(&mut self, table: TableId) {
-        for slot in self.used(table) {
-            self.set_fixed(table, slot, Pte(0));
+        let number = table.0 as usize;
+        let (Some(meta), Some(table)) = (self.metas.get_mut(number), self.tables.get_mut(number)) else {
+            return;
+        };
+        for slot in Slots::new(meta.used) {
+            table.0[slot & 511] = 0;
         }
-        if let Some(meta) = self.metas.get_mut(table.0 as usize) {
-            meta.used = [0; 8];
+        meta.used = [0; 8];
+    }
+
+    /// Drops the entries of a table for which `holds`, told the slot, the entry and what it was made of, says no.
+    #[inline]
+    pub fn retain(&mut self, table: TableId, mut holds: impl FnMut(usize, Pte, u64) -> bool) {
+        let number = table.0 as usize;
+        let (Some(meta), Some(table), Some(seen)) =
+            (self.metas.get_mut(number), self.tables.get_mut(number), self.seen.get(number))
+        else {
+            return;
+        };
+        for slot in Slots::new(meta.used) {
+            let (entry, seen) = (&mut table.0[slot & 511], seen.0[slot & 511]);
+            if !holds(slot, Pte(*entry), seen) {
+                *entry = 0;
+                meta.used[slot / 64 & 7] &= !(1 << (slot & 63));
+            }
         }
     }
 
@@ -267,11 +287,20 @@ impl TablePool {
     }
 }
 
-/// Slots of a table, in order.
+/// Slots of a table, in order. Most tables have few, so words without any are passed by quickly.
 #[derive(Clone, Debug)]
 pub struct Slots {
     words: [u64; 8],
-    word: usize,
+    /// A bit for each word that has a slot left.
+    left: u8,
+}
+
+impl Slots {
+    #[inline]
+    fn new(words: [u64; 8]) -> Self {
+        let bit = |left: u8, (nth, word): (usize, &u64)| left | u8::from(*word != 0) << nth;
+        Self { left: words.iter().enumerate().fold(0, bit), words }
+    }
 }
 
 impl Iterator for Slots {
@@ -279,15 +308,14 @@ impl Iterator for Slots {
 
     #[inline]
     fn next(&mut self) -> Option<usize> {
-        loop {
-            let word = self.words.get_mut(self.word)?;
-            if *word != 0 {
-                let bit = word.trailing_zeros() as usize;
-                *word &= word.wrapping_sub(1);
-                return Some(self.word * 64 + bit);
-            }
-            self.word += 1;
+        let nth = self.left.trailing_zeros() as usize;
+        let word = self.words.get_mut(nth)?;
+        let bit = word.trailing_zeros() as usize;
+        *word &= word.wrapping_sub(1);
+        if *word == 0 {
+            self.left &= self.left.wrapping_sub(1);
         }
+        Some(nth * 64 + bit)
     }
 }
 

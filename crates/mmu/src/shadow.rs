@@ -6,7 +6,8 @@
 //!
 //! The upper half of the address space, where kernels keep what all their address spaces have in common, is shared by
 //! the contexts of supervisor mode as long as what is filled there is global and no user page: it is filled, and
-//! fenced, once for all of them.
+//! fenced, once for all of them. A kernel that does not reach into its users' half needs nothing else: all its address
+//! spaces run under the shared half's own root.
 
 use alloc::boxed::Box;
 
@@ -34,6 +35,9 @@ pub const CONTEXTS: usize = 64;
 /// Roots: one for each context, and one for the half that they share. The hypervisor may run under any of them at any
 /// time, so they are never anything else, and keep the hypervisor's window.
 pub(crate) const ROOTS: usize = CONTEXTS + 1;
+
+/// The number of the context that stands for all whose shared half is all they have.
+const KERNEL: usize = CONTEXTS;
 
 /// The fewest tables that a pool may have: what one instruction can need at once (two pages fetched, two pages
 /// accessed, five levels each) must fit beside the roots, or it would never finish.
@@ -126,7 +130,7 @@ impl LostRoots {
 pub struct Root {
     /// The root table.
     pub table: HostPhysAddr,
-    /// Which of the vCPU's contexts it is, 0 to `CONTEXTS` - 1: a hart with ASIDs makes one of it.
+    /// Which of the vCPU's roots it is, 0 to `CONTEXTS`: a hart with ASIDs makes one of it.
     pub number: usize,
 }
 
@@ -158,7 +162,6 @@ struct Context {
     key: ContextKey,
     root: TableId,
     tables: TableList,
-    last_used: u64,
     /// A fence wants what is here compared with the guest's tables before it is used again.
     stale: bool,
     /// Its upper half is the shared one.
@@ -169,7 +172,8 @@ struct Context {
     next: Option<u8>,
 }
 
-/// The upper half that contexts of supervisor mode share.
+/// The upper half that contexts of supervisor mode share. Its root has nothing in its lower half, so it serves the contexts
+/// that have nothing there either.
 #[derive(Debug)]
 struct SharedHalf {
     /// Of the guests' modes, the one that it is for.
@@ -194,7 +198,10 @@ pub struct ShadowMmu {
     /// The contexts that have something in an upper half of their own, a bit each.
     own_uppers: u64,
     current: Option<usize>,
-    clock: u64,
+    /// The contexts that were made current since the last time that all had been, a bit each.
+    recent: u64,
+    /// Where the search for a context to release goes on.
+    next_victim: u32,
     flush: TlbFlush,
     lost_roots: LostRoots,
     dropped_code: DroppedCode,
@@ -215,10 +222,10 @@ impl ShadowMmu {
     /// With fewer than twice `MIN_TABLES` tables.
     pub fn new(host: HostPaging, tables: &'static mut [PageTable], base: HostPhysAddr) -> Self {
         assert!(tables.len() >= 2 * MIN_TABLES, "a shadow pool of {} tables is too small", tables.len() / 2);
-        let contexts = (0..CONTEXTS).map(|_| None).collect();
+        let contexts = (0..ROOTS).map(|_| None).collect();
         let mut pool = TablePool::new(tables, base, ROOTS);
         let top = host.mode.levels().saturating_sub(1);
-        for number in 0..CONTEXTS {
+        for number in 0..ROOTS {
             let root = pool.fixed(number, top);
             for (nth, entry) in host.window.entries.iter().enumerate() {
                 pool.set_fixed(root, host.window.first_slot.wrapping_add(nth), *entry);
@@ -233,7 +240,8 @@ impl ShadowMmu {
             live: 0,
             own_uppers: 0,
             current: None,
-            clock: 0,
+            recent: 0,
+            next_victim: 0,
             flush: TlbFlush::All,
             lost_roots: LostRoots::None,
             dropped_code: DroppedCode::default(),
@@ -335,7 +343,7 @@ impl ShadowMmu {
 
     /// The roots of all contexts, and whether each shares its upper half.
     pub(crate) fn roots(&self) -> impl Iterator<Item = (TableId, bool)> + '_ {
-        self.contexts.iter().flatten().map(|context| (context.root, context.shares))
+        self.own_contexts().flatten().map(|context| (context.root, context.shares))
     }
 
     /// The roots that are no context's now. The hardware may be running under one of them.
@@ -351,6 +359,11 @@ impl ShadowMmu {
 
     pub(crate) fn pool(&self) -> &TablePool {
         &self.pool
+    }
+
+    /// The contexts but `KERNEL`.
+    fn own_contexts(&self) -> impl Iterator<Item = &Option<Context>> + '_ {
+        self.contexts.iter().take(CONTEXTS)
     }
 
     /// The level of a root's entries.
@@ -391,32 +404,62 @@ impl ShadowMmu {
     }
 
     fn find(&self, key: ContextKey) -> Option<(usize, &Context)> {
-        self.chain(key.satp.asid).find(|(_, context)| context.key == key)
+        let mut next = self.chains.get(usize::from(key.satp.asid) % CONTEXTS).copied().flatten();
+        while let Some(number) = next {
+            let context = self.context(usize::from(number))?;
+            if context.key == key {
+                return Some((usize::from(number), context));
+            }
+            next = context.next;
+        }
+        let shared = self.shared.as_ref()?;
+        let is_kernels = needs_no_users(key) && key.satp.mode == shared.mode;
+        is_kernels.then(|| self.context(KERNEL)).flatten().map(|context| (KERNEL, context))
     }
 
     fn switch(&mut self, ram: &GuestRam, key: ContextKey) -> Root {
-        self.clock = self.clock.wrapping_add(1);
-        let found = self.find(key).map(|(number, _)| number);
-        let number = found.unwrap_or_else(|| self.create(key));
+        let number = match self.find(key) {
+            Some((number, _)) => number,
+            None if needs_no_users(key) => {
+                self.share(key);
+                KERNEL
+            }
+            None => self.create(key),
+        };
+        if number == KERNEL
+            && let Some(context) = self.context_mut(KERNEL)
+        {
+            context.key = key;
+        }
         // A new one, too, where the half that it shares is stale.
         if self.context(number).is_some_and(|context| self.is_stale(context)) {
             self.freshen(ram, number);
         }
+        self.make_current(number);
+        let Some(context) = self.context(number) else { lost_context() };
+        Root { table: self.pool.address(context.root), number }
+    }
+
+    fn make_current(&mut self, number: usize) {
         self.current = Some(number);
-        let clock = self.clock;
-        let Some(context) = self.context_mut(number) else { lost_context() };
-        context.last_used = clock;
-        let root = context.root;
-        Root { table: self.pool.address(root), number }
+        self.recent |= bit(number);
+    }
+
+    /// Gives the current context, `KERNEL`, tables of its own.
+    fn settle(&mut self, key: ContextKey) -> usize {
+        let number = self.create(key);
+        self.make_current(number);
+        self.lost_roots = self.lost_roots.and(LostRoots::Asid(key.satp.asid));
+        number
     }
 
     fn create(&mut self, key: ContextKey) -> usize {
         let shares = matches!(key.view, View::Supervisor { mxr: false, .. });
         if shares {
-            self.share(key.satp.mode);
+            self.share(key);
         }
         let number = if self.live == u64::MAX { self.evict() } else { self.live.trailing_ones() as usize };
-        self.live |= 1 << number;
+        self.live |= bit(number);
         let root = self.pool.fixed(number, self.top());
         self.pool.set_source(root, Source::None);
         if shares && let Some(shared) = &self.shared {
@@ -427,10 +470,9 @@ impl ShadowMmu {
         let chain = usize::from(key.satp.asid) % CONTEXTS;
         let next = self.chains.get(chain).copied().flatten();
         if let Some(place) = self.contexts.get_mut(number) {
-            let last_used = self.clock;
             let tables = TableList::default();
             let (stale, holds_code) = (false, false);
-            *place = Some(Context { key, root, tables, last_used, stale, shares, holds_code, next });
+            *place = Some(Context { key, root, tables, stale, shares, holds_code, next });
         }
         if let Some(first) = self.chains.get_mut(chain) {
             *first = Some(number as u8);
@@ -438,8 +480,9 @@ impl ShadowMmu {
         number
     }
 
-    /// Makes sure that there is a shared half for this mode of the guest's.
-    fn share(&mut self, mode: Mode) {
+    /// Makes sure that there is a shared half for the mode of this context.
+    fn share(&mut self, key: ContextKey) {
+        let mode = key.satp.mode;
         if self.shared.as_ref().is_some_and(|shared| shared.mode == mode) {
             return;
         }
@@ -447,9 +490,13 @@ impl ShadowMmu {
         if self.shared.is_some() {
             self.clear();
         }
-        let root = self.pool.fixed(CONTEXTS, self.top());
-        self.pool.clear(root);
+        let root = self.pool.fixed(KERNEL, self.top());
         self.pool.set_source(root, Source::None);
+        let tables = TableList::default();
+        let (stale, shares, holds_code, next) = (false, true, false, None);
+        if let Some(place) = self.contexts.get_mut(KERNEL) {
+            *place = Some(Context { key, root, tables, stale, shares, holds_code, next });
+        }
         self.shared = Some(SharedHalf { mode, root, tables: TableList::default(), stale: false });
     }
 
@@ -472,17 +519,19 @@ impl ShadowMmu {
         self.flush = TlbFlush::All;
     }
 
-    /// Releases the context that was not used for the longest time, and returns its number.
+    /// Releases a context that was not used lately, not the current one, and returns its number.
     fn evict(&mut self) -> usize {
-        let oldest = self
-            .contexts
-            .iter()
-            .enumerate()
-            .filter_map(|(number, context)| Some((context.as_ref()?.last_used, number)))
-            .min()
-            .map_or(0, |(_, number)| number);
-        self.release(oldest);
-        oldest
+        let others = self.live & !self.current.map_or(0, bit);
+        let mut idle = others & !self.recent;
+        if idle == 0 {
+            self.recent = 0;
+            idle = others;
+        }
+        let ahead = idle.rotate_right(self.next_victim).trailing_zeros();
+        let victim = self.next_victim.wrapping_add(ahead) % CONTEXTS as u32;
+        self.next_victim = victim.wrapping_add(1) % CONTEXTS as u32;
+        self.release(victim as usize);
+        victim as usize
     }
 
     fn release(&mut self, number: usize) {
@@ -492,11 +541,12 @@ impl ShadowMmu {
         if context.shares {
             self.clear_shared(context.root);
         }
-        self.live &= !(1 << number);
+        self.live &= !bit(number);
+        self.recent &= !bit(number);
         // The hardware may be running under this root, and its tables soon belong to others.
         self.pool.clear(context.root);
         self.dropped_code.all |= context.holds_code;
-        self.own_uppers &= !(1 << number);
+        self.own_uppers &= !bit(number);
         let root = Root { table: self.pool.address(context.root), number };
         self.hints.forget_root(self.satp(root));
         self.pool.give_back(&mut context.tables);
@@ -520,6 +570,16 @@ impl ShadowMmu {
             self.current = None;
         }
     }
+}
+
+/// A context's bit in a set of them; `KERNEL` has none.
+const fn bit(number: usize) -> u64 {
+    if number < CONTEXTS { 1 << number } else { 0 }
+}
+
+/// Whether a context can do with the shared half as long as it touches nothing else.
+const fn needs_no_users(key: ContextKey) -> bool {
+    matches!(key.view, View::Supervisor { sum: false, mxr: false })
 }
 
 /// A bug of ours, which no guest input leads to: `create` has filled the place.

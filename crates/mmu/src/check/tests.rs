@@ -3,7 +3,7 @@
 use super::*;
 use crate::shadow::Verdict;
 use crate::shadow::tests::{HOSTS, POOL_BASE, shadow};
-use crate::testing::{Guest, HOST_BASE, KERNEL, RAM_BASE, RAM_SIZE, SUPERVISOR};
+use crate::testing::{Guest, HOST_BASE, KERNEL, RAM_BASE, RAM_SIZE, SUPERVISOR, SUPERVISOR_SUM};
 use crate::{Access, ContextKey};
 use isa::paging::Mode;
 use memory::{BLOCK_SIZE, GuestVirtAddr};
@@ -161,9 +161,22 @@ fn a_sharing_root_with_another_upper_half_breaks_shared_half() {
     let satp = guest.space(Mode::Sv39, 1);
     let high = GuestVirtAddr(0xffff_ffc0_0000_0000);
     guest.map(satp, high.0, 0, Pte::new(RAM_BASE, KERNEL | Pte::G));
-    let key = ContextKey::new(satp, SUPERVISOR);
+    // Reaching into its users' half, the kernel has a root beside the shared half's own.
+    let key = ContextKey::new(satp, SUPERVISOR_SUM);
     assert_eq!(shadow.resolve(&guest.ram, key, high, Access::Load), Verdict::Filled);
     assert_eq!(check(&shadow, &guest.ram), Ok(1));
     shadow.spoil(key, high, 3, Pte(0));
     assert_eq!(check(&shadow, &guest.ram).unwrap_err().invariant, "shared-half");
+}
+
+#[test]
+fn something_in_the_lower_half_of_the_shared_root_breaks_free_root() {
+    let mut guest = Guest::new();
+    let mut shadow = shadow(Mode::Sv48, TABLES);
+    let satp = guest.space(Mode::Sv39, 1);
+    let key = ContextKey::new(satp, SUPERVISOR);
+    shadow.activate(&guest.ram, key);
+    assert_eq!(check(&shadow, &guest.ram), Ok(0));
+    shadow.spoil(key, GuestVirtAddr(0), 3, Pte::new(RAM_BASE, Pte::V));
+    assert_eq!(check(&shadow, &guest.ram).unwrap_err().invariant, "free-root");
 }

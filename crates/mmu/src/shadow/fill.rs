@@ -8,7 +8,7 @@ use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr, P
 use vhart::FillHint;
 
 use super::forget::{is_code, still_holds};
-use super::{Context, Root, ShadowMmu, TlbFlush, UPPER, Verdict};
+use super::{Context, KERNEL, Root, ShadowMmu, TlbFlush, UPPER, Verdict, bit};
 use crate::context::{ContextKey, View};
 use crate::pool::{Source, TableId, TablePool};
 use crate::walk::{Access, Rights, Translation, last_table, needed};
@@ -239,15 +239,19 @@ impl ShadowMmu {
         let Some(translation) = walked.translation else { return };
         let top = self.top();
         self.make_room(ram, top + 1);
-        let Some((number, context)) = self.current_context() else { return };
-        let (mode, view) = (context.key.satp.mode, context.key.view);
+        let Some((mut number, context)) = self.current_context() else { return };
+        let ContextKey { satp: Satp { mode, .. }, view } = context.key;
         let is_upper = paging::index(address.0, top) >= UPPER;
-        if is_upper && context.shares && !can_be_shared(translation) {
+        let can_share = is_upper && can_be_shared(translation);
+        if number == KERNEL && !can_share {
+            number = self.settle(context.key);
+        }
+        if is_upper && !can_share && self.context(number).is_some_and(|context| context.shares) {
             self.unshare(number);
         }
         let shares = is_upper && self.context(number).is_some_and(|context| context.shares);
         if is_upper && !shares {
-            self.own_uppers |= 1 << number;
+            self.own_uppers |= bit(number);
         }
         let Some(mut table) = self.start(number, shares) else { return };
         for level in (0..=top).rev() {
@@ -490,13 +494,13 @@ impl ShadowMmu {
         while self.pool.available() < tables {
             let Some((current, context)) = self.current_context() else { return };
             let key = context.key;
-            let is_alone = self.live.is_power_of_two();
+            let is_alone = self.live & !bit(current) == 0;
             if is_alone {
                 self.clear();
             } else {
                 self.evict();
             }
-            // The current context is the last used one, so it goes only when it is alone.
+            // The current context goes only when it is alone.
             if self.current != Some(current) {
                 self.switch(ram, key);
                 return;

@@ -4,13 +4,15 @@
 //! entry is compared with what it was made of; what the guest has not changed stays. Guests that fence everything at
 //! each entry of their kernel would else fault on each page again.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use isa::paging::{self, Mode, Pte, Satp};
 use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr, PAGE_SIZE};
 
 use arrayvec::ArrayVec;
 
 use super::fill::PIECES;
-use super::{LostRoots, ShadowMmu, TlbFlush, UPPER};
+use super::{KERNEL, LostRoots, ShadowMmu, TlbFlush, UPPER};
 use crate::context::ContextKey;
 use crate::pool::{Source, TableId, TablePool};
 use crate::walk::last_table;
@@ -50,8 +52,14 @@ impl ShadowMmu {
     pub fn clear(&mut self) {
         (0..super::CONTEXTS).for_each(|number| self.release(number));
         if let Some(mut shared) = self.shared.take() {
+            self.pool.clear(shared.root);
             self.pool.give_back(&mut shared.tables);
         }
+        if let Some(kernel) = self.contexts.get_mut(KERNEL) {
+            *kernel = None;
+        }
+        self.current = None;
+        self.lost_roots = LostRoots::All;
         self.hints.clear();
         self.dropped_code.all = true;
         self.flush = TlbFlush::All;
@@ -175,7 +183,7 @@ impl ShadowMmu {
                 }
             }
             None => {
-                let translated = self.contexts.iter_mut().flatten();
+                let translated = self.contexts.iter_mut().take(super::CONTEXTS).flatten();
                 translated.for_each(|context| context.stale |= context.key.satp.mode != Mode::Bare);
             }
         }
@@ -279,11 +287,10 @@ impl ShadowMmu {
 
     /// Drops all leaves that map the page at `host`.
     fn drop_leaves(&mut self, host: HostPhysAddr) {
-        let shared = self.shared.as_ref().and_then(|shared| shared.tables.first());
-        for number in 0..=super::CONTEXTS {
+        for number in 0..=KERNEL {
             let first = match self.context(number) {
+                Some(_) if number == KERNEL => self.shared.as_ref().and_then(|shared| shared.tables.first()),
                 Some(context) => context.tables.first(),
-                None if number == super::CONTEXTS => shared,
                 None => None,
             };
             let mut next = first;
@@ -313,6 +320,11 @@ impl ShadowMmu {
             Source::Table(address) => Some(address),
             Source::AnyRoot => Some(GuestPhysAddr(satp.ppn << 12)),
         };
+        if level == 0
+            && let Some(guest) = source.and_then(|source| ram.table(source))
+        {
+            return self.compare_leaves(guest, table, start);
+        }
         for slot in self.pool.used(table) {
             let entry = self.pool.entry(table, slot);
             let below = self.pool.below(entry);
@@ -341,11 +353,33 @@ impl ShadowMmu {
         }
     }
 
+    /// `compare` for a last table, where most entries are.
+    fn compare_leaves(&mut self, guest: &[AtomicU64; 512], table: TableId, start: u64) {
+        let Self { pool, dropped_code, flush, .. } = self;
+        let unused = 64 - self.host.mode.address_bits();
+        pool.retain(table, |slot, entry, seen| {
+            let now = guest.get(slot).map_or(0, |now| now.load(Ordering::Relaxed));
+            let holds = still_holds(seen, now);
+            if !holds {
+                if is_code(entry) {
+                    dropped_code.note(canonical(start | (slot as u64) << 12, unused));
+                }
+                // As in `compare`.
+                *flush = TlbFlush::All;
+            }
+            holds
+        });
+    }
+
     /// The address with these lower bits, as the host's mode has it.
     fn canonical(&self, address: u64) -> GuestVirtAddr {
-        let unused = 64 - self.host.mode.address_bits();
-        GuestVirtAddr(((address << unused) as i64 >> unused) as u64)
+        canonical(address, 64 - self.host.mode.address_bits())
     }
+}
+
+/// The address without its upper bits, extended again.
+const fn canonical(address: u64, unused: u32) -> GuestVirtAddr {
+    GuestVirtAddr(((address << unused) as i64 >> unused) as u64)
 }
 
 /// Whether what was made of the guest's entry `seen` is right for the entry `now`. A leaf may have got D: then there is a

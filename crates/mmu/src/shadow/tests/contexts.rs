@@ -11,7 +11,7 @@ const VA: u64 = 0x12_3456_7000;
 
 /// The key of address space `asid`, over a root that is not there.
 fn empty_space(asid: u16) -> ContextKey {
-    ContextKey::new(Satp { mode: Mode::Sv39, asid, ppn: RAM_BASE >> 12 }, SUPERVISOR)
+    ContextKey::new(Satp { mode: Mode::Sv39, asid, ppn: RAM_BASE >> 12 }, USER_MODE)
 }
 
 #[test]
@@ -46,15 +46,62 @@ fn contexts_that_live_together_differ_in_number_and_root() {
 }
 
 #[test]
-fn the_context_unused_for_longest_makes_room_for_a_new_one_and_everything_is_flushed() {
+fn a_context_that_was_not_used_lately_makes_room_for_a_new_one_and_everything_is_flushed() {
     let mut rig = Rig::new(Mode::Sv48);
     let roots: Vec<_> = (0..CONTEXTS as u16).map(|asid| rig.activate(empty_space(asid))).collect();
-    rig.activate(empty_space(0));
-    let new = rig.activate(empty_space(1000));
-    assert_eq!(new.number, roots[1].number);
-    assert_eq!(rig.shadow.take_flush(), TlbFlush::All);
-    assert_eq!(rig.activate(empty_space(0)), roots[0]);
     assert_eq!(rig.shadow.take_flush(), TlbFlush::Nothing);
+    // All have been used: the first goes, and from then on only those after it that stay unused.
+    assert_eq!(rig.activate(empty_space(1000)).number, roots[0].number);
+    assert_eq!(rig.shadow.take_flush(), TlbFlush::All);
+    for used in 1..10 {
+        assert_eq!(rig.activate(empty_space(used)), roots[usize::from(used)]);
+    }
+    assert_eq!(rig.activate(empty_space(1001)).number, roots[10].number);
+    assert_eq!(rig.activate(empty_space(1)), roots[1]);
+    assert_eq!(rig.shadow.take_flush(), TlbFlush::All);
+    assert_eq!(rig.shadow.take_flush(), TlbFlush::Nothing);
+}
+
+#[test]
+fn the_current_context_never_makes_room() {
+    let mut rig = Rig::new(Mode::Sv48);
+    for asid in 0..3 * CONTEXTS as u16 {
+        let before = rig.activate(empty_space(asid));
+        assert_ne!(rig.activate(empty_space(asid + 1)).number, before.number);
+    }
+}
+
+#[test]
+fn kernels_that_leave_the_lower_half_alone_have_one_root_until_one_does_not() {
+    let mut rig = Rig::new(Mode::Sv48);
+    let high = 0xffff_ffc0_0000_0000;
+    let keys = [1, 2, 3].map(|asid| {
+        let satp = rig.guest.space(Mode::Sv39, asid);
+        rig.guest.map(satp, high, 0, Pte::new(RAM_BASE, KERNEL | Pte::G));
+        ContextKey::new(satp, SUPERVISOR)
+    });
+    rig.fill(keys[0], high, Access::Load);
+    let root = rig.activate(keys[0]);
+    for key in keys {
+        assert_eq!(rig.activate(key), root);
+        assert!(rig.seen(key, high).is_some());
+    }
+    // A page of a kernel's own in the lower half, or what is not global, takes a root of one's own.
+    for (key, address) in [(keys[1], VA), (keys[2], high + 0x1000)] {
+        rig.shadow.take_lost_roots();
+        rig.guest.map(key.satp, address, 0, Pte::new(RAM_BASE, KERNEL));
+        rig.fill(key, address, Access::Load);
+        assert_ne!(rig.shadow.take_lost_roots(), LostRoots::None);
+        assert_ne!(rig.activate(key), root);
+        assert!(rig.seen(keys[0], address).is_none());
+        assert!(rig.seen(key, high).is_some() || address != VA);
+    }
+    assert_eq!(rig.activate(keys[0]), root);
+    rig.fence(None, None);
+    rig.guest.map(keys[0].satp, high, 0, Pte(0));
+    assert_eq!(rig.shadow.root(keys[0]), None);
+    rig.activate(keys[0]);
+    assert!(rig.seen(keys[0], high).is_none());
 }
 
 #[test]
