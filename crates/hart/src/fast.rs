@@ -1,7 +1,7 @@
 //! The fast path: exits that are served in assembly, on the guest's registers, with three or four of them set aside.
 //!
 //! A breakpoint of ours in virtual supervisor mode is looked up by pc in the frame's table of sites, which says what
-//! serves it; a user's ecall enters the guest's kernel; a page fault is served where the tables of its range are known. What
+//! serves it; a user's ecall, which has a vector of its own, enters the guest's kernel; a page fault is served where the tables of its range are known. What
 //! is out of the ordinary, here and in each block, goes to
 //! `exit_saved` *before* anything was changed, and Rust does the whole of it: so the rules are Rust's, and this is a
 //! copy of the common cases, compared with it by running the guests with and without.
@@ -14,8 +14,10 @@ use isa::csr::sstatus;
 use vhart::{Handlers, Op, layout};
 
 unsafe extern "C" {
-    /// stvec while a guest runs that has fast sites.
+    /// stvec while a guest that has fast sites runs in virtual supervisor mode.
     pub(crate) fn fast_vector();
+    /// stvec while it runs in virtual user mode.
+    pub(crate) fn fast_vector_user();
     fn fast_bail();
     fn fast_read();
     fn fast_write();
@@ -24,6 +26,7 @@ unsafe extern "C" {
     fn fast_interrupts_off();
     fn fast_interrupts_off_read();
     fn fast_interrupts_on();
+    fn fast_interrupts_restore();
     fn fast_status_set();
     fn fast_status_clear();
     fn fast_status_write();
@@ -45,6 +48,7 @@ pub fn handlers() -> Handlers {
         (Op::InterruptsOff, fast_interrupts_off),
         (Op::InterruptsOffRead, fast_interrupts_off_read),
         (Op::InterruptsOn, fast_interrupts_on),
+        (Op::InterruptsRestore, fast_interrupts_restore),
         (Op::StatusSet, fast_status_set),
         (Op::StatusClear, fast_status_clear),
         (Op::StatusWrite, fast_status_write),
@@ -95,21 +99,28 @@ core::arch::global_asm!(
     "csrw 0x10a, t0",
     "97:",
     ".endm",
-    //
-    // The vector.
-    ".balign 4",
-    ".global fast_vector",
-    "fast_vector:",
+    // The head of a vector: t0 is the cause.
+    ".macro FAST_VECTOR",
     "csrrw sp, sscratch, sp",
     "sd t0, 40(sp)",
     "sd t1, 48(sp)",
     "sd t2, 56(sp)",
     "csrr t0, scause",
-    "ld t1, {PRIVILEGE}(sp)",
+    ".endm",
+    // Traps go to the vector of the mode that the guest is in from now on: uses t0.
+    ".macro FAST_SET_VECTOR vector",
+    "lla t0, \\vector",
+    "csrw stvec, t0",
+    ".endm",
+    //
+    // The vector of virtual supervisor mode.
+    ".balign 4",
+    ".global fast_vector",
+    "fast_vector:",
+    "FAST_VECTOR",
     "addi t2, t0, -3",
     "bnez t2, fast_not_a_breakpoint",
-    "beqz t1, fast_leave",
-    // A breakpoint in virtual supervisor mode. A site that all spaces share may be in its first place.
+    // A breakpoint. A site that all spaces share may be in its first place.
     "csrr t0, sepc",
     "ld t2, {SITES}(sp)",
     "slli t1, t0, 64 - 13",
@@ -148,14 +159,24 @@ core::arch::global_asm!(
     "fast_leave:",
     "j {exit_saved}",
     //
-    // A user's ecall. t0 is the cause, t1 the privilege.
     "fast_not_a_breakpoint:",
+    "li t1, 1",
     "addi t2, t0, -12",
     "bgez t2, fast_page_fault",
+    "j {exit_saved}",
+    //
+    // The vector of virtual user mode. Most traps there are ecalls.
+    ".balign 4",
+    ".global fast_vector_user",
+    "fast_vector_user:",
+    "FAST_VECTOR",
     "addi t2, t0, -8",
-    "or t2, t2, t1",
-    "bnez t2, fast_leave",
     "li t1, 0",
+    "beqz t2, fast_enter",
+    "addi t2, t0, -12",
+    "bgez t2, fast_page_fault",
+    "j {exit_saved}",
+    //
     // The guest's trap entry from user mode: t0 is the cause, t1 stval. Priv. spec, "Supervisor Status Register":
     // SPP <- 0, SPIE <- SIE, SIE <- 0.
     "fast_enter:",
@@ -181,10 +202,11 @@ core::arch::global_asm!(
     "csrw sepc, t0",
     "ld t0, {ROOT_SUPERVISOR}(sp)",
     "csrw satp, t0",
+    "FAST_SET_VECTOR fast_vector",
     "FAST_SWITCH_EXTRA {SENVCFG_SUPERVISOR}",
     "FAST_RETURN",
     //
-    // A page fault: causes 12, 13 and 15, that is t2 0, 1 and 3. Where the tables of its range are known, the page is
+    // A page fault: causes 12, 13 and 15, that is t2 0, 1 and 3; t1 is the privilege. Where the tables of its range are known, the page is
     // filled in if the guest's entry is ready for the access, and a user gets the fault if the entry refuses it. Keeps
     // t3, t4 and t5.
     "fast_page_fault:",
@@ -333,6 +355,7 @@ core::arch::global_asm!(
     "ld t0, {SEPC}(sp)",
     "csrw sepc, t0",
     "csrw satp, t1",
+    "FAST_SET_VECTOR fast_vector_user",
     "FAST_SWITCH_EXTRA {SENVCFG_USER}",
     "FAST_RETURN",
     // To supervisor mode: the same space.
@@ -396,15 +419,13 @@ core::arch::global_asm!(
     "FAST_RETURN",
     ".global fast_interrupts_off_read",
     "fast_interrupts_off_read:",
-    "ld t2, {SSTATUS}(sp)",
-    "andi t0, t2, ~2",
-    "sd t0, {SSTATUS}(sp)",
     "csrr t0, sstatus",
-    "sd t3, 224(sp)",
-    "ld t3, {UNITS_READ}(sp)",
-    "and t0, t0, t3",
-    "ld t3, 224(sp)",
+    "ld t2, {UNITS_READ}(sp)",
+    "and t0, t0, t2",
+    "ld t2, {SSTATUS}(sp)",
     "or t0, t0, t2",
+    "andi t2, t2, ~2",
+    "sd t2, {SSTATUS}(sp)",
     "FAST_GOTO {SITE_FINISH}",
     ".global fast_interrupts_on",
     "fast_interrupts_on:",
@@ -413,6 +434,19 @@ core::arch::global_asm!(
     "ld t0, {SSTATUS}(sp)",
     "ori t0, t0, 2",
     "sd t0, {SSTATUS}(sp)",
+    "FAST_RETURN",
+    // Sets bits, and nobody asks what was: as a rule SIE if it was set before, or nothing.
+    ".global fast_interrupts_restore",
+    "fast_interrupts_restore:",
+    "andi t2, t0, ~2",
+    "bnez t2, fast_status_set",
+    "beqz t0, 17f",
+    "ld t2, {READY}(sp)",
+    "bnez t2, fast_bail",
+    "ld t2, {SSTATUS}(sp)",
+    "or t2, t2, t0",
+    "sd t2, {SSTATUS}(sp)",
+    "17:",
     "FAST_RETURN",
     // From here on t3 is kept: t2 becomes the old value, t3 the new one.
     ".macro FAST_STATUS_OLD",

@@ -2,10 +2,10 @@
 
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-use isa::TrapInfo;
 use isa::csr::{scounteren, sstatus};
 use isa::errata::{Errata, Erratum};
 use isa::paging::Mode;
+use isa::{Privilege, TrapInfo};
 use vhart::{VcpuFrame, layout};
 
 use crate::csr;
@@ -142,7 +142,11 @@ impl Hart {
         self.counts.runs = self.counts.runs.wrapping_add(1);
         // SPP, SUM and MXR are clear, and user mode does not ask SIE.
         csr::write!("sstatus", sstatus::UXL_64 | sstatus::SPIE | frame.csr.unit_states());
-        let vector = if frame.sites.is_fast() { fast::fast_vector } else { exit };
+        let vector = match frame.privilege {
+            _ if !frame.sites.is_fast() => exit,
+            Privilege::User => fast::fast_vector_user,
+            Privilege::Supervisor => fast::fast_vector,
+        };
         // SAFETY: `switch` restores every register that the calling convention wants kept; the guest runs in user
         // mode under a root in which nothing of the hypervisor's is accessible to it.
         let trap = unsafe { switch(frame, vector) };

@@ -35,6 +35,8 @@ pub enum Op {
     InterruptsOffRead,
     /// Sets sstatus.SIE.
     InterruptsOn,
+    /// Sets sstatus.SIE if the operand has it.
+    InterruptsRestore,
     /// Sets bits of sstatus.
     StatusSet,
     /// Clears bits of sstatus.
@@ -148,6 +150,7 @@ impl Plan {
             (CsrAddr::SSTATUS, CsrOp::Set) if sie_alone && rd == Reg::ZERO => {
                 Self { op: Op::InterruptsOn, source: None, ..plan }
             }
+            (CsrAddr::SSTATUS, CsrOp::Set) if rd == Reg::ZERO => Self { op: Op::InterruptsRestore, ..plan },
             (CsrAddr::SSTATUS, CsrOp::Set) => Self { op: Op::StatusSet, ..plan },
             (CsrAddr::SSTATUS, CsrOp::Clear) => Self { op: Op::StatusClear, ..plan },
             (CsrAddr::SSTATUS, CsrOp::Write) => Self { op: Op::StatusWrite, ..plan },

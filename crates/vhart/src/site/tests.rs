@@ -61,17 +61,18 @@ fn what_the_assembly_cannot_do_alone_is_left_to_rust() {
 fn sites_are_served_by_what_they_do() {
     let cases = [
         (0x1020_0073, Op::Sret),
-        (0x1001_7073, Op::InterruptsOff),  // csrci sstatus, 2
-        (OFF_READ, Op::InterruptsOffRead), // csrrci a0, sstatus, 2
-        (0x1001_6073, Op::InterruptsOn),   // csrsi sstatus, 2
-        (0x1000_2573, Op::StatusRead),     // csrr a0, sstatus
-        (0x1005_2073, Op::StatusSet),      // csrs sstatus, a0
-        (0x1005_3073, Op::StatusClear),    // csrc sstatus, a0
-        (0x1005_1073, Op::StatusWrite),    // csrw sstatus, a0
-        (0x1400_1073, Op::Write),          // csrw sscratch, zero
-        (0x1402_1273, Op::Swap),           // csrrw tp, sscratch, tp
-        (0x1420_2573, Op::Read),           // csrr a0, scause
-        (0x1805_1073, Op::Satp),           // csrw satp, a0
+        (0x1001_7073, Op::InterruptsOff),     // csrci sstatus, 2
+        (OFF_READ, Op::InterruptsOffRead),    // csrrci a0, sstatus, 2
+        (0x1001_6073, Op::InterruptsOn),      // csrsi sstatus, 2
+        (0x1000_2573, Op::StatusRead),        // csrr a0, sstatus
+        (0x1005_2073, Op::InterruptsRestore), // csrs sstatus, a0
+        (0x1005_25f3, Op::StatusSet),         // csrrs a1, sstatus, a0
+        (0x1005_3073, Op::StatusClear),       // csrc sstatus, a0
+        (0x1005_1073, Op::StatusWrite),       // csrw sstatus, a0
+        (0x1400_1073, Op::Write),             // csrw sscratch, zero
+        (0x1402_1273, Op::Swap),              // csrrw tp, sscratch, tp
+        (0x1420_2573, Op::Read),              // csrr a0, scause
+        (0x1805_1073, Op::Satp),              // csrw satp, a0
     ];
     for (bits, op) in cases {
         assert_eq!(plan(bits).op, op, "{bits:#x}");
