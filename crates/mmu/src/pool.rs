@@ -211,7 +211,7 @@ impl TablePool {
     /// The slots in use, as they are now.
     #[inline]
     pub fn used(&self, table: TableId) -> Slots {
-        Slots::new(self.metas.get(table.0 as usize).map_or([0; 8], |meta| meta.used))
+        Slots { words: self.metas.get(table.0 as usize).map_or([0; 8], |meta| meta.used), word: 0 }
     }
 
     /// Where the hypervisor has a table, what its entries were made of, and the bits of its slots in use.
@@ -245,9 +245,7 @@ impl TablePool {
         let (Some(meta), Some(table)) = (self.metas.get_mut(number), self.tables.get_mut(number)) else {
             return;
         };
-        for slot in Slots::new(meta.used) {
-            table.0[slot & 511] = 0;
-        }
+        Slots { words: meta.used, word: 0 }.for_each(|slot| table.0[slot & 511] = 0);
         meta.used = [0; 8];
     }
 
@@ -260,13 +258,13 @@ impl TablePool {
         else {
             return;
         };
-        for slot in Slots::new(meta.used) {
+        Slots { words: meta.used, word: 0 }.for_each(|slot| {
             let (entry, seen) = (&mut table.0[slot & 511], seen.0[slot & 511]);
             if !holds(slot, Pte(*entry), seen) {
                 *entry = 0;
                 meta.used[slot / 64 & 7] &= !(1 << (slot & 63));
             }
-        }
+        });
     }
 
     #[inline]
@@ -287,20 +285,11 @@ impl TablePool {
     }
 }
 
-/// Slots of a table, in order. Most tables have few, so words without any are passed by quickly.
+/// Slots of a table, in order. `for_each` is the quick way.
 #[derive(Clone, Debug)]
 pub struct Slots {
     words: [u64; 8],
-    /// A bit for each word that has a slot left.
-    left: u8,
-}
-
-impl Slots {
-    #[inline]
-    fn new(words: [u64; 8]) -> Self {
-        let bit = |left: u8, (nth, word): (usize, &u64)| left | u8::from(*word != 0) << nth;
-        Self { left: words.iter().enumerate().fold(0, bit), words }
-    }
+    word: usize,
 }
 
 impl Iterator for Slots {
@@ -308,14 +297,29 @@ impl Iterator for Slots {
 
     #[inline]
     fn next(&mut self) -> Option<usize> {
-        let nth = self.left.trailing_zeros() as usize;
-        let word = self.words.get_mut(nth)?;
-        let bit = word.trailing_zeros() as usize;
-        *word &= word.wrapping_sub(1);
-        if *word == 0 {
-            self.left &= self.left.wrapping_sub(1);
+        loop {
+            let word = self.words.get_mut(self.word)?;
+            if *word != 0 {
+                let bit = word.trailing_zeros() as usize;
+                *word &= word.wrapping_sub(1);
+                return Some(self.word * 64 + bit);
+            }
+            self.word += 1;
         }
-        Some(nth * 64 + bit)
+    }
+
+    #[inline]
+    fn fold<B, F: FnMut(B, usize) -> B>(self, init: B, mut f: F) -> B {
+        let mut result = init;
+        // Not by `into_iter`, which takes three times as long.
+        for nth in 0..8 {
+            let mut word = self.words[nth];
+            while word != 0 {
+                result = f(result, nth * 64 + word.trailing_zeros() as usize);
+                word &= word.wrapping_sub(1);
+            }
+        }
+        result
     }
 }
 

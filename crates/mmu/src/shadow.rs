@@ -109,7 +109,7 @@ pub enum LostRoots {
     /// Nobody's.
     #[default]
     None,
-    /// Those of the address spaces with this ASID.
+    /// Those of the address spaces with this ASID, but not one that others have as well.
     Asid(u16),
     /// All.
     All,
@@ -168,6 +168,8 @@ struct Context {
     shares: bool,
     /// It may have, not in the shared half, a leaf that allows nothing but fetching.
     holds_code: bool,
+    /// The places of its hints, a bit each.
+    hinted: u64,
     /// The next context with the same ASID, or nearly.
     next: Option<u8>,
 }
@@ -268,6 +270,12 @@ impl ShadowMmu {
     pub fn satp(&self, root: Root) -> u64 {
         let asid = if self.host.asids { root.number as u64 + 1 } else { 0 };
         (self.host.mode as u64) << 60 | asid << 44 | root.table.0 >> 12
+    }
+
+    /// Whether this value for the real satp names the root that kernels share.
+    #[inline]
+    pub fn is_kernels_root(&self, satp: u64) -> bool {
+        satp == self.satp(Root { table: self.pool.address_of(KERNEL), number: KERNEL })
     }
 
     /// The root of the context for `key`, if there is one that can be used as it is.
@@ -449,7 +457,8 @@ impl ShadowMmu {
     fn settle(&mut self, key: ContextKey) -> usize {
         let number = self.create(key);
         self.make_current(number);
-        self.lost_roots = self.lost_roots.and(LostRoots::Asid(key.satp.asid));
+        // That of this key was the kernels'.
+        self.lost_roots = LostRoots::All;
         number
     }
 
@@ -472,7 +481,7 @@ impl ShadowMmu {
         if let Some(place) = self.contexts.get_mut(number) {
             let tables = TableList::default();
             let (stale, holds_code) = (false, false);
-            *place = Some(Context { key, root, tables, stale, shares, holds_code, next });
+            *place = Some(Context { key, root, tables, stale, shares, holds_code, hinted: 0, next });
         }
         if let Some(first) = self.chains.get_mut(chain) {
             *first = Some(number as u8);
@@ -495,7 +504,7 @@ impl ShadowMmu {
         let tables = TableList::default();
         let (stale, shares, holds_code, next) = (false, true, false, None);
         if let Some(place) = self.contexts.get_mut(KERNEL) {
-            *place = Some(Context { key, root, tables, stale, shares, holds_code, next });
+            *place = Some(Context { key, root, tables, stale, shares, holds_code, hinted: 0, next });
         }
         self.shared = Some(SharedHalf { mode, root, tables: TableList::default(), stale: false });
     }
@@ -548,7 +557,7 @@ impl ShadowMmu {
         self.dropped_code.all |= context.holds_code;
         self.own_uppers &= !bit(number);
         let root = Root { table: self.pool.address(context.root), number };
-        self.hints.forget_root(self.satp(root));
+        self.hints.forget_root(self.satp(root), context.hinted);
         self.pool.give_back(&mut context.tables);
         let number = Some(number as u8);
         let chain = usize::from(context.key.satp.asid) % CONTEXTS;

@@ -78,9 +78,16 @@ impl HintTable {
         self.forget(|_| true);
     }
 
-    /// Forgets those of a root, or of the shared half for 0; for when its tables are given back.
-    pub fn forget_root(&mut self, root: u64) {
-        self.forget(|hint| hint.root == root);
+    /// Forgets those of a root, or of the shared half for 0, that `insert` has put in these places, a bit each; for when its
+    /// tables are given back.
+    pub fn forget_root(&mut self, root: u64, mut places: u64) {
+        while places != 0 {
+            let place = self.0.get_mut(places.trailing_zeros() as usize);
+            if let Some(hint) = place.filter(|hint| hint.root == root) {
+                *hint = FillHint::NONE;
+            }
+            places &= places.wrapping_sub(1);
+        }
     }
 
     /// Forgets those that lead to a table of the shadow's; for when it follows another one of the guest's.
@@ -94,11 +101,13 @@ impl HintTable {
         places.for_each(|hint| *hint = FillHint::NONE);
     }
 
-    /// Puts one in, in the place of another.
-    pub fn insert(&mut self, hint: FillHint) {
-        if let Some(place) = self.0.get_mut(Self::index(hint.range, hint.root)) {
+    /// Puts one in, in the place of another; gives the place as a bit.
+    pub fn insert(&mut self, hint: FillHint) -> u64 {
+        let index = Self::index(hint.range, hint.root);
+        if let Some(place) = self.0.get_mut(index) {
             *place = hint;
         }
+        1 << index
     }
 
     /// The one for a range, and a root or 0.
@@ -156,6 +165,20 @@ mod tests {
         assert!(table.find(range + 64, root).is_some());
         table.remove(range + 64, root);
         assert!(table.find(range + 64, root).is_none());
+    }
+
+    #[test]
+    fn the_hints_of_a_root_are_forgotten_by_their_places() {
+        let mut table = HintTable::new();
+        let [one, other] = [1, 2].map(|asid| 9 << 60 | asid << 44 | 0x81000);
+        let mut places = 0;
+        for range in [3, 9, 63] {
+            places |= table.insert(FillHint { range, root: one, ..FillHint::NONE });
+        }
+        table.insert(FillHint { range: 9 ^ 1 ^ 2, root: other, ..FillHint::NONE });
+        table.forget_root(one, places);
+        assert!([3, 9, 63].into_iter().all(|range| table.find(range, one).is_none()));
+        assert!(table.find(9 ^ 1 ^ 2, other).is_some());
     }
 
     #[test]

@@ -122,7 +122,11 @@ fn forget_roots(vcpu: &mut Vcpu, lost: LostRoots) {
         }
         LostRoots::All => vcpu.frame.spaces.clear(),
     }
-    vcpu.frame.roots = Roots { tag: vcpu.frame.roots.tag, ..Roots::NONE };
+    // The root that all kernels share is no address space's.
+    let Roots { supervisor, tag, .. } = vcpu.frame.roots;
+    let stays = lost != LostRoots::All && vcpu.shadow.is_kernels_root(supervisor);
+    let supervisor = if stays { supervisor } else { 0 };
+    vcpu.frame.roots = Roots { supervisor, tag, ..Roots::NONE };
 }
 
 #[cold]

@@ -366,7 +366,10 @@ impl ShadowMmu {
             global,
             guest_table: guest_table.0,
         };
-        self.hints.insert(hint);
+        let place = self.hints.insert(hint);
+        if let Some(context) = self.context_mut(number) {
+            context.hinted |= place;
+        }
     }
 
     fn take_table(&mut self, number: usize, shares: bool, level: usize) -> Option<TableId> {

@@ -140,7 +140,7 @@ impl ShadowMmu {
 
     /// Empties a table and those below it; they stay where they are.
     pub(super) fn empty(&mut self, table: TableId) {
-        for slot in self.pool.used(table) {
+        self.pool.used(table).for_each(|slot| {
             let entry = self.pool.entry(table, slot);
             match self.pool.below(entry) {
                 Some(next) => self.detach(next),
@@ -150,7 +150,7 @@ impl ShadowMmu {
                     self.flush = TlbFlush::All;
                 }
             }
-        }
+        });
     }
 
     /// Empties a table that no longer follows what it did; it stays where it is.
@@ -320,20 +320,21 @@ impl ShadowMmu {
             Source::Table(address) => Some(address),
             Source::AnyRoot => Some(GuestPhysAddr(satp.ppn << 12)),
         };
+        let guest = source.and_then(|source| ram.table(source));
         if level == 0
-            && let Some(guest) = source.and_then(|source| ram.table(source))
+            && let Some(guest) = guest
         {
             return self.compare_leaves(guest, table, start);
         }
-        for slot in self.pool.used(table) {
+        self.pool.used(table).for_each(|slot| {
             let entry = self.pool.entry(table, slot);
             let below = self.pool.below(entry);
             let start = start | (slot as u64) << (12 + 9 * level);
-            if let Some(source) = source {
-                let seen = self.pool.seen(table, slot);
-                let now = ram.read_word(source.wrapping_add(slot as u64 * 8)).unwrap_or(0);
-                if !still_holds(seen, now) {
-                    match below {
+            if source.is_some() {
+                let now =
+                    guest.and_then(|guest| guest.get(slot)).map_or(0, |now| now.load(Ordering::Relaxed));
+                if !still_holds(self.pool.seen(table, slot), now) {
+                    return match below {
                         Some(next) => self.detach(next),
                         None => {
                             self.note_code(entry, self.canonical(start));
@@ -341,8 +342,7 @@ impl ShadowMmu {
                             // The hardware may have cached it after the fence, under another root that leads here.
                             self.flush = TlbFlush::All;
                         }
-                    }
-                    continue;
+                    };
                 }
             }
             if let Some(next) = below
@@ -350,7 +350,7 @@ impl ShadowMmu {
             {
                 self.compare(ram, satp, next, start);
             }
-        }
+        });
     }
 
     /// `compare` for a last table, where most entries are.
