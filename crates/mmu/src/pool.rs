@@ -245,7 +245,11 @@ impl TablePool {
         let (Some(meta), Some(table)) = (self.metas.get_mut(number), self.tables.get_mut(number)) else {
             return;
         };
-        Slots { words: meta.used, word: 0 }.for_each(|slot| table.0[slot & 511] = 0);
+        Slots { words: meta.used, word: 0 }.for_each(|slot| {
+            if let Some(entry) = table.0.get_mut(slot & 511) {
+                *entry = 0;
+            }
+        });
         meta.used = [0; 8];
     }
 
@@ -259,10 +263,13 @@ impl TablePool {
             return;
         };
         Slots { words: meta.used, word: 0 }.for_each(|slot| {
-            let (entry, seen) = (&mut table.0[slot & 511], seen.0[slot & 511]);
-            if !holds(slot, Pte(*entry), seen) {
+            let places =
+                (table.0.get_mut(slot & 511), seen.0.get(slot & 511), meta.used.get_mut((slot / 64) & 7));
+            if let (Some(entry), Some(seen), Some(used)) = places
+                && !holds(slot, Pte(*entry), *seen)
+            {
                 *entry = 0;
-                meta.used[slot / 64 & 7] &= !(1 << (slot & 63));
+                *used &= !(1 << (slot & 63));
             }
         });
     }
@@ -313,7 +320,7 @@ impl Iterator for Slots {
         let mut result = init;
         // Not by `into_iter`, which takes three times as long.
         for nth in 0..8 {
-            let mut word = self.words[nth];
+            let mut word = self.words.get(nth).copied().unwrap_or(0);
             while word != 0 {
                 result = f(result, nth * 64 + word.trailing_zeros() as usize);
                 word &= word.wrapping_sub(1);
