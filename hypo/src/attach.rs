@@ -7,6 +7,7 @@ use crate::disk::{self, Identity, Wanted};
 use crate::error::{Error, Result};
 use crate::hardware::{Drive, Nic};
 use crate::manifest::{Console, Disk, Manifest, Source, To, Uplink, Vm, switch_index};
+use crate::size::Size;
 use bundle::{
     Attach, ConsoleConfig, DiskConfig, DiskSource, MAX_DEVICES, NetConfig, Partition, SwitchConfig,
 };
@@ -15,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 /// The virtio transports of QEMU's `virt` machine.
 const HOST_SLOTS: usize = 8;
+/// The largest image: all of it is copied into the host's memory at each start.
+const MAX_IMAGE: Size = Size(1 << 30);
 /// The bytes that virtio has for a disk's serial number.
 const MAX_SERIAL: usize = 20;
 
@@ -197,6 +200,14 @@ impl Attachments {
             Source::Image(path) => {
                 // The copy is what is written.
                 let image = disk::inspect(path, Wanted { write: false, ..wanted })?;
+                if image.len > MAX_IMAGE.0 {
+                    let what = format_args!(
+                        "`{}` has {}, and an `image` has {MAX_IMAGE} at most",
+                        path.display(),
+                        Size(image.len)
+                    );
+                    return Err(Error::new(what).remedy("use `file`, which leaves the disk where it is"));
+                }
                 (Sectors::Image(path.clone()), Some(image.len))
             }
             Source::File(path) => {

@@ -137,7 +137,7 @@ pub struct HostOptions {
     /// Real harts [default: the machine's own number]; no effect with --native
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub harts: Option<u32>,
-    /// Real RAM [default: enough for the guests and 640M more]; no effect with --native
+    /// Real RAM [default: enough for the guests]; no effect with --native
     #[arg(long, value_name = "SIZE")]
     pub host_memory: Option<Size>,
     /// QEMU's CPU model [default: rv64,h=off on virt, else the machine's own]

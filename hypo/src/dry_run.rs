@@ -130,6 +130,8 @@ fn slots(config: &VmConfig, devices: &Devices, switches: &[SwitchConfig]) -> Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attach::GuestDisk;
+    use bundle::{Mac, NetConfig, Partition};
 
     #[test]
     fn the_map_shows_devices_and_memory_in_order() {
@@ -147,5 +149,37 @@ mod tests {
         assert!(text.contains("  0x0080200000 - 0x0080201000      4097 bytes  kernel"));
         let at = |name: &str| lines.iter().position(|line| line.ends_with(name)).unwrap();
         assert!(at("uart") < at("RAM") && at("RAM") < at("kernel"));
+    }
+
+    #[test]
+    fn slots_show_what_is_attached_and_to_what() {
+        let nic = Mac([2, 0, 0, 0, 0, 1]);
+        let disk = |sectors, readonly, len| GuestDisk {
+            sectors,
+            readonly,
+            snapshot: !readonly,
+            serial: "s".into(),
+            len,
+        };
+        let host = Sectors::Host { serial: "d0".into(), partition: Some(Partition::Number(2)) };
+        let disks = vec![disk(host, true, None), disk(Sectors::Image("i".into()), false, Some(4096))];
+        let net = |attach| NetConfig { attach, mac: Mac([2, 0, 0, 0, 0, 2]), rate: Some(1 << 20) };
+        let config = VmConfig {
+            nets: vec![net(Attach::Switch(0)), net(Attach::HostNic(nic))],
+            console: ConsoleConfig::Virtio,
+            cap: Some(20),
+            ..VmConfig::default()
+        };
+        let switches = [SwitchConfig { name: "lan".into(), uplink: Some(nic) }];
+        let text = slots(&config, &Devices { disks, nets: Vec::new() }, &switches);
+        let expected = "  slot 0  disk s: partition 2 of host disk d0, read-only
+  slot 1  disk s: image i in memory, 4K, writes are dropped at the end
+  slot 2  net 02:00:00:00:00:02: switch lan, with uplink 02:00:00:00:00:01, 1M per second
+  slot 3  net 02:00:00:00:00:02: host NIC 02:00:00:00:00:01, 1M per second
+  slot 4  console
+  slot 5  entropy
+  weight 100, at most 20 % of a hart
+";
+        assert_eq!(text, expected);
     }
 }

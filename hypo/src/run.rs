@@ -210,7 +210,9 @@ fn machine(
         }
         Boot::Native { vm, .. } => (None, vm.memory, Vec::new()),
         Boot::Hypervisor { .. } => {
-            (options.harts, options.host_memory.unwrap_or(enough_memory(packed)), host_words(drives, nics))
+            let memory = options.host_memory.unwrap_or(enough_memory(packed));
+            fits_in(memory, packed)?;
+            (options.harts, memory, host_words(drives, nics))
         }
     };
     let mut extra = options.qemu_arg.clone();
@@ -243,6 +245,21 @@ fn enough_memory(packed: &Packed) -> Size {
         disks.filter(|disk| disk.snapshot).map(|disk| disk.len.unwrap_or(MOST_KEPT).min(MOST_KEPT)).sum();
     let enough = guests + kept + packed.payload_len() + HYPERVISOR_MEMORY + BELOW_BUNDLE;
     Size(enough.next_multiple_of(MEMORY_STEP))
+}
+
+/// Refuses what no hypervisor could fit into the host's RAM. What it needs beside, it says by itself.
+fn fits_in(memory: Size, packed: &Packed) -> Result<()> {
+    let guests = Size(packed.manifest.vms.iter().map(|vm| vm.memory).sum());
+    if guests.0 + packed.payload_len() <= memory.0 {
+        return Ok(());
+    }
+    Err(Error::usage(format_args!(
+        "the guests have {guests} of memory and the host has {memory}, which has to hold their files, too"
+    ))
+    .remedy(format_args!(
+        "give --host-memory {} or leave it out; or give guests less",
+        enough_memory(packed)
+    )))
 }
 
 /// Whether the hypervisor can run on a machine other than `virt`: it says nothing where it finds no console.

@@ -106,6 +106,8 @@ fn bad_usage_has_a_status_of_its_own() {
     hypo.refuses(&["run", "--nonsense"], 2, &["unexpected argument"]);
     hypo.refuses(&["run", "two.toml", "--append", "x"], 2, &["several guests"]);
     hypo.refuses(&["pack", "two.toml"], 2, &["--output"]);
+    hypo.refuses(&["run", "--kernel", "k", "--disk", "k,readonly,snapshot"], 2, &["leave one out"]);
+    hypo.refuses(&["run", "--kernel", "k", "--net", "tap"], 2, &["write user"]);
     hypo.refuses(&["fetch", "windows"], 2, &["possible values: linux, u-boot"]);
 }
 

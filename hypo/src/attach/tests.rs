@@ -2,7 +2,6 @@ use super::*;
 use crate::hardware::{host_words, native_words};
 use crate::manifest::{Net, Switch};
 use crate::qemu::as_shell;
-use crate::size::Size;
 use bundle::Mac;
 use std::fs;
 use tempfile::TempDir;
@@ -98,6 +97,16 @@ fn a_disk_that_is_written_has_one_user() {
     let image = || Disk { source: Source::Image(folder.path().join("a")), ..file(&folder, "a") };
     let copies = vec![vm("one", vec![image(), image()], vec![]), vm("two", vec![image()], vec![])];
     assert!(Attachments::of(&manifest(copies)).is_ok());
+}
+
+#[test]
+fn an_image_that_is_too_large_for_memory_is_refused() {
+    let folder = folder();
+    let large = fs::File::create(folder.path().join("large")).unwrap();
+    large.set_len((1 << 30) + 512).unwrap();
+    let image = Disk { source: Source::Image(folder.path().join("large")), ..file(&folder, "a") };
+    let said = message(vec![vm("one", vec![image], vec![])]);
+    assert!(said.contains("an `image` has 1G at most") && said.contains("use `file`"), "{said}");
 }
 
 #[test]

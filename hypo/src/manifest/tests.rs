@@ -1,5 +1,6 @@
 use super::*;
 use bundle::{Mac, Partition};
+use proptest::prelude::*;
 
 fn parse(text: &str) -> Result<Manifest> {
     Manifest::parse(Text::new(Path::new("m.toml"), text.to_owned()), |named| {
@@ -183,4 +184,22 @@ fn a_load_is_a_file_at_an_address() {
     let load: Load = "some@where.bin@0x84000000".parse().unwrap();
     assert_eq!(load, Load { file: "some@where.bin".into(), address: Address(0x8400_0000) });
     assert!("file".parse::<Load>().unwrap_err().contains("has no address"));
+}
+
+proptest! {
+    #[test]
+    fn a_damaged_manifest_has_a_place_and_a_remedy_or_is_another_one(
+        at in any::<prop::sample::Index>(),
+        len in 0usize..12,
+        text in "[ -~\\n]{0,6}|ä",
+    ) {
+        let example = "[[switch]]\nname = 'lan'\nuplink = 'user'\n\n[[vm]]\nname = 'a'\nkernel = 'k'\nmemory = \"64M\"\n\
+            [[vm.net]]\nswitch = 'lan'\nmac = '02:00:00:00:00:02'\n[[vm.disk]]\nhost = 'S'\npartition = 1\n";
+        let at = at.index(example.len());
+        let damaged = format!("{}{text}{}", &example[..at], &example[(at + len).min(example.len())..]);
+        if let Err(error) = parse(&damaged) {
+            let message = error.to_string();
+            prop_assert!(message.starts_with("m.toml: line ") && message.contains("\n  remedy: "), "{}", message);
+        }
+    }
 }
