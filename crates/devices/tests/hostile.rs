@@ -59,17 +59,23 @@ struct Ask {
     /// Sizes of the data's pieces.
     sizes: Vec<u32>,
     indirect: bool,
-    /// Which descriptor gets other flags, another length, another successor.
-    damage: Option<(u8, Option<u16>, Option<u32>, Option<u16>)>,
+    damage: Option<Damage>,
     serve: bool,
+}
+
+/// What one descriptor gets wrong.
+#[derive(Clone, Debug)]
+struct Damage {
+    which: u8,
+    flags: Option<u16>,
+    len: Option<u32>,
+    next: Option<u16>,
 }
 
 fn ask() -> impl Strategy<Value = Ask> {
     let kind = prop_oneof![6 => 0..2u32, 2 => prop::sample::select(vec![4, 8, 11, 13]), 1 => any::<u32>()];
     let sector = prop_oneof![8 => 0..SECTORS, 2 => SECTORS - 3..SECTORS + 2, 1 => any::<u64>()];
     let size = prop_oneof![4 => Just(512u32), 2 => Just(1024), 1 => Just(16), 2 => 1..2000u32];
-    let damage =
-        (any::<u8>(), prop::option::of(0..8u16), prop::option::of(any::<u32>()), prop::option::of(0..10u16));
     (
         0..8u8,
         kind,
@@ -77,7 +83,7 @@ fn ask() -> impl Strategy<Value = Ask> {
         0..0x4000u16,
         prop::collection::vec(size, 0..4),
         any::<bool>(),
-        prop::option::weighted(0.2, damage),
+        prop::option::weighted(0.2, damage()),
         prop::bool::weighted(0.8),
     )
         .prop_map(|(queue, kind, sector, place, sizes, indirect, damage, serve)| Ask {
@@ -90,6 +96,11 @@ fn ask() -> impl Strategy<Value = Ask> {
             damage,
             serve,
         })
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    (any::<u8>(), prop::option::of(0..8u16), prop::option::of(any::<u32>()), prop::option::of(0..10u16))
+        .prop_map(|(which, flags, len, next)| Damage { which, flags, len, next })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -299,7 +310,7 @@ impl Lab {
             .zip(1..)
             .map(|((at, len, flags), next)| (at, len, flags | u16::from(usize::from(next) <= last), next))
             .collect();
-        if let Some((which, flags, len, next)) = ask.damage
+        if let Some(Damage { which, flags, len, next }) = ask.damage
             && !chain.is_empty()
         {
             let which = usize::from(which) % chain.len();
