@@ -3,7 +3,11 @@
 //! Where the host has no UART that we drive, the firmware's console is written directly and nothing is read.
 
 use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
+
+use arrayvec::ArrayVec;
 
 use trace::Outbox;
 
@@ -63,25 +67,69 @@ pub struct Console {
     input: Queue,
     /// What the UART was last asked to interrupt for: received bytes, room to send.
     interrupts: (bool, bool),
+    /// The guests, where there are several.
+    guests: Vec<Line>,
+    /// The guest that reads what is typed, and writes without waiting for the end of a line.
+    shown: usize,
+    /// The shown guest is within a line.
+    within_line: bool,
 }
+
+/// A line of a guest's that is not complete yet.
+#[derive(Debug)]
+struct Line {
+    name: String,
+    bytes: ArrayVec<u8, LINE>,
+    has_ended: bool,
+}
+
+/// Bytes after which a line of a guest that is not shown is broken.
+const LINE: usize = 240;
 
 impl Console {
     /// A console on `uart`.
     pub fn new(uart: Option<Uart>) -> Self {
-        let mut console = Self { uart, input: Queue::new(INPUT), interrupts: (false, false) };
+        let mut console = Self { uart, input: Queue::new(INPUT), interrupts: (false, false), guests: Vec::new(), shown: 0, within_line: false };
         console.choose_interrupts();
         console
     }
 
-    /// Takes bytes and says how many; the rest must be offered again.
-    pub fn write(&mut self, bytes: &[u8]) -> usize {
-        let taken = bytes.iter().take_while(|byte| self.put(**byte)).count();
+    /// Tells what the guests are called. With one nothing is changed in what it writes.
+    pub fn set_guests(&mut self, names: impl ExactSizeIterator<Item = String>) {
+        if names.len() > 1 {
+            let line = |name| Line { name, bytes: ArrayVec::new(), has_ended: false };
+            self.guests = names.map(line).collect();
+        }
+    }
+
+    /// Takes bytes of a guest's and says how many; the rest must be offered again.
+    pub fn write(&mut self, guest: usize, bytes: &[u8]) -> usize {
+        let taken = bytes.iter().take_while(|byte| self.put_for(guest, **byte)).count();
         self.choose_interrupts();
         taken
     }
 
-    /// The next byte typed.
-    pub fn read(&mut self) -> Option<u8> {
+    /// A guest has ended: what it has begun is its last line, and another one is shown.
+    pub fn end(&mut self, guest: usize) {
+        let Some(line) = self.guests.get_mut(guest) else { return };
+        line.has_ended = true;
+        let has_rest = !line.bytes.is_empty();
+        if has_rest {
+            while !self.put_line(guest) {
+                self.flush();
+            }
+        }
+        if guest == self.shown {
+            self.leave_line();
+            self.shown = self.guests.iter().position(|line| !line.has_ended).unwrap_or(guest);
+        }
+    }
+
+    /// The next byte typed for this guest.
+    pub fn read(&mut self, guest: usize) -> Option<u8> {
+        if !self.guests.is_empty() && guest != self.shown {
+            return None;
+        }
         let byte = self.input.pop();
         if byte.is_some() {
             self.choose_interrupts();
@@ -107,6 +155,70 @@ impl Console {
             self.send();
         }
         while self.uart.as_ref().is_some_and(Uart::is_sending) {}
+    }
+
+    /// Several guests share the console by lines, each with its guest's name in front.
+    fn put_for(&mut self, guest: usize, byte: u8) -> bool {
+        if self.guests.is_empty() {
+            return self.put(byte);
+        }
+        if guest == self.shown {
+            let has_room = self.has_room(0);
+            if has_room {
+                if !self.within_line {
+                    self.put_name(guest);
+                }
+                self.within_line = byte != b'\n';
+                self.put_waiting(byte);
+            }
+            return has_room;
+        }
+        let Some(line) = self.guests.get_mut(guest) else { return true };
+        line.has_ended = false;
+        if line.bytes.is_full() && !self.put_line(guest) {
+            return false;
+        }
+        if byte == b'\n' {
+            return self.put_line(guest);
+        }
+        if let Some(line) = self.guests.get_mut(guest) {
+            line.bytes.push(byte);
+        }
+        true
+    }
+
+    /// Writes the line that a guest has begun, if there is room for it.
+    fn put_line(&mut self, guest: usize) -> bool {
+        let bytes = self.guests.get(guest).map(|line| line.bytes.clone()).unwrap_or_default();
+        let has_room = self.has_room(bytes.len());
+        if has_room {
+            self.leave_line();
+            self.put_name(guest);
+            bytes.iter().filter(|byte| **byte != b'\r').for_each(|byte| self.put_waiting(*byte));
+            b"\r\n".iter().for_each(|byte| self.put_waiting(*byte));
+            if let Some(line) = self.guests.get_mut(guest) {
+                line.bytes.clear();
+            }
+        }
+        has_room
+    }
+
+    fn put_name(&mut self, guest: usize) {
+        let name = self.guests.get(guest).map(|line| line.name.clone()).unwrap_or_default();
+        name.bytes().chain(*b"| ").for_each(|byte| self.put_waiting(byte));
+    }
+
+    /// Ends the line that the shown guest is within.
+    fn leave_line(&mut self) {
+        if core::mem::take(&mut self.within_line) {
+            b"\r\n".iter().for_each(|byte| self.put_waiting(*byte));
+        }
+    }
+
+    /// Whether so many bytes more than a name and line ends would not have to wait.
+    fn has_room(&self, bytes: usize) -> bool {
+        const NAME: usize = 64;
+        self.uart.is_none() || OUTPUT.len() + bytes + NAME < OUTPUT_LENGTH
     }
 
     fn put(&mut self, byte: u8) -> bool {
@@ -157,6 +269,7 @@ impl Drop for Console {
 /// The hypervisor's own messages. They wait for room: nobody else would repeat them.
 impl fmt::Write for Console {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.leave_line();
         for byte in text.bytes() {
             if byte == b'\n' {
                 self.put_waiting(b'\r');

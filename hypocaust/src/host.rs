@@ -12,6 +12,8 @@ use crate::console::Console;
 pub struct RealHost {
     /// The operator's console.
     pub console: Console,
+    /// The number of the guest that is served now, whose the console is.
+    serving: usize,
     /// Whether the hart's cycle and instret can be read.
     counters: bool,
     log_level: u8,
@@ -32,7 +34,12 @@ pub enum Level {
 impl RealHost {
     /// The host with this console.
     pub const fn new(console: Console, counters: bool, log_level: u8) -> Self {
-        Self { console, counters, log_level }
+        Self { console, serving: 0, counters, log_level }
+    }
+
+    /// What is done from now on is done for this guest.
+    pub const fn serve(&mut self, guest: usize) {
+        self.serving = guest;
     }
 
     /// Tells the operator something, where the log level lets it.
@@ -60,11 +67,11 @@ impl Host for RealHost {
     }
 
     fn console_write(&mut self, bytes: &[u8]) -> usize {
-        self.console.write(bytes)
+        self.console.write(self.serving, bytes)
     }
 
     fn console_read(&mut self) -> Option<u8> {
-        self.console.read()
+        self.console.read(self.serving)
     }
 
     fn fp_read(&mut self, register: FReg) -> u64 {

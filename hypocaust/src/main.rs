@@ -15,6 +15,7 @@ mod host;
 mod panic;
 mod run;
 mod setup;
+mod world;
 
 use alloc::boxed::Box;
 use core::fmt::Write;

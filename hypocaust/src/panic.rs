@@ -20,7 +20,7 @@ fn panic(info: &PanicInfo) -> ! {
         let _ = writeln!(console, "\nhypocaust: this is a bug in the hypervisor, please report it");
         let _ = writeln!(console, "hypocaust: {info}");
         crate::run::epitaph(&mut console);
-        let _ = writeln!(console, "hypocaust: halted with status {}", Status::Failed as u8);
+        let _ = writeln!(console, "hypocaust: halted with status {}", Status::Failed.code());
     }
     hart::firmware::power_off();
     hart::firmware::halt()

@@ -1,99 +1,159 @@
-//! The loop: runs the guest, serves physical interrupts, and hands everything else to `vmm`.
+//! The loop: lets the scheduler choose a guest, runs it, serves physical interrupts, and hands everything else to `vmm`.
 
 use core::fmt::Write;
 
-use bundle::OnReset;
 use isa::Interrupt;
 use mmu::TlbFlush;
+use scheduler::Decision;
 use trace::{Event, ExitKind, Ring};
-use vmm::timer::Alarm;
+use vmm::sbi::sta;
+use vmm::vcpu::RunState;
 use vmm::vm::{self, Next};
 use vmm::{Host, StopReason};
 
 use crate::finish::Status;
-use crate::host::Level;
-use crate::setup::World;
+use crate::world::{State, World};
 
 /// The last exits, for the epitaph.
 static RECENT: Ring = Ring::new();
 
-/// Runs the virtual machine until it ends for good.
-pub fn run(world: &mut World) -> Status {
-    loop {
-        let reason = run_until_stop(world);
-        world.report_exits();
-        let name = &world.vm.name;
-        let message = format_args!("guest `{name}` {reason}");
-        let status = match reason {
-            StopReason::PowerOff => {
-                world.host.say(Level::Info, message);
-                Status::PoweredOff
-            }
-            StopReason::Failed(_) => {
-                world.host.say(Level::Info, message);
-                Status::GuestFailed
-            }
-            StopReason::Reset => {
-                world.host.say(Level::Info, message);
-                match world.on_reset {
-                    OnReset::Stop | OnReset::Exit => Status::Reset,
-                    OnReset::Restart => match world.vm.start() {
-                        Ok(()) => continue,
-                        Err(memory::NotRam) => Status::Failed,
-                    },
-                }
-            }
-            StopReason::Fatal(_) => {
-                world.host.say(Level::Error, format_args!("guest `{name}` was stopped: {reason}"));
-                world.report_registers();
-                Status::Stopped
-            }
-        };
-        return status;
-    }
+/// Why a guest does not go on at once.
+enum Left {
+    /// It waits for an interrupt.
+    Idle,
+    /// The time has come to look around.
+    Due,
+    /// A device of the host's interrupts.
+    Interrupted,
+    /// It ends.
+    Ended(StopReason),
 }
 
-#[inline(never)]
-fn run_until_stop(world: &mut World) -> StopReason {
-    let World { hart, host, interrupts, vm, check_every, .. } = world;
-    let vmm::Vm { machine, vcpus, .. } = vm;
-    let Some(vcpu) = vcpus.first_mut() else { return StopReason::PowerOff };
-    // The real timer, and how much of the guest's memory had been written at the last FENCE.I.
-    let (mut alarm, mut writes_seen) = (Alarm::new(hart.sets_timer_cheaply()), machine.ram.writes());
+/// Runs the guests until the run ends for good.
+pub fn run(world: &mut World) -> Status {
     loop {
-        let next = vm::prepare(machine, vcpu);
-        if let Some(deadline) = alarm.want(vm::deadline(machine, vcpu)) {
-            hart.set_timer(deadline);
+        if let Some(status) = world.status() {
+            return status;
         }
-        let entry = match next {
-            Next::Run(entry) => entry,
-            Next::Idle => {
-                hart.wait_for_interrupt();
-                serve_interrupts(hart, host, interrupts.as_ref(), machine, vcpu, &mut alarm);
+        let (now, wake_up) = (world.host.now(), world.wake_sleepers());
+        let (number, until) = match world.scheduler.choose(now) {
+            Decision::Run(entity, until) => (entity, until.min(wake_up)),
+            Decision::Idle(until) => {
+                if let Some(deadline) = world.alarm.want(until.min(wake_up)) {
+                    world.hart.set_timer(deadline);
+                }
+                world.hart.wait_for_interrupt();
+                serve_interrupts(world);
                 continue;
             }
         };
+        enter(world, number);
+        match run_guest(world, number, until) {
+            Left::Due => {}
+            Left::Idle => {
+                let now = world.host.now();
+                world.scheduler.sleep(number, now);
+            }
+            Left::Interrupted => serve_interrupts(world),
+            Left::Ended(reason) => world.ended(number, reason),
+        }
+    }
+}
+
+impl World {
+    /// Wakes the guests for which what they wait for has come, and gives the time, in ticks, when the next one has to be
+    /// looked at; `u64::MAX` is never.
+    fn wake_sleepers(&mut self) -> u64 {
+        let now = self.host.now();
+        let mut next = u64::MAX;
+        for guest in self.guests.iter_mut().filter(|guest| guest.state == State::Running) {
+            let vmm::Vm { machine, vcpus, .. } = &mut guest.vm;
+            for vcpu in vcpus.iter_mut().filter(|vcpu| vcpu.state != RunState::Running) {
+                if vm::deadline(machine, vcpu) <= now {
+                    vm::tick(machine, vcpu, now);
+                }
+                if vm::notice(machine, vcpu) {
+                    self.scheduler.wake(guest.entity, now);
+                } else {
+                    next = next.min(vm::deadline(machine, vcpu));
+                }
+            }
+        }
+        next
+    }
+}
+
+/// Puts a guest's vCPU on the hart, in the place of the one that is there.
+fn enter(world: &mut World, number: usize) {
+    if world.current != Some(number) {
+        if let Some(before) = world.current {
+            world.count_for(before);
+            if let Some(vcpu) = world.guests.get_mut(before).and_then(|guest| guest.vm.vcpus.first_mut()) {
+                world.hart.leave(&mut vcpu.frame);
+            }
+        }
+        world.current = Some(number);
+        world.host.serve(number);
+        if let Some(vcpu) = world.guests.get_mut(number).and_then(|guest| guest.vm.vcpus.first_mut()) {
+            world.hart.enter(&mut vcpu.frame);
+        }
+        if world.flush_on_entry {
+            world.hart.flush_all();
+        }
+    }
+    let waited = world.scheduler.accounts(number).waited;
+    let now = world.host.now();
+    if let Some(guest) = world.guests.get_mut(number)
+        && let Some(vcpu) = guest.vm.vcpus.first_mut()
+    {
+        sta::report(&guest.vm.machine, vcpu, waited);
+        if vm::deadline(&guest.vm.machine, vcpu) <= now {
+            vm::tick(&mut guest.vm.machine, vcpu, now);
+        }
+    }
+}
+
+/// Runs a guest until `until`, in ticks, at the latest.
+#[inline(never)]
+fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
+    let World { hart, host, guests, alarm, check_every, .. } = world;
+    let Some(guest) = guests.get_mut(number) else { return Left::Due };
+    let vmm::Vm { machine, vcpus, .. } = &mut guest.vm;
+    let Some(vcpu) = vcpus.first_mut() else { return Left::Ended(StopReason::PowerOff) };
+    loop {
+        let entry = match vm::prepare(machine, vcpu) {
+            Next::Run(entry) => entry,
+            Next::Idle => return Left::Idle,
+        };
+        if let Some(deadline) = alarm.want(vm::deadline(machine, vcpu).min(until)) {
+            hart.set_timer(deadline);
+        }
         match entry.flush {
             TlbFlush::Nothing => {}
             TlbFlush::Address(address) => hart.flush_address(address.0),
             TlbFlush::All => hart.flush_all(),
         }
         let writes = machine.ram.writes();
-        if writes != writes_seen {
-            writes_seen = writes;
+        if writes != guest.writes_seen {
+            guest.writes_seen = writes;
             hart.fence_i();
         }
         let trap = hart.run(&mut vcpu.frame, entry.root);
-        RECENT.record(Event { pc: vcpu.frame.pc, cause: trap.cause, value: trap.value });
-        if trap.cause & Interrupt::CAUSE_BIT != 0 {
-            let timer = trap.cause == Interrupt::Timer.cause();
-            vcpu.exits.count(if timer { ExitKind::HostTimer } else { ExitKind::HostInterrupt });
-            serve_interrupts(hart, host, interrupts.as_ref(), machine, vcpu, &mut alarm);
-        } else if let Err(reason) = vm::serve(machine, vcpu, trap, host) {
-            while !machine.drain_console(host) {
-                host.console.flush();
+        RECENT.record(Event { pc: vcpu.frame.pc, cause: trap.cause, value: trap.value, vm: number as u64 });
+        if trap.cause == Interrupt::Timer.cause() {
+            vcpu.exits.count(ExitKind::HostTimer);
+            hart.silence_timer();
+            alarm.went_off();
+            let now = host.now();
+            vm::tick(machine, vcpu, now);
+            if now >= until {
+                return Left::Due;
             }
-            return reason;
+        } else if trap.cause & Interrupt::CAUSE_BIT != 0 {
+            vcpu.exits.count(ExitKind::HostInterrupt);
+            return Left::Interrupted;
+        } else if let Err(reason) = vm::serve(machine, vcpu, trap, host) {
+            return Left::Ended(reason);
         }
         if *check_every != 0
             && hart.counts().runs.is_multiple_of(u64::from(*check_every))
@@ -104,19 +164,13 @@ fn run_until_stop(world: &mut World) -> StopReason {
     }
 }
 
-fn serve_interrupts(
-    hart: &hart::Hart,
-    host: &mut crate::host::RealHost,
-    interrupts: Option<&crate::setup::Interrupts>,
-    machine: &mut vmm::Machine,
-    vcpu: &mut vmm::Vcpu,
-    alarm: &mut Alarm,
-) {
+/// Serves what interrupts the hart. Guests' timers are looked at before the next one runs.
+fn serve_interrupts(world: &mut World) {
+    let World { hart, host, interrupts, guests, alarm, current, .. } = world;
     let pending = hart.pending_interrupts();
     if pending & Interrupt::Timer.mask() != 0 {
         hart.silence_timer();
         alarm.went_off();
-        vm::tick(machine, vcpu, host.now());
     }
     if pending & Interrupt::Software.mask() != 0 {
         hart.clear_software_interrupt();
@@ -127,41 +181,16 @@ fn serve_interrupts(
         while let Some(source) = interrupts.plic.claim() {
             if source == interrupts.console {
                 host.console.serve_interrupt();
-                machine.drain_console(host);
-                machine.feed_console(host);
+                for (number, guest) in guests.iter_mut().enumerate() {
+                    host.serve(number);
+                    guest.vm.machine.drain_console(host);
+                    guest.vm.machine.feed_console(host);
+                }
+                if let Some(current) = current {
+                    host.serve(*current);
+                }
             }
             interrupts.plic.complete(source);
-        }
-    }
-}
-
-impl World {
-    /// Prints how often the guest left, by kind, and how often what else happened.
-    fn report_exits(&mut self) {
-        use alloc::string::String;
-        for vcpu in &self.vm.vcpus {
-            let mut line = String::new();
-            for (kind, count) in vcpu.exits.iter() {
-                let _ = write!(line, " {}={count}", kind.name());
-            }
-            let code = self.vm.machine.code.counts();
-            let _ = write!(line, " shadow-fills={} code-copies={}", vcpu.shadow.fills, code.copies);
-            let _ = write!(line, " code-sites={} code-copies-ended={}", code.sites, code.ended);
-            let counts = self.hart.counts();
-            let _ = write!(line, " fast-exits={} slow-exits={}", vcpu.frame.fast_exits, counts.runs);
-            let _ = write!(line, " site-misses={}", vcpu.site_misses);
-            let _ = write!(line, " tlb-flushes-all={}", counts.flushes_all);
-            let _ = write!(line, " tlb-flushes-address={}", counts.flushes_address);
-            let _ = write!(line, " tlb-flushes-switch={}", vcpu.frame.switch_flushes);
-            self.host.say(Level::Counters, format_args!("exits{line}"));
-        }
-    }
-
-    fn report_registers(&mut self) {
-        for vcpu in &self.vm.vcpus {
-            let (id, privilege, csr) = (vcpu.id, vcpu.frame.privilege, &vcpu.frame.csr);
-            self.host.say(Level::Error, format_args!("hart {id} in {privilege:?} mode\n{}", vcpu.frame));
-            self.host.say(Level::Error, format_args!("{csr}"));
         }
     }
 }
@@ -170,8 +199,8 @@ impl World {
 pub fn epitaph(to: &mut impl Write) {
     let _ = writeln!(to, "hypocaust: the last exits, the latest last:");
     for event in RECENT.iter() {
-        let _ =
-            writeln!(to, "  pc {:#018x} scause {:#018x} stval {:#018x}", event.pc, event.cause, event.value);
+        let Event { pc, cause, value, vm } = event;
+        let _ = writeln!(to, "  guest {vm} pc {pc:#018x} scause {cause:#018x} stval {value:#018x}");
     }
     if let Some(frame) = hart::switch::last_frame() {
         let _ = writeln!(to, "hypocaust: the guest's registers:\n{frame}");

@@ -4,54 +4,35 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use bundle::{Manifest, OnReset, VmConfig};
+use bundle::{Manifest, VmConfig};
 use devices::Board;
 use devicetree::{Extension, HostInfo};
+use hart::switch::ASIDS_OF_VCPU;
 use hart::memory::HostMemory;
-use hart::{Hart, HostSpace};
+use hart::Hart;
 use memory::{BLOCK_SIZE, Extent, Extents, GuestPhysAddr, GuestRam, InitialData, PAGE_SIZE};
 use mmu::shadow::HostPaging;
 use mmu::{ShadowMmu, Window};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use rewrite::CodePages;
+use scheduler::{Scheduler, Tuning};
+use vhart::Units;
 use vmm::machine::{Clock, Machine};
 use vmm::vm::{Boot, Vm};
-use vmm::{Vcpu, tree};
+use vmm::{Vcpu, timer::Alarm, tree};
 
 use crate::Stage;
 use crate::console::Console;
 use crate::drivers::{plic::Plic, rtc, uart::Uart};
 use crate::host::{Level, RealHost};
+use crate::world::{Guest, Interrupts, World};
 
-/// Everything that runs.
-#[derive(Debug)]
-pub struct World {
-    /// The hart.
-    pub hart: Hart,
-    /// What virtual machines see of it.
-    pub host: RealHost,
-    /// The interrupt controller, and the console's source at it.
-    pub interrupts: Option<Interrupts>,
-    /// The virtual machine.
-    pub vm: Vm,
-    /// What its reset does.
-    pub on_reset: OnReset,
-    /// Exits between two scans of the shadow tables; 0 is never.
-    pub check_every: u32,
-}
-
-/// The host's interrupts.
-#[derive(Debug)]
-pub struct Interrupts {
-    /// The interrupt controller.
-    pub plic: Plic,
-    /// The console's source.
-    pub console: u32,
-}
-
-/// The heap: device trees, manifests, and a few hundred bytes for each megabyte of guest RAM.
-const HEAP: u64 = 4 << 20;
+/// The heap: the manifest, and what serves all guests.
+const HEAP: u64 = 2 << 20;
+/// More of it for each guest: tables of the fast path, its device tree, and a few hundred bytes for each megabyte of RAM.
+const HEAP_OF_GUEST: u64 = 1 << 20;
+const HEAP_PER_MIB: u64 = 512;
 /// Shadow tables for each vCPU: some for itself, and one for each megabyte of RAM, which maps it once in 4 KiB pages
 /// and leaves as much for contexts; each with as much memory again, for what it was made of.
 const TABLES: u64 = 1024;
@@ -66,7 +47,8 @@ const CODE_COPIES: u64 = 1024;
 /// # Errors
 /// One line that says what is missing.
 pub fn prepare(stage: &Stage) -> Result<World, String> {
-    let hart = Hart::take_over(stage.machine.common_isa().extensions.contains(Extension::Sstc));
+    let isa = stage.machine.common_isa().extensions;
+    let hart = Hart::take_over(isa.contains(Extension::Sstc), isa.contains(Extension::V));
     let mut memory = HostMemory::new(&stage.space, free_memory(stage)?);
     let (_, heap) = memory.take_words(HEAP, PAGE_SIZE).ok_or_else(|| String::from(NO_MEMORY))?;
     hart::heap::add(heap);
@@ -83,23 +65,34 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
     let mut host = open_host(stage, &hart, &manifest);
     let interrupts = open_interrupts(stage);
     host.say(Level::Info, format_args!("{}", Banner(stage)));
-    let [config] = manifest.vms.as_slice() else {
-        return Err(format!(
-            "the bundle has {} virtual machines, and this version runs one",
-            manifest.vms.len()
-        ));
-    };
-    let vm = build_vm(stage, &hart, &manifest, config, payload, &mut memory)?;
-    clear_units(stage);
+    let mut scheduler = Scheduler::new(Tuning::for_frequency(stage.machine.timebase_frequency));
+    let mut random = random_source(&stage.machine, &manifest);
+    let mut guests = Vec::with_capacity(manifest.vms.len());
+    for config in &manifest.vms {
+        let entity = scheduler.add(Guest::share(config));
+        let vm = build_vm(stage, &hart, entity, config, payload, &mut random, &mut memory)?;
+        guests.push(Guest::new(vm, entity, config));
+    }
     hart.fence_i();
-    Ok(World {
+    host.console.set_guests(manifest.vms.iter().map(|config| config.name.clone()));
+    let mut world = World {
+        flush_on_entry: hart.features().has_asids()
+            && guests.len() > usize::from(hart.features().asid_blocks()),
+        alarm: Alarm::new(hart.sets_timer_cheaply()),
+        counted: hart.counts(),
         hart,
         host,
         interrupts,
-        vm,
-        on_reset: config.on_reset,
+        guests,
+        scheduler,
+        current: None,
         check_every: manifest.host.check_every,
-    })
+        ending: None,
+    };
+    for (number, config) in manifest.vms.iter().enumerate().filter(|(_, config)| config.autostart) {
+        world.start(number).map_err(|refused| format!("guest `{}` cannot start: {refused}", config.name))?;
+    }
+    Ok(world)
 }
 
 const NO_MEMORY: &str = "the host has too little memory; give QEMU more with --host-memory";
@@ -145,9 +138,10 @@ fn open_interrupts(stage: &Stage) -> Option<Interrupts> {
 fn build_vm(
     stage: &Stage,
     hart: &Hart,
-    manifest: &Manifest,
+    number: usize,
     config: &VmConfig,
     payload: &'static [u64],
+    random: &mut ChaCha20Rng,
     memory: &mut HostMemory,
 ) -> Result<Vm, String> {
     let too_little = || {
@@ -161,9 +155,12 @@ fn build_vm(
     };
     let ram_size = config.memory;
     let tables = TABLES + TABLES_PER_MIB * (ram_size >> 20);
-    if memory.available() < ram_size + (2 * tables + CODE_COPIES) * PAGE_SIZE {
+    let heap = HEAP_OF_GUEST + HEAP_PER_MIB * (ram_size >> 20);
+    if memory.available() < ram_size + (2 * tables + CODE_COPIES) * PAGE_SIZE + heap {
         return Err(too_little());
     }
+    let (_, words) = memory.take_words(heap, PAGE_SIZE).ok_or_else(|| String::from(NO_MEMORY))?;
+    hart::heap::add(words);
     let no_range = |memory: &HostMemory| {
         format!(
             "guest `{}` wants {} MiB, and the host's {} free MiB have no such piece; give the guest less memory \
@@ -191,10 +188,10 @@ fn build_vm(
 
     let machine = &stage.machine;
     let host_isa = machine.common_isa();
-    let paging = host_paging(&stage.space, hart);
+    let paging = host_paging(stage, hart, number);
     let mode = paging.widest_guest_mode();
     let mut seed = [0; 64];
-    random_source(machine, manifest).fill_bytes(&mut seed);
+    random.fill_bytes(&mut seed);
     let tree = tree::build(config, host_isa, mode, machine.timebase_frequency, &seed);
     let wall = machine.rtc.and_then(|rtc| stage.space.device(rtc)).map_or(0, |rtc| rtc::now(&rtc));
     let clock = Clock::new(machine.timebase_frequency);
@@ -204,6 +201,7 @@ fn build_vm(
     let board = Board::new(1, boot_wall, Vec::new());
     let features = tree::csr_features(host_isa.guest_view(), mode);
     let mut vcpu = Vcpu::new(0, features, ShadowMmu::new(paging, tables, table_base));
+    vcpu.frame.units = Units::new(number as u64, hart.features().vlenb);
     if config.switches.fast {
         vcpu.frame.sites.set_handlers(hart::fast::handlers());
     }
@@ -215,15 +213,18 @@ fn build_vm(
     }
     let boot = Boot { entry: config.entry, tree_address: GuestPhysAddr(config.device_tree), tree };
     let vcpus = Vec::from([vcpu]);
-    let mut vm = Vm::new(config.name.clone(), Machine::new(ram, code, board, 1, clock), vcpus, boot);
-    vm.start().map_err(|_| format!("guest `{}`: its device tree does not lie in RAM", config.name))?;
-    Ok(vm)
+    Ok(Vm::new(config.name.clone(), Machine::new(ram, code, board, 1, clock), vcpus, boot))
 }
 
-fn host_paging(space: &HostSpace, hart: &Hart) -> HostPaging {
+/// How the vCPU with this number among the hart's is translated.
+fn host_paging(stage: &Stage, hart: &Hart, number: usize) -> HostPaging {
+    let space = &stage.space;
     let window =
         Window { first_slot: space.first_slot(), entries: space.root_entries().iter().copied().collect() };
-    HostPaging { mode: space.mode(), window, asids: hart.features().has_asids() }
+    // Where there are too few blocks, some are shared, and the TLB is flushed at each switch.
+    let blocks = usize::from(hart.features().asid_blocks());
+    let first_asid = number.checked_rem(blocks).map(|block| 1 + block as u16 * ASIDS_OF_VCPU);
+    HostPaging { mode: space.mode(), window, first_asid }
 }
 
 /// Entropy for guests: the bundle's, mixed with the host's.
@@ -234,17 +235,6 @@ fn random_source(machine: &HostInfo, manifest: &Manifest) -> ChaCha20Rng {
         *place = place.rotate_left(3) ^ byte;
     }
     ChaCha20Rng::from_seed(seed)
-}
-
-/// Registers that the hypervisor never touches must not show a guest what was in them before.
-fn clear_units(stage: &Stage) {
-    let isa = stage.machine.common_isa().extensions;
-    if isa.contains(devicetree::Extension::D) {
-        hart::float::clear();
-    }
-    if isa.contains(devicetree::Extension::V) {
-        hart::float::clear_vector();
-    }
 }
 
 /// The line at the start.

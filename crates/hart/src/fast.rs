@@ -475,13 +475,9 @@ core::arch::global_asm!(
     // t0 becomes the old value, for rd.
     "5:",
     "mv t0, t2",
-    "slli t2, t3, 63 - 19", // MXR is bit 19
-    "bltz t2, fast_bail_t3",
-    "andi t2, t3, 2",
-    "beqz t2, 6f",
-    "ld t2, {READY}(sp)",
+    "ld t2, {STATUS_GUARD}(sp)",
+    "and t2, t2, t3",
     "bnez t2, fast_bail_t3",
-    "6:",
     "xor t2, t3, t0",
     "slli t2, t2, 63 - 18", // SUM is bit 18
     "bltz t2, 8f",
@@ -609,6 +605,7 @@ core::arch::global_asm!(
     SENVCFG_SUPERVISOR = const layout::SENVCFG_SUPERVISOR,
     PRIVILEGE = const layout::PRIVILEGE,
     READY = const layout::READY,
+    STATUS_GUARD = const layout::STATUS_GUARD,
     ROOT_USER = const layout::ROOT_USER,
     ROOT_SUPERVISOR = const layout::ROOT_SUPERVISOR,
     ROOT_SUM = const layout::ROOT_SUM,

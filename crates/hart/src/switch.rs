@@ -1,11 +1,13 @@
 //! The world switch: runs a guest until it traps, and holds the hart state that goes with a vCPU.
 
+use core::ops::{AddAssign, Sub};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use isa::csr::{scounteren, sstatus};
 use isa::errata::{Errata, Erratum};
 use isa::paging::Mode;
 use isa::{Privilege, TrapInfo};
+use vhart::units::Owner;
 use vhart::{VcpuFrame, layout};
 
 use crate::csr;
@@ -13,6 +15,7 @@ use crate::errata;
 use crate::fast;
 use crate::fault;
 use crate::firmware;
+use crate::float;
 
 /// What this hart has, as far as it differs between harts.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +26,8 @@ pub struct HartFeatures {
     pub senvcfg: bool,
     /// cycle and instret can be read.
     pub counters: bool,
+    /// Bytes of a vector register; 0 where there is no V.
+    pub vlenb: usize,
     /// The timer is set by a CSR, stimecmp.
     pub sstc: bool,
 }
@@ -38,6 +43,26 @@ pub struct HartCounts {
     pub flushes_address: u64,
 }
 
+impl Sub for HartCounts {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            runs: self.runs.wrapping_sub(before.runs),
+            flushes_all: self.flushes_all.wrapping_sub(before.flushes_all),
+            flushes_address: self.flushes_address.wrapping_sub(before.flushes_address),
+        }
+    }
+}
+
+impl AddAssign for HartCounts {
+    fn add_assign(&mut self, more: Self) {
+        self.runs = self.runs.wrapping_add(more.runs);
+        self.flushes_all = self.flushes_all.wrapping_add(more.flushes_all);
+        self.flushes_address = self.flushes_address.wrapping_add(more.flushes_address);
+    }
+}
+
 /// The state of the real hart that is kept from one run to the next.
 #[derive(Debug)]
 pub struct Hart {
@@ -48,6 +73,15 @@ pub struct Hart {
     counts: HartCounts,
     senvcfg: u64,
     scounteren: u64,
+    /// Whose values the floating-point and the vector registers hold.
+    held: Held,
+}
+
+/// Whose values the units' registers hold; nobody's after the firmware.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    float: Option<Owner>,
+    vector: Option<Owner>,
 }
 
 /// The frame of the guest that ran last, for a panic's epitaph.
@@ -60,8 +94,8 @@ pub fn last_frame() -> Option<&'static VcpuFrame> {
     unsafe { frame.as_ref() }
 }
 
-/// The fewest ASID bits that tell all roots of a vCPU by.
-const ASID_BITS: u32 = 8;
+/// ASIDs that a vCPU wants, one for each of its roots.
+pub const ASIDS_OF_VCPU: u16 = 64;
 
 /// Bits of sie that the hypervisor wants: software, timer and external.
 const SIE: u64 = 1 << 1 | STIE | 1 << 9;
@@ -69,21 +103,31 @@ const SIE: u64 = 1 << 1 | STIE | 1 << 9;
 const STIE: u64 = 1 << 5;
 
 impl HartFeatures {
-    /// Whether a root can have an ASID of its own; else each change of the root forgets all that was cached.
+    /// How many vCPUs' roots can have ASIDs of their own, beside ASID 0, which is the hypervisor's. With none, each change
+    /// of the root forgets all that was cached.
+    pub const fn asid_blocks(&self) -> u16 {
+        let last = if self.asid_bits >= 16 { u16::MAX } else { (1 << self.asid_bits) - 1 };
+        last / ASIDS_OF_VCPU
+    }
+
+    /// Whether a root can have an ASID of its own.
+    #[inline]
     pub const fn has_asids(&self) -> bool {
-        self.asid_bits >= ASID_BITS
+        // As many bits as leave `ASIDS_OF_VCPU` beside 0.
+        self.asid_bits > ASIDS_OF_VCPU.ilog2()
     }
 }
 
 impl Hart {
     /// Takes over the hart that this runs on: finds its features and lets its interrupts end a guest's run.
     ///
-    /// Interrupts stay off while the hypervisor runs: sstatus.SIE is never set. `sstc` is whether its ISA is said to have
-    /// Sstc; whether the firmware lets us use it is tried.
-    pub fn take_over(sstc: bool) -> Self {
+    /// Interrupts stay off while the hypervisor runs: sstatus.SIE is never set. `sstc` and `vector` are whether its ISA is said
+    /// to have Sstc and V; whether the firmware lets us use the first is tried.
+    pub fn take_over(sstc: bool, vector: bool) -> Self {
         let counters = csr::probe!("cycle").is_some() && csr::probe!("instret").is_some();
         let senvcfg = csr::probe!("senvcfg").is_some();
         let sstc = sstc && csr::probe!("0x14d").is_some();
+        let vlenb = if vector { float::vector_length() } else { 0 };
         let satp = csr::read!("satp");
         const ASID: u64 = 0xffff << 44;
         csr::write!("satp", satp | ASID);
@@ -91,13 +135,14 @@ impl Hart {
         csr::write!("satp", satp);
         csr::write!("sie", SIE);
         let mut hart = Self {
-            features: HartFeatures { asid_bits, senvcfg, counters, sstc },
+            features: HartFeatures { asid_bits, senvcfg, counters, vlenb, sstc },
             errata: errata::of_this_hart(),
             mode: Mode::from_code(satp >> 60).unwrap_or(Mode::Bare),
             counts: HartCounts::default(),
             // Not what a guest is given, so the first run sets both.
             senvcfg: u64::MAX,
             scounteren: u64::MAX,
+            held: Held::default(),
         };
         // What the firmware has left there means nothing.
         hart.silence_timer();
@@ -114,6 +159,49 @@ impl Hart {
     /// How often the hart did what.
     pub fn counts(&self) -> HartCounts {
         self.counts
+    }
+
+    /// Takes a vCPU on, which runs here until `leave`. What its unit's registers hold is loaded when it turns the unit on,
+    /// if another's is there.
+    pub fn enter(&mut self, frame: &mut VcpuFrame) {
+        // Another vCPU's reservation is not to be this one's.
+        self.break_reservation();
+        let owner = Some(frame.units.owner());
+        let float = if self.held.float == owner { 0 } else { sstatus::FS };
+        let vector = if self.held.vector == owner { 0 } else { sstatus::VS };
+        frame.absent_units = frame.csr.unit_mask() & (float | vector);
+    }
+
+    /// Lets a vCPU go: what it may have changed of its units' registers is saved.
+    pub fn leave(&mut self, frame: &mut VcpuFrame) {
+        let present = frame.csr.unit_mask() & !frame.absent_units;
+        if present & sstatus::FS != 0 {
+            float::save(&mut frame.units);
+        }
+        if present & sstatus::VS != 0 {
+            float::save_vector(&mut frame.units);
+        }
+        frame.absent_units = frame.csr.unit_mask();
+    }
+
+    /// Loads the registers of units that the guest has turned on.
+    #[cold]
+    fn load_units(&mut self, frame: &mut VcpuFrame) {
+        let wanted = frame.csr.unit_states() & frame.absent_units;
+        let owner = Some(frame.units.owner());
+        let mut loaded = 0;
+        if wanted & sstatus::FS != 0 {
+            float::load(&frame.units);
+            self.held.float = owner;
+            loaded |= sstatus::FS;
+        }
+        if wanted & sstatus::VS != 0 {
+            float::load_vector(&frame.units);
+            self.held.vector = owner;
+            loaded |= sstatus::VS;
+        }
+        frame.absent_units &= !loaded;
+        frame.status_guard &= !loaded;
     }
 
     /// Runs a guest in user mode under the shadow root that `satp` names, until it traps and Rust is to serve that.
@@ -140,6 +228,9 @@ impl Hart {
         }
         RUNNING.store(frame, Ordering::Relaxed);
         self.counts.runs = self.counts.runs.wrapping_add(1);
+        if frame.csr.unit_states() & frame.absent_units != 0 {
+            self.load_units(frame);
+        }
         // SPP, SUM and MXR are clear, and user mode does not ask SIE.
         csr::write!("sstatus", sstatus::UXL_64 | sstatus::SPIE | frame.csr.unit_states());
         let vector = match frame.privilege {

@@ -66,8 +66,9 @@ pub struct HostPaging {
     pub mode: Mode,
     /// Where the hypervisor lives.
     pub window: Window,
-    /// Whether the hart has ASIDs enough to tell all roots by.
-    pub asids: bool,
+    /// The first of the `CONTEXTS` real ASIDs, not 0, that tell this vCPU's roots from each other and from other vCPUs';
+    /// `None` where the hart has too few.
+    pub first_asid: Option<u16>,
 }
 
 impl HostPaging {
@@ -268,7 +269,7 @@ impl ShadowMmu {
     /// The real satp that runs the guest under `root`. ASID 0 is the hypervisor's own root's.
     #[inline]
     pub fn satp(&self, root: Root) -> u64 {
-        let asid = if self.host.asids { root.number as u64 + 1 } else { 0 };
+        let asid = self.host.first_asid.map_or(0, |first| u64::from(first).wrapping_add(root.number as u64));
         (self.host.mode as u64) << 60 | asid << 44 | root.table.0 >> 12
     }
 

@@ -11,6 +11,8 @@ pub struct Event {
     pub cause: u64,
     /// stval.
     pub value: u64,
+    /// The number of the virtual machine.
+    pub vm: u64,
 }
 
 /// Events that the ring remembers; a power of two.
@@ -19,24 +21,25 @@ pub const LENGTH: usize = 32;
 /// A ring of the last `LENGTH` events. One hart records; a panic may read at any time, so the words are atomic.
 #[derive(Debug)]
 pub struct Ring {
-    events: [[AtomicU64; 3]; LENGTH],
+    events: [[AtomicU64; 4]; LENGTH],
     count: AtomicUsize,
 }
 
 impl Ring {
     /// A ring that remembers nothing yet.
     pub const fn new() -> Self {
-        Self { events: [const { [const { AtomicU64::new(0) }; 3] }; LENGTH], count: AtomicUsize::new(0) }
+        Self { events: [const { [const { AtomicU64::new(0) }; 4] }; LENGTH], count: AtomicUsize::new(0) }
     }
 
     /// Records an event.
     #[inline]
     pub fn record(&self, event: Event) {
         let count = self.count.load(Ordering::Relaxed);
-        let [pc, cause, value] = &self.events[count % LENGTH];
+        let [pc, cause, value, vm] = &self.events[count % LENGTH];
         pc.store(event.pc, Ordering::Relaxed);
         cause.store(event.cause, Ordering::Relaxed);
         value.store(event.value, Ordering::Relaxed);
+        vm.store(event.vm, Ordering::Relaxed);
         self.count.store(count.wrapping_add(1), Ordering::Relaxed);
     }
 
@@ -44,9 +47,9 @@ impl Ring {
     pub fn iter(&self) -> impl Iterator<Item = Event> + '_ {
         let count = self.count.load(Ordering::Relaxed);
         (count.saturating_sub(LENGTH)..count).map(|n| {
-            let [pc, cause, value] = &self.events[n % LENGTH];
+            let [pc, cause, value, vm] = &self.events[n % LENGTH];
             let read = |word: &AtomicU64| word.load(Ordering::Relaxed);
-            Event { pc: read(pc), cause: read(cause), value: read(value) }
+            Event { pc: read(pc), cause: read(cause), value: read(value), vm: read(vm) }
         })
     }
 }

@@ -215,6 +215,11 @@ impl CsrFile {
         self.units
     }
 
+    /// Which of FS and VS, in their places, the hart has.
+    pub const fn unit_mask(&self) -> u64 {
+        self.units_written
+    }
+
     /// Takes over from the hardware what the guest has done to its units. `hardware` is the real sstatus, with which
     /// the guest has run.
     pub const fn take_unit_states(&mut self, hardware: u64) {

@@ -8,6 +8,7 @@ use isa::{Privilege, Reg};
 use crate::csr::{CsrFeatures, CsrFile};
 use crate::site::SiteTable;
 use crate::space::{Roots, SpaceTable};
+use crate::units::Units;
 
 /// The guest's memory, for the assembly.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,6 +42,9 @@ pub struct VcpuFrame {
     pub csr: CsrFile,
     /// The interrupts that are pending and enabled in sie: where not 0, Rust must see to it when interrupts are enabled.
     pub ready: u64,
+    /// Bits of sstatus that the assembly may not set: MXR, those of units that are not at hand, and SIE where an interrupt
+    /// is ready.
+    pub status_guard: u64,
     /// The shadow roots of the address space that the guest is in.
     pub roots: Roots,
     /// Not 0 where a change of the root wants more than a write of satp: see `switch_senvcfg` and `flush_on_switch`.
@@ -65,6 +69,11 @@ pub struct VcpuFrame {
     pub sites: SiteTable,
     /// Address spaces whose shadow roots are at hand, by satp.
     pub spaces: SpaceTable,
+    /// The units, FS and VS in their places, whose registers the real hart does not hold: they are in `units`, and have
+    /// to be loaded before the guest may use them.
+    pub absent_units: u64,
+    /// Floating-point and vector registers.
+    pub units: Units,
 }
 
 impl VcpuFrame {
@@ -77,6 +86,7 @@ impl VcpuFrame {
             privilege: Privilege::Supervisor,
             csr: CsrFile::new(features),
             ready: 0,
+            status_guard: u64::MAX,
             roots: Roots::NONE,
             switch_extra: 0,
             senvcfg: [0; 2],
@@ -89,6 +99,8 @@ impl VcpuFrame {
             switch_flushes: 0,
             sites: SiteTable::new(),
             spaces: SpaceTable::new(),
+            absent_units: u64::MAX,
+            units: Units::new(0, 0),
         }
     }
 
@@ -99,9 +111,12 @@ impl VcpuFrame {
         self.privilege = Privilege::Supervisor;
         self.csr = CsrFile::new(*self.csr.features());
         self.ready = 0;
+        self.status_guard = u64::MAX;
         self.roots = Roots::NONE;
         self.sites.clear();
         self.spaces.clear();
+        self.absent_units = u64::MAX;
+        self.units.reset();
     }
 
     /// A register's value; 0 for x0.

@@ -18,6 +18,8 @@ pub const HOST_SP: usize = offset_of!(VcpuFrame, host_sp);
 pub const PRIVILEGE: usize = offset_of!(VcpuFrame, privilege);
 /// See `VcpuFrame::ready`.
 pub const READY: usize = offset_of!(VcpuFrame, ready);
+/// See `VcpuFrame::status_guard`.
+pub const STATUS_GUARD: usize = offset_of!(VcpuFrame, status_guard);
 /// The root of virtual user mode.
 pub const ROOT_USER: usize = offset_of!(VcpuFrame, roots) + offset_of!(Roots, user);
 /// The root of virtual supervisor mode, SUM clear.

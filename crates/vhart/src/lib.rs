@@ -19,9 +19,11 @@ pub mod hint;
 pub mod layout;
 pub mod site;
 pub mod space;
+pub mod units;
 
 pub use csr::{CsrFeatures, CsrFile};
 pub use frame::{GuestMemory, VcpuFrame};
 pub use hint::{FillHint, HintTable};
 pub use site::{Handlers, Op, Site, SiteTable};
 pub use space::{Roots, Space, SpaceTable};
+pub use units::Units;

@@ -2,7 +2,7 @@
 //! space's sites from others', and whether there is something that the assembly must not pass by.
 
 use isa::Privilege;
-use isa::csr::senvcfg;
+use isa::csr::{senvcfg, sstatus};
 use isa::paging::Mode;
 use mmu::{ContextKey, DroppedCode, LostRoots, Rights};
 use vhart::{CsrFile, GuestMemory, Roots, Space};
@@ -43,7 +43,10 @@ impl FastPath {
 /// runs.
 #[inline]
 pub(crate) fn root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
-    vcpu.frame.ready = vcpu.frame.csr.ready();
+    let frame = &mut vcpu.frame;
+    frame.ready = frame.csr.ready();
+    frame.status_guard =
+        sstatus::MXR | frame.absent_units | if frame.ready != 0 { sstatus::SIE } else { 0 };
     if vcpu.shadow.has_doubts() {
         vcpu.shadow.clear_doubts(&machine.ram);
     }
@@ -188,7 +191,7 @@ fn set_environment(vcpu: &mut Vcpu) {
     let frame = &mut vcpu.frame;
     frame.senvcfg = both;
     frame.switch_senvcfg = u64::from(both[0] != both[1]);
-    frame.flush_on_switch = u64::from(!vcpu.shadow.host().asids);
+    frame.flush_on_switch = u64::from(vcpu.shadow.host().first_asid.is_none());
     frame.switch_extra = frame.switch_senvcfg | frame.flush_on_switch;
 }
 

@@ -209,6 +209,11 @@ impl Machine {
         self.update_deadline();
     }
 
+    /// How long so many ticks are, in nanoseconds.
+    pub fn nanoseconds(&self, ticks: u64) -> u64 {
+        self.clock.board_time(ticks).0
+    }
+
     /// When devices want to be told the time again, in ticks; `u64::MAX` is never.
     pub fn deadline(&self) -> u64 {
         self.deadline

@@ -8,6 +8,7 @@ use vhart::{CsrFeatures, VcpuFrame};
 
 use crate::fast::FastPath;
 use crate::outcome::{Fatal, Outcome, StopReason};
+use crate::sbi::sta::StealTime;
 use crate::timer::VirtualTimer;
 
 /// Where a hart that starts, or resumes from a non-retentive suspension, begins.
@@ -49,6 +50,8 @@ pub struct Vcpu {
     pub exits: ExitCounters,
     /// Rewritten sites that had to be put into the frame's table.
     pub site_misses: u64,
+    /// The time that others had while it would have run.
+    pub steal: StealTime,
     /// What keeps the assembly's part of the frame in step.
     pub(crate) fast: FastPath,
 }
@@ -64,6 +67,7 @@ impl Vcpu {
             state: RunState::Stopped,
             exits: ExitCounters::default(),
             site_misses: 0,
+            steal: StealTime::default(),
             fast: FastPath::default(),
         }
     }
@@ -74,6 +78,7 @@ impl Vcpu {
         self.fast.reset();
         self.shadow.clear();
         self.timer = VirtualTimer::OFF;
+        self.steal.stop();
         self.state = RunState::Stopped;
     }
 

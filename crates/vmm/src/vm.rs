@@ -84,6 +84,17 @@ impl Vm {
 /// interrupt of the highest priority.
 #[inline]
 pub fn prepare(machine: &mut Machine, vcpu: &mut Vcpu) -> Next {
+    if !notice(machine, vcpu) {
+        return Next::Idle;
+    }
+    vcpu.take_interrupt();
+    let root = fast::root(machine, vcpu);
+    Next::Run(Entry { root, flush: vcpu.shadow.take_flush() })
+}
+
+/// Takes over what reached a vCPU from outside, and wakes it where that ends its wait; says whether it has something to do.
+#[inline]
+pub fn notice(machine: &mut Machine, vcpu: &mut Vcpu) -> bool {
     if let Some(link) = machine.links.get(vcpu.id)
         && link.take_mail()
     {
@@ -98,13 +109,8 @@ pub fn prepare(machine: &mut Machine, vcpu: &mut Vcpu) -> Next {
     vcpu.set_line(Interrupt::External, machine.board.external_interrupt(vcpu.id));
     if vcpu.state != RunState::Running {
         vcpu.wake_if_pending();
-        if vcpu.state != RunState::Running {
-            return Next::Idle;
-        }
     }
-    vcpu.take_interrupt();
-    let root = fast::root(machine, vcpu);
-    Next::Run(Entry { root, flush: vcpu.shadow.take_flush() })
+    vcpu.state == RunState::Running
 }
 
 /// Serves the exception that ended a vCPU's run.

@@ -35,7 +35,7 @@ pub(crate) fn host(mode: Mode) -> HostPaging {
     HostPaging {
         mode,
         window: Window { first_slot, entries: [table, leaf].into_iter().collect() },
-        asids: true,
+        first_asid: Some(1),
     }
 }
 

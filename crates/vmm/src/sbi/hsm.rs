@@ -41,6 +41,7 @@ fn stop(machine: &Machine, vcpu: &mut Vcpu) -> Reply {
         link.set_state(HartState::Stopped);
     }
     vcpu.state = RunState::Stopped;
+    vcpu.steal.stop();
     let anyone = machine.links.iter().any(|link| link.state() != HartState::Stopped);
     Reply::Outcome(if anyone { Outcome::Resume } else { Outcome::Stop(StopReason::Fatal(Fatal::NoHartLeft)) })
 }

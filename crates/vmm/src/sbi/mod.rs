@@ -9,6 +9,7 @@ mod ipi;
 mod legacy;
 mod rfence;
 mod srst;
+pub mod sta;
 mod time;
 
 use isa::Reg;
@@ -94,6 +95,7 @@ extensions! {
     0x48534d => hsm::call,
     0x53525354 => srst::call,
     0x4442434e => dbcn::call,
+    0x535441 => sta::call,
 }
 
 /// Serves the SBI call that the vCPU's registers make.

@@ -1,0 +1,333 @@
+//! Everything that runs: the hart, the host's devices, and the guests with their states. What can be done to a guest from
+//! outside is here; `run` is the loop.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use bundle::{OnReset, OnStop};
+use hart::{Hart, HartCounts};
+use scheduler::{EntityId, Scheduler, Share};
+use vmm::vm::Vm;
+use vmm::{StopReason, timer::Alarm};
+
+use crate::drivers::plic::Plic;
+use crate::finish::Status;
+use crate::host::{Level, RealHost};
+
+/// Everything that runs.
+#[derive(Debug)]
+pub struct World {
+    /// The hart.
+    pub hart: Hart,
+    /// What virtual machines see of it.
+    pub host: RealHost,
+    /// The interrupt controller, and the console's source at it.
+    pub interrupts: Option<Interrupts>,
+    /// The guests, in the manifest's order.
+    pub guests: Vec<Guest>,
+    /// Who runs.
+    pub scheduler: Scheduler,
+    /// What the hart's timer is set to.
+    pub alarm: Alarm,
+    /// The guest whose vCPU is on the hart.
+    pub current: Option<usize>,
+    /// What the hart had counted when that one came.
+    pub counted: HartCounts,
+    /// The hart has not ASIDs enough for all vCPUs, so that one finds what another has left in the TLB.
+    pub flush_on_entry: bool,
+    /// Exits between two scans of the shadow tables; 0 is never.
+    pub check_every: u32,
+    /// How the whole run ends, where a guest has ended it for all.
+    pub ending: Option<Status>,
+}
+
+/// The host's interrupts.
+#[derive(Debug)]
+pub struct Interrupts {
+    /// The interrupt controller.
+    pub plic: Plic,
+    /// The console's source.
+    pub console: u32,
+}
+
+/// A guest: its virtual machine, and what becomes of it.
+#[derive(Debug)]
+pub struct Guest {
+    /// The virtual machine.
+    pub vm: Vm,
+    /// Whether it runs.
+    pub state: State,
+    /// Its vCPU, for the scheduler.
+    pub entity: EntityId,
+    /// What its reset does.
+    pub on_reset: OnReset,
+    /// What happens when it cannot go on.
+    pub on_stop: OnStop,
+    /// How much of its memory we had written at the last FENCE.I.
+    pub writes_seen: u64,
+    /// What the hart has counted for it.
+    pub counts: HartCounts,
+    /// How it ended last.
+    pub status: Status,
+}
+
+/// Whether a guest runs.
+#[allow(dead_code, reason = "the operator's monitor pauses guests")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// It has its share of the hart.
+    Running,
+    /// It keeps its state, and time goes by.
+    Paused,
+    /// It has to be started from the bundle.
+    Stopped(Ended),
+}
+
+/// How a guest came to be stopped.
+#[allow(dead_code, reason = "the operator's monitor tells of it")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// It was never started.
+    NotStarted,
+    /// The operator stopped it.
+    ByOperator,
+    /// It ended by itself.
+    ByItself(StopReason),
+}
+
+/// Why something cannot be done to a guest.
+#[allow(dead_code, reason = "the operator's monitor tells of it")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// There is no guest with this number.
+    NoGuest,
+    /// It runs already, or is paused.
+    IsStarted,
+    /// It is stopped.
+    IsStopped,
+    /// It is paused already.
+    IsPaused,
+    /// It runs.
+    IsRunning,
+    /// Its device tree does not lie in its RAM.
+    NoRoom,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoGuest => "there is no such guest",
+            Self::IsStarted => "it is started already; reset starts it again",
+            Self::IsStopped => "it is stopped; start it first",
+            Self::IsPaused => "it is paused already",
+            Self::IsRunning => "it is not paused",
+            Self::NoRoom => "its device tree does not lie in its RAM",
+        })
+    }
+}
+
+impl Guest {
+    /// A guest that was never started.
+    pub fn new(vm: Vm, entity: EntityId, config: &bundle::VmConfig) -> Self {
+        Self {
+            vm,
+            state: State::Stopped(Ended::NotStarted),
+            entity,
+            on_reset: config.on_reset,
+            on_stop: config.on_stop,
+            writes_seen: 0,
+            counts: HartCounts::default(),
+            status: Status::PoweredOff,
+        }
+    }
+
+    /// What the scheduler is to give a guest.
+    pub fn share(config: &bundle::VmConfig) -> Share {
+        Share { weight: config.weight, cap: config.cap }
+    }
+}
+
+#[allow(dead_code, reason = "the operator's monitor is to call them all")]
+/// What can be done to a guest by its number. Each takes effect before a guest runs again.
+impl World {
+    /// Starts a stopped guest from the bundle, with fresh memory.
+    ///
+    /// # Errors
+    /// Where there is none, or it is not stopped.
+    pub fn start(&mut self, number: usize) -> Result<(), Refused> {
+        match self.guest(number)?.state {
+            State::Stopped(_) => self.restart(number),
+            State::Running | State::Paused => Err(Refused::IsStarted),
+        }
+    }
+
+    /// Stops a guest. Its memory stays, for somebody to look at, until it is started again.
+    ///
+    /// # Errors
+    /// Where there is none, or it is stopped already.
+    pub fn stop(&mut self, number: usize) -> Result<(), Refused> {
+        match self.guest(number)?.state {
+            State::Stopped(_) => Err(Refused::IsStopped),
+            State::Running | State::Paused => self.set_state(number, State::Stopped(Ended::ByOperator)),
+        }
+    }
+
+    /// Lets a guest stand still. The clocks that it sees go on.
+    ///
+    /// # Errors
+    /// Where there is none, or it does not run.
+    pub fn pause(&mut self, number: usize) -> Result<(), Refused> {
+        match self.guest(number)?.state {
+            State::Running => self.set_state(number, State::Paused),
+            State::Paused => Err(Refused::IsPaused),
+            State::Stopped(_) => Err(Refused::IsStopped),
+        }
+    }
+
+    /// Lets a paused guest go on.
+    ///
+    /// # Errors
+    /// Where there is none, or it is not paused.
+    pub fn resume(&mut self, number: usize) -> Result<(), Refused> {
+        match self.guest(number)?.state {
+            State::Paused => self.set_state(number, State::Running),
+            State::Running => Err(Refused::IsRunning),
+            State::Stopped(_) => Err(Refused::IsStopped),
+        }
+    }
+
+    /// Starts a guest that runs or is paused again from the bundle, with fresh memory.
+    ///
+    /// # Errors
+    /// Where there is none, or it is stopped.
+    pub fn reset(&mut self, number: usize) -> Result<(), Refused> {
+        match self.guest(number)?.state {
+            State::Running | State::Paused => self.restart(number),
+            State::Stopped(_) => Err(Refused::IsStopped),
+        }
+    }
+
+    /// Ends a guest that cannot or does not want to go on, and does what its manifest says.
+    pub fn ended(&mut self, number: usize, reason: StopReason) {
+        self.flush_console(number);
+        self.report_exits(number);
+        let Some(guest) = self.guests.get_mut(number) else { return };
+        let name = &guest.vm.name;
+        let say = |host: &mut RealHost, level, message| host.say(level, message);
+        guest.status = match reason {
+            StopReason::PowerOff => Status::PoweredOff,
+            StopReason::Reset if guest.on_reset == OnReset::Stop => Status::PoweredOff,
+            StopReason::Reset => Status::Reset,
+            StopReason::Failed(_) => Status::GuestFailed,
+            StopReason::Fatal(_) => Status::Stopped,
+        };
+        match reason {
+            StopReason::Fatal(_) => {
+                say(&mut self.host, Level::Error, format_args!("guest `{name}` was stopped: {reason}"));
+                self.report_registers(number);
+            }
+            _ => say(&mut self.host, Level::Info, format_args!("guest `{name}` {reason}")),
+        }
+        let Some(guest) = self.guests.get_mut(number) else { return };
+        let (restarts, exits) = match reason {
+            StopReason::PowerOff => (false, false),
+            StopReason::Reset => (guest.on_reset == OnReset::Restart, guest.on_reset == OnReset::Exit),
+            StopReason::Failed(_) | StopReason::Fatal(_) => {
+                (guest.on_stop == OnStop::Restart, guest.on_stop == OnStop::Exit)
+            }
+        };
+        if exits {
+            self.ending = Some(guest.status);
+        }
+        if !restarts || self.restart(number).is_err() {
+            // The number is a guest's.
+            let _ = self.set_state(number, State::Stopped(Ended::ByItself(reason)));
+        }
+    }
+
+    /// How the run ends, if it does: as a guest has ended it for all, or as the worst end among them when none is left.
+    pub fn status(&self) -> Option<Status> {
+        let is_over = |guest: &Guest| matches!(guest.state, State::Stopped(_));
+        let worst = || self.guests.iter().map(|guest| guest.status).max();
+        self.ending.or_else(|| self.guests.iter().all(is_over).then(worst).flatten())
+    }
+
+    fn guest(&self, number: usize) -> Result<&Guest, Refused> {
+        self.guests.get(number).ok_or(Refused::NoGuest)
+    }
+
+    fn restart(&mut self, number: usize) -> Result<(), Refused> {
+        let guest = self.guests.get_mut(number).ok_or(Refused::NoGuest)?;
+        guest.vm.start().map_err(|memory::NotRam| Refused::NoRoom)?;
+        if self.current == Some(number) {
+            // The hart must not take it for the one that it was.
+            self.count_for(number);
+            self.current = None;
+        }
+        self.set_state(number, State::Running)
+    }
+
+    fn set_state(&mut self, number: usize, state: State) -> Result<(), Refused> {
+        let now = hart::time::now();
+        let guest = self.guests.get_mut(number).ok_or(Refused::NoGuest)?;
+        guest.state = state;
+        match state {
+            State::Running => self.scheduler.wake(guest.entity, now),
+            State::Paused | State::Stopped(_) => self.scheduler.sleep(guest.entity, now),
+        }
+        Ok(())
+    }
+
+    /// Credits a guest that leaves the hart with what the hart has counted since it came.
+    pub fn count_for(&mut self, number: usize) {
+        let counts = self.hart.counts();
+        if let Some(guest) = self.guests.get_mut(number) {
+            guest.counts += counts - self.counted;
+        }
+        self.counted = counts;
+    }
+
+    fn flush_console(&mut self, number: usize) {
+        let Some(guest) = self.guests.get_mut(number) else { return };
+        self.host.serve(number);
+        while !guest.vm.machine.drain_console(&mut self.host) {
+            self.host.console.flush();
+        }
+        self.host.console.end(number);
+    }
+
+    /// Prints how often a guest left, by kind, and how often what else happened.
+    fn report_exits(&mut self, number: usize) {
+        use alloc::string::String;
+        use core::fmt::Write;
+        if self.current == Some(number) {
+            self.count_for(number);
+        }
+        let Some(guest) = self.guests.get(number) else { return };
+        let counts = guest.counts;
+        for vcpu in &guest.vm.vcpus {
+            let mut line = String::new();
+            for (kind, count) in vcpu.exits.iter() {
+                let _ = write!(line, " {}={count}", kind.name());
+            }
+            let code = guest.vm.machine.code.counts();
+            let _ = write!(line, " shadow-fills={} code-copies={}", vcpu.shadow.fills, code.copies);
+            let _ = write!(line, " code-sites={} code-copies-ended={}", code.sites, code.ended);
+            let _ = write!(line, " fast-exits={} slow-exits={}", vcpu.frame.fast_exits, counts.runs);
+            let _ = write!(line, " site-misses={}", vcpu.site_misses);
+            let _ = write!(line, " tlb-flushes-all={}", counts.flushes_all);
+            let _ = write!(line, " tlb-flushes-address={}", counts.flushes_address);
+            let _ = write!(line, " tlb-flushes-switch={}", vcpu.frame.switch_flushes);
+            self.host.say(Level::Counters, format_args!("exits{line}"));
+        }
+    }
+
+    fn report_registers(&mut self, number: usize) {
+        let Some(guest) = self.guests.get(number) else { return };
+        for vcpu in &guest.vm.vcpus {
+            let (id, privilege, csr) = (vcpu.id, vcpu.frame.privilege, &vcpu.frame.csr);
+            self.host.say(Level::Error, format_args!("hart {id} in {privilege:?} mode\n{}", vcpu.frame));
+            self.host.say(Level::Error, format_args!("{csr}"));
+        }
+    }
+}
