@@ -89,7 +89,14 @@ const LINE: usize = 240;
 impl Console {
     /// A console on `uart`.
     pub fn new(uart: Option<Uart>) -> Self {
-        let mut console = Self { uart, input: Queue::new(INPUT), interrupts: (false, false), guests: Vec::new(), shown: 0, within_line: false };
+        let mut console = Self {
+            uart,
+            input: Queue::new(INPUT),
+            interrupts: (false, false),
+            guests: Vec::new(),
+            shown: 0,
+            within_line: false,
+        };
         console.choose_interrupts();
         console
     }

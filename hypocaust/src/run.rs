@@ -116,14 +116,16 @@ fn enter(world: &mut World, number: usize) {
 /// Runs a guest until `until`, in ticks, at the latest.
 #[inline(never)]
 fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
-    let World { hart, host, guests, alarm, check_every, .. } = world;
+    let World { hart, host, guests, check_every, .. } = world;
     let Some(guest) = guests.get_mut(number) else { return Left::Due };
     let vmm::Vm { machine, vcpus, .. } = &mut guest.vm;
     let Some(vcpu) = vcpus.first_mut() else { return Left::Ended(StopReason::PowerOff) };
-    loop {
+    // In registers while the guest runs.
+    let (mut alarm, mut writes_seen) = (world.alarm, guest.writes_seen);
+    let left = loop {
         let entry = match vm::prepare(machine, vcpu) {
             Next::Run(entry) => entry,
-            Next::Idle => return Left::Idle,
+            Next::Idle => break Left::Idle,
         };
         if let Some(deadline) = alarm.want(vm::deadline(machine, vcpu).min(until)) {
             hart.set_timer(deadline);
@@ -134,26 +136,27 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
             TlbFlush::All => hart.flush_all(),
         }
         let writes = machine.ram.writes();
-        if writes != guest.writes_seen {
-            guest.writes_seen = writes;
+        if writes != writes_seen {
+            writes_seen = writes;
             hart.fence_i();
         }
         let trap = hart.run(&mut vcpu.frame, entry.root);
         RECENT.record(Event { pc: vcpu.frame.pc, cause: trap.cause, value: trap.value, vm: number as u64 });
-        if trap.cause == Interrupt::Timer.cause() {
+        if trap.cause & Interrupt::CAUSE_BIT != 0 {
+            if trap.cause != Interrupt::Timer.cause() {
+                vcpu.exits.count(ExitKind::HostInterrupt);
+                break Left::Interrupted;
+            }
             vcpu.exits.count(ExitKind::HostTimer);
             hart.silence_timer();
             alarm.went_off();
             let now = host.now();
             vm::tick(machine, vcpu, now);
             if now >= until {
-                return Left::Due;
+                break Left::Due;
             }
-        } else if trap.cause & Interrupt::CAUSE_BIT != 0 {
-            vcpu.exits.count(ExitKind::HostInterrupt);
-            return Left::Interrupted;
         } else if let Err(reason) = vm::serve(machine, vcpu, trap, host) {
-            return Left::Ended(reason);
+            break Left::Ended(reason);
         }
         if *check_every != 0
             && hart.counts().runs.is_multiple_of(u64::from(*check_every))
@@ -161,7 +164,10 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
         {
             panic!("{violation}");
         }
-    }
+    };
+    world.alarm = alarm;
+    guest.writes_seen = writes_seen;
+    left
 }
 
 /// Serves what interrupts the hart. Guests' timers are looked at before the next one runs.

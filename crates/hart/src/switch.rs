@@ -169,25 +169,25 @@ impl Hart {
         let owner = Some(frame.units.owner());
         let float = if self.held.float == owner { 0 } else { sstatus::FS };
         let vector = if self.held.vector == owner { 0 } else { sstatus::VS };
-        frame.absent_units = frame.csr.unit_mask() & (float | vector);
+        frame.guarded = sstatus::MXR | frame.csr.unit_mask() & (float | vector);
     }
 
     /// Lets a vCPU go: what it may have changed of its units' registers is saved.
     pub fn leave(&mut self, frame: &mut VcpuFrame) {
-        let present = frame.csr.unit_mask() & !frame.absent_units;
+        let present = frame.csr.unit_mask() & !frame.guarded;
         if present & sstatus::FS != 0 {
             float::save(&mut frame.units);
         }
         if present & sstatus::VS != 0 {
             float::save_vector(&mut frame.units);
         }
-        frame.absent_units = frame.csr.unit_mask();
+        frame.guarded |= frame.csr.unit_mask();
     }
 
     /// Loads the registers of units that the guest has turned on.
     #[cold]
     fn load_units(&mut self, frame: &mut VcpuFrame) {
-        let wanted = frame.csr.unit_states() & frame.absent_units;
+        let wanted = frame.csr.unit_states() & frame.guarded;
         let owner = Some(frame.units.owner());
         let mut loaded = 0;
         if wanted & sstatus::FS != 0 {
@@ -200,7 +200,7 @@ impl Hart {
             self.held.vector = owner;
             loaded |= sstatus::VS;
         }
-        frame.absent_units &= !loaded;
+        frame.guarded &= !loaded;
         frame.status_guard &= !loaded;
     }
 
@@ -228,7 +228,7 @@ impl Hart {
         }
         RUNNING.store(frame, Ordering::Relaxed);
         self.counts.runs = self.counts.runs.wrapping_add(1);
-        if frame.csr.unit_states() & frame.absent_units != 0 {
+        if frame.csr.unit_states() & frame.guarded != 0 {
             self.load_units(frame);
         }
         // SPP, SUM and MXR are clear, and user mode does not ask SIE.

@@ -42,8 +42,7 @@ pub struct VcpuFrame {
     pub csr: CsrFile,
     /// The interrupts that are pending and enabled in sie: where not 0, Rust must see to it when interrupts are enabled.
     pub ready: u64,
-    /// Bits of sstatus that the assembly may not set: MXR, those of units that are not at hand, and SIE where an interrupt
-    /// is ready.
+    /// Bits of sstatus that the assembly may not set: `guarded`, and SIE where an interrupt is ready.
     pub status_guard: u64,
     /// The shadow roots of the address space that the guest is in.
     pub roots: Roots,
@@ -69,9 +68,9 @@ pub struct VcpuFrame {
     pub sites: SiteTable,
     /// Address spaces whose shadow roots are at hand, by satp.
     pub spaces: SpaceTable,
-    /// The units, FS and VS in their places, whose registers the real hart does not hold: they are in `units`, and have
-    /// to be loaded before the guest may use them.
-    pub absent_units: u64,
+    /// Bits of sstatus that Rust is to set: MXR, and FS and VS where the unit's registers are not at hand, but in `units`,
+    /// from where they have to be loaded before the guest may use them.
+    pub guarded: u64,
     /// Floating-point and vector registers.
     pub units: Units,
 }
@@ -99,7 +98,7 @@ impl VcpuFrame {
             switch_flushes: 0,
             sites: SiteTable::new(),
             spaces: SpaceTable::new(),
-            absent_units: u64::MAX,
+            guarded: u64::MAX,
             units: Units::new(0, 0),
         }
     }
@@ -115,7 +114,7 @@ impl VcpuFrame {
         self.roots = Roots::NONE;
         self.sites.clear();
         self.spaces.clear();
-        self.absent_units = u64::MAX;
+        self.guarded = u64::MAX;
         self.units.reset();
     }
 

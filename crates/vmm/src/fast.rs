@@ -45,8 +45,8 @@ impl FastPath {
 pub(crate) fn root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
     let frame = &mut vcpu.frame;
     frame.ready = frame.csr.ready();
-    frame.status_guard =
-        sstatus::MXR | frame.absent_units | if frame.ready != 0 { sstatus::SIE } else { 0 };
+    let enabling = if frame.ready != 0 { sstatus::SIE } else { 0 };
+    frame.status_guard = frame.guarded | enabling;
     if vcpu.shadow.has_doubts() {
         vcpu.shadow.clear_doubts(&machine.ram);
     }

@@ -93,7 +93,7 @@ pub fn prepare(machine: &mut Machine, vcpu: &mut Vcpu) -> Next {
 }
 
 /// Takes over what reached a vCPU from outside, and wakes it where that ends its wait; says whether it has something to do.
-#[inline]
+#[inline(always)]
 pub fn notice(machine: &mut Machine, vcpu: &mut Vcpu) -> bool {
     if let Some(link) = machine.links.get(vcpu.id)
         && link.take_mail()

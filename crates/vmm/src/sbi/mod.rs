@@ -63,13 +63,28 @@ impl From<SbiResult> for Reply {
 }
 
 macro_rules! extensions {
-    ($($eid:literal => $handler:path),* $(,)?) => {
+    (often { $($often:literal => $serves:path),* $(,)? } seldom { $($eid:literal => $handler:path),* $(,)? }) => {
         /// Whether guests have the extension.
         fn is_present(eid: u32) -> bool {
-            matches!(eid, $($eid)|*)
+            matches!(eid, $($often)|* | $($eid)|*)
         }
 
         fn dispatch(eid: u32, call: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Reply {
+            match eid {
+                $($often => $serves(call, machine, vcpu, host).into(),)*
+                _ => dispatch_seldom(eid, call, machine, vcpu, host),
+            }
+        }
+
+        /// Apart, so that the others are found soon.
+        #[inline(never)]
+        fn dispatch_seldom(
+            eid: u32,
+            call: SbiCall,
+            machine: &mut Machine,
+            vcpu: &mut Vcpu,
+            host: &mut impl Host,
+        ) -> Reply {
             match eid {
                 $($eid => $handler(call, machine, vcpu, host).into(),)*
                 _ => Reply::Return(Err(SbiError::NotSupported)),
@@ -79,23 +94,27 @@ macro_rules! extensions {
 }
 
 extensions! {
-    0x00 => legacy::set_timer,
-    0x01 => legacy::console_putchar,
-    0x02 => legacy::console_getchar,
-    0x03 => legacy::clear_ipi,
-    0x04 => legacy::send_ipi,
-    0x05 => legacy::remote_fence_i,
-    0x06 => legacy::remote_sfence_vma,
-    0x07 => legacy::remote_sfence_vma_asid,
-    0x08 => legacy::shutdown,
-    0x10 => base::call,
-    0x54494d45 => time::call,
-    0x735049 => ipi::call,
-    0x52464e43 => rfence::call,
-    0x48534d => hsm::call,
-    0x53525354 => srst::call,
-    0x4442434e => dbcn::call,
-    0x535441 => sta::call,
+    often {
+        0x00 => legacy::set_timer,
+        0x10 => base::call,
+        0x54494d45 => time::call,
+        0x735049 => ipi::call,
+        0x52464e43 => rfence::call,
+    }
+    seldom {
+        0x01 => legacy::console_putchar,
+        0x02 => legacy::console_getchar,
+        0x03 => legacy::clear_ipi,
+        0x04 => legacy::send_ipi,
+        0x05 => legacy::remote_fence_i,
+        0x06 => legacy::remote_sfence_vma,
+        0x07 => legacy::remote_sfence_vma_asid,
+        0x08 => legacy::shutdown,
+        0x48534d => hsm::call,
+        0x53525354 => srst::call,
+        0x4442434e => dbcn::call,
+        0x535441 => sta::call,
+    }
 }
 
 /// Serves the SBI call that the vCPU's registers make.

@@ -249,5 +249,9 @@ pub fn spare_ram() -> &'static [AtomicU64] {
 pub fn new_shadow() -> ShadowMmu {
     let window = Window { first_slot: 511, entries: ArrayVec::new() };
     let tables = vec![PageTable::EMPTY; 2 * MIN_TABLES].leak();
-    ShadowMmu::new(HostPaging { mode: Mode::Sv57, window, first_asid: Some(1) }, tables, HostPhysAddr(0x1_0000_0000))
+    ShadowMmu::new(
+        HostPaging { mode: Mode::Sv57, window, first_asid: Some(1) },
+        tables,
+        HostPhysAddr(0x1_0000_0000),
+    )
 }
