@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 use crate::hardware::{Drive, Nic};
 use crate::manifest::{Console, Disk, Manifest, Source, To, Uplink, Vm, switch_index};
 use crate::size::Size;
+use block::SECTOR;
+use block::gpt::Range;
 use bundle::{
     Attach, ConsoleConfig, DiskConfig, DiskSource, MAX_DEVICES, NetConfig, Partition, SwitchConfig,
 };
@@ -54,8 +56,8 @@ pub struct GuestDisk {
     pub snapshot: bool,
     /// The serial number that the guest sees.
     pub serial: String,
-    /// Bytes of the file, where there is one.
-    pub len: Option<u64>,
+    /// Its sectors in the file, where there is one.
+    pub range: Option<Range>,
 }
 
 /// Where a guest's sectors are.
@@ -76,6 +78,11 @@ impl GuestDisk {
     /// Whether the guest's writes reach the sectors.
     pub fn writes(&self) -> bool {
         !self.readonly && !self.snapshot
+    }
+
+    /// Bytes, where a file says how many.
+    pub fn capacity(&self) -> Option<u64> {
+        self.range.map(|range| range.count * SECTOR)
     }
 
     /// What the hypervisor is told; `place` puts a file into the bundle and says where it is.
@@ -101,6 +108,25 @@ impl GuestDisk {
 struct Seen {
     owner: String,
     config: DiskConfig,
+    range: Option<Range>,
+}
+
+impl Seen {
+    fn conflicts_with(&self, config: &DiskConfig, range: Option<Range>) -> bool {
+        let (DiskSource::Host { serial, .. }, DiskSource::Host { serial: other, .. }) =
+            (&self.config.source, &config.source)
+        else {
+            return false;
+        };
+        match (self.range, range) {
+            // Of a file it is known where its partitions are.
+            (Some(a), Some(b)) => {
+                let apart = a.first + a.count <= b.first || b.first + b.count <= a.first;
+                serial == other && !apart && (self.config.writes() || config.writes())
+            }
+            _ => self.config.conflicts_with(config),
+        }
+    }
 }
 
 impl Attachments {
@@ -175,7 +201,7 @@ impl Attachments {
             // Each image is a copy of its own.
             if let Sectors::Host { .. } = attached.sectors {
                 let config = attached.config(|_| Ok((0, 0)))?;
-                if let Some(other) = seen.iter().find(|other| other.config.conflicts_with(&config)) {
+                if let Some(other) = seen.iter().find(|other| other.conflicts_with(&config, attached.range)) {
                     let error = Error::new(format_args!(
                         "{owner}: `{name}` is also that of {}, and one of them writes to it",
                         other.owner
@@ -183,7 +209,7 @@ impl Attachments {
                     let error = error.remedy("make both `readonly` or `snapshot`, or give each its own disk");
                     return Err(manifest.at(&source_key, error));
                 }
-                seen.push(Seen { owner, config });
+                seen.push(Seen { owner, config, range: attached.range });
             }
             disks.push(attached);
         }
@@ -192,8 +218,8 @@ impl Attachments {
 
     fn disk(&mut self, vm: &Vm, number: usize, disk: &Disk, files: &mut Vec<Identity>) -> Result<GuestDisk> {
         let write = !disk.readonly && !disk.snapshot;
-        let wanted = Wanted { write, size: disk.size, partitions: disk.partition.is_some() };
-        let (sectors, len) = match &disk.source {
+        let wanted = Wanted { write, size: disk.size, partition: disk.partition.as_ref() };
+        let (sectors, range) = match &disk.source {
             Source::Host(serial) => {
                 (Sectors::Host { serial: serial.clone(), partition: disk.partition.clone() }, None)
             }
@@ -208,7 +234,7 @@ impl Attachments {
                     );
                     return Err(Error::new(what).remedy("use `file`, which leaves the disk where it is"));
                 }
-                (Sectors::Image(path.clone()), Some(image.len))
+                (Sectors::Image(path.clone()), Some(image.range))
             }
             Source::File(path) => {
                 let image = disk::inspect(path, wanted)?;
@@ -230,13 +256,13 @@ impl Attachments {
                 };
                 let sectors =
                     Sectors::Host { serial: drive.serial.clone(), partition: disk.partition.clone() };
-                (sectors, Some(image.len))
+                (sectors, Some(image.range))
             }
         };
         // As many digits as a guest's disks take.
         let usual = || format!("{}-{}", shortened(&vm.name, MAX_SERIAL - 2), number + 1);
         let serial = disk.serial.clone().unwrap_or_else(usual);
-        Ok(GuestDisk { sectors, readonly: disk.readonly, snapshot: disk.snapshot, serial, len })
+        Ok(GuestDisk { sectors, readonly: disk.readonly, snapshot: disk.snapshot, serial, range })
     }
 
     fn nets(&mut self, manifest: &Manifest, index: usize, vm: &Vm, macs: &Macs) -> Result<Vec<NetConfig>> {

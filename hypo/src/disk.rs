@@ -1,16 +1,16 @@
-//! Disk images on the developer's machine: whether a file can be a disk. Reads no more than its first sectors.
+//! Disk images on the developer's machine: whether a file can be a disk, and where its partitions are. Reads no more
+//! than that takes.
 
 use crate::error::{Error, Result};
 use crate::size::Size;
+use block::SECTOR;
+use block::gpt::{FIRST_HEADER, GptError, Header, Range, Which};
+use bundle::Partition;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Bytes in a sector.
-const SECTOR: u64 = 512;
-/// A GPT's header is the second sector and starts so.
-const GPT: &[u8] = b"EFI PART";
 /// The first bytes of files that hold a disk, but not as it is, and what makes it so.
 const WRAPPED: [(&[u8], &str, &str); 6] = [
     (b"QFI\xfb", "a qcow2 image", "convert it: qemu-img convert -O raw"),
@@ -23,13 +23,13 @@ const WRAPPED: [(&[u8], &str, &str); 6] = [
 
 /// What a disk is to be.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted {
+pub struct Wanted<'a> {
     /// Whether it is written.
     pub write: bool,
     /// Its least size; with one, a file that is missing will be made.
     pub size: Option<Size>,
-    /// Whether it has to have a GPT.
-    pub partitions: bool,
+    /// The part of it that is used; `None` is the whole.
+    pub partition: Option<&'a Partition>,
 }
 
 /// A file that can be a disk.
@@ -37,8 +37,10 @@ pub struct Wanted {
 pub struct Image {
     /// The same for all names of one file.
     pub identity: Identity,
-    /// Bytes.
+    /// Bytes of the file.
     pub len: u64,
+    /// The sectors that are used.
+    pub range: Range,
     /// Whether it has yet to be made.
     pub is_new: bool,
 }
@@ -56,7 +58,7 @@ pub enum Identity {
 ///
 /// # Errors
 /// It cannot be the disk that is wanted; the message names it, with a remedy.
-pub fn inspect(path: &Path, wanted: Wanted) -> Result<Image> {
+pub fn inspect(path: &Path, wanted: Wanted<'_>) -> Result<Image> {
     let shown = path.display();
     if let Some(size) = wanted.size
         && (size.0 == 0 || !size.0.is_multiple_of(SECTOR))
@@ -66,7 +68,9 @@ pub fn inspect(path: &Path, wanted: Wanted) -> Result<Image> {
     }
     let metadata = match (fs::metadata(path), wanted.size) {
         (Ok(metadata), _) => metadata,
-        (Err(error), Some(size)) if error.kind() == ErrorKind::NotFound => return new_image(path, size),
+        (Err(error), Some(size)) if error.kind() == ErrorKind::NotFound => {
+            return new_image(path, size, wanted);
+        }
         (Err(error), None) if error.kind() == ErrorKind::NotFound => {
             return Err(Error::new(format_args!("there is no disk image `{shown}`")).remedy(format_args!(
                 "check the path; or make one of 1 GiB: truncate -s 1G {shown}; or say its size, as in \
@@ -86,7 +90,7 @@ pub fn inspect(path: &Path, wanted: Wanted) -> Result<Image> {
         Error::file(doing, path, &error).remedy("allow it with chmod, or make the disk readonly or snapshot")
     })?;
     let unreadable = |error| Error::file("read the disk image", path, &error);
-    let start = first_bytes(&mut file).map_err(unreadable)?;
+    let start = read_at(&mut file, 0, 1).map_err(unreadable)?;
     if let Some((_, what, remedy)) = WRAPPED.iter().find(|(magic, ..)| start.starts_with(magic)) {
         let whole = if remedy.contains("qemu-img") {
             format!("{remedy} {shown} {}", path.with_extension("img").display())
@@ -99,16 +103,22 @@ pub fn inspect(path: &Path, wanted: Wanted) -> Result<Image> {
     }
     let len = length(&metadata, &mut file).map_err(unreadable)?;
     check_length(path, len, wanted.size)?;
-    if wanted.partitions && !start.get(SECTOR as usize..).is_some_and(|sector| sector.starts_with(GPT)) {
-        return Err(Error::new(format_args!("the disk image `{shown}` has no GPT, so it has no partitions"))
-            .remedy("leave `partition` out to give the guest the whole disk"));
-    }
+    let range =
+        match wanted.partition {
+            None => Range { first: 0, count: len / SECTOR },
+            Some(partition) => {
+                partition_of(&mut file, len / SECTOR, partition).map_err(unreadable)?.map_err(|error| {
+                    Error::new(format_args!("the disk image `{shown}` has no partition {partition}: {error}"))
+                .remedy("see `sfdisk -l` for what there is; or leave `partition` out to give the whole disk")
+                })?
+            }
+        };
     let identity = if kind.is_block_device() {
         Identity::File(0, metadata.rdev())
     } else {
         Identity::File(metadata.dev(), metadata.ino())
     };
-    Ok(Image { identity, len, is_new: false })
+    Ok(Image { identity, len, range, is_new: false })
 }
 
 /// Makes a file of `size` bytes that occupies nothing yet.
@@ -120,20 +130,62 @@ pub fn create(path: &Path, size: u64) -> Result<()> {
     made.map_err(|error| Error::file("make the disk image", path, &error))
 }
 
-fn new_image(path: &Path, size: Size) -> Result<Image> {
+fn new_image(path: &Path, size: Size, wanted: Wanted<'_>) -> Result<Image> {
+    if let Some(partition) = wanted.partition {
+        return Err(Error::new(format_args!(
+            "there is no disk image `{}`, so it has no partition {partition}",
+            path.display()
+        ))
+        .remedy("make the disk and its partitions first, or leave `partition` out"));
+    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = folder.canonicalize().map_err(|error| {
         Error::file("make a disk image in", folder, &error)
             .remedy("make the folder first, or change the path")
     })?;
     let place = folder.join(path.file_name().unwrap_or_default());
-    Ok(Image { identity: Identity::Place(place), len: size.0, is_new: true })
+    let range = Range { first: 0, count: size.0 / SECTOR };
+    Ok(Image { identity: Identity::Place(place), len: size.0, range, is_new: true })
 }
 
-fn first_bytes(file: &mut File) -> std::io::Result<Vec<u8>> {
-    let mut start = Vec::new();
-    file.take(2 * SECTOR).read_to_end(&mut start)?;
-    Ok(start)
+/// Where the partition is, by the first table that is whole; the second one is at the disk's end.
+fn partition_of(
+    file: &mut File,
+    sectors: u64,
+    partition: &Partition,
+) -> std::io::Result<std::result::Result<Range, GptError>> {
+    let which = match partition {
+        Partition::Number(number) => Which::Number(*number),
+        Partition::Name(name) => Which::Name(name),
+    };
+    let mut found = Err(GptError::NoTable);
+    for sector in [FIRST_HEADER, sectors.saturating_sub(1)] {
+        let header = Header::read(&read_at(file, sector, 1)?, sector, sectors);
+        let result = match header {
+            Ok(header) => {
+                let Range { first, count } = header.entries();
+                header.partition(&read_at(file, first, count)?, which)
+            }
+            Err(error) => Err(error),
+        };
+        match result {
+            Err(GptError::NoTable | GptError::BadHeader | GptError::BadEntries) => {}
+            told => return Ok(told),
+        }
+        // What is wrong with the first says more.
+        if found == Err(GptError::NoTable) {
+            found = result;
+        }
+    }
+    Ok(found)
+}
+
+/// `count` sectors from `first`, or as many as there are.
+fn read_at(file: &mut File, first: u64, count: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(first * SECTOR))?;
+    file.take(count * SECTOR).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn length(metadata: &Metadata, file: &mut File) -> std::io::Result<u64> {
@@ -163,9 +215,9 @@ fn check_length(path: &Path, len: u64, least: Option<Size>) -> Result<()> {
 mod tests {
     use super::*;
 
-    const READ: Wanted = Wanted { write: false, size: None, partitions: false };
+    const READ: Wanted<'_> = Wanted { write: false, size: None, partition: None };
 
-    fn inspected(contents: &[u8], wanted: Wanted) -> Result<Image> {
+    fn inspected(contents: &[u8], wanted: Wanted<'_>) -> Result<Image> {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), contents).unwrap();
         inspect(file.path(), wanted)
@@ -197,12 +249,25 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_needs_a_table() {
-        let wanted = Wanted { partitions: true, ..READ };
-        assert!(inspected(&[0; 4096], wanted).unwrap_err().to_string().contains("has no GPT"));
-        assert!(inspected(&[0; 512], wanted).is_err());
-        let table = [&[0; 512][..], b"EFI PART", &[0; 504]].concat();
-        assert!(inspected(&table, wanted).is_ok());
+    fn a_partition_is_where_either_table_says() {
+        // The start of 8 MiB on which `sfdisk` has made two partitions of 1 MiB.
+        let mut disk = include_bytes!("../../crates/block/src/gpt/fixtures/sfdisk.bin").to_vec();
+        disk.resize(8 << 20, 0);
+        let range = |disk: &[u8], partition: Partition| {
+            let wanted = Wanted { partition: Some(&partition), ..READ };
+            inspected(disk, wanted).map(|image| image.range).map_err(|error| error.to_string())
+        };
+        let second = Ok(Range { first: 4096, count: 2048 });
+        assert_eq!(range(&disk, Partition::Number(2)), second);
+        assert_eq!(range(&disk, Partition::Name("second".into())), second);
+        let message = range(&disk, Partition::Name("third".into())).unwrap_err();
+        assert!(message.contains("no partition `third`: it has no partition of this name"), "{message}");
+        disk[512 + 20] ^= 1;
+        assert!(range(&disk, Partition::Number(2)).unwrap_err().contains("header of its GPT is damaged"));
+        assert!(range(&disk[..4096], Partition::Number(3)).unwrap_err().contains("damaged"));
+        assert!(range(&[0; 512], Partition::Number(1)).unwrap_err().contains("no GPT"));
+        let new = Wanted { size: Some(Size(512)), partition: Some(&Partition::Number(1)), ..READ };
+        assert!(inspect(Path::new("no-such"), new).unwrap_err().to_string().contains("partitions first"));
     }
 
     #[test]

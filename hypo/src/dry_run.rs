@@ -95,7 +95,7 @@ fn slots(config: &VmConfig, devices: &Devices, switches: &[SwitchConfig]) -> Str
             }
             Sectors::Image(path) => format!("image {} in memory", path.display()),
         };
-        let size = disk.len.map(|len| format!(", {}", Size(len))).unwrap_or_default();
+        let size = disk.capacity().map(|len| format!(", {}", Size(len))).unwrap_or_default();
         let mode = match (disk.readonly, disk.snapshot) {
             (true, _) => ", read-only",
             (false, true) => ", writes are dropped at the end",
@@ -131,6 +131,7 @@ fn slots(config: &VmConfig, devices: &Devices, switches: &[SwitchConfig]) -> Str
 mod tests {
     use super::*;
     use crate::attach::GuestDisk;
+    use block::gpt::Range;
     use bundle::{Mac, NetConfig, Partition};
 
     #[test]
@@ -154,15 +155,18 @@ mod tests {
     #[test]
     fn slots_show_what_is_attached_and_to_what() {
         let nic = Mac([2, 0, 0, 0, 0, 1]);
-        let disk = |sectors, readonly, len| GuestDisk {
+        let disk = |sectors, readonly, range| GuestDisk {
             sectors,
             readonly,
             snapshot: !readonly,
             serial: "s".into(),
-            len,
+            range,
         };
         let host = Sectors::Host { serial: "d0".into(), partition: Some(Partition::Number(2)) };
-        let disks = vec![disk(host, true, None), disk(Sectors::Image("i".into()), false, Some(4096))];
+        let disks = vec![
+            disk(host, true, None),
+            disk(Sectors::Image("i".into()), false, Some(Range { first: 0, count: 8 })),
+        ];
         let net = |attach| NetConfig { attach, mac: Mac([2, 0, 0, 0, 0, 2]), rate: Some(1 << 20) };
         let config = VmConfig {
             nets: vec![net(Attach::Switch(0)), net(Attach::HostNic(nic))],

@@ -241,8 +241,10 @@ fn enough_memory(packed: &Packed) -> Size {
     let guests: u64 =
         packed.manifest.vms.iter().map(|vm| vm.memory + vm.memory / TABLES_PART + GUEST_MEMORY).sum();
     let disks = packed.attachments.guests.iter().flat_map(|devices| &devices.disks);
-    let kept: u64 =
-        disks.filter(|disk| disk.snapshot).map(|disk| disk.len.unwrap_or(MOST_KEPT).min(MOST_KEPT)).sum();
+    let kept: u64 = disks
+        .filter(|disk| disk.snapshot)
+        .map(|disk| disk.capacity().unwrap_or(MOST_KEPT).min(MOST_KEPT))
+        .sum();
     let enough = guests + kept + packed.payload_len() + HYPERVISOR_MEMORY + BELOW_BUNDLE;
     Size(enough.next_multiple_of(MEMORY_STEP))
 }

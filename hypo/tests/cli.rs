@@ -153,7 +153,10 @@ fn what_cannot_be_is_said_before_anything_starts() {
         (disk("a", "file = 'odd.img'"), &["700 bytes, no multiple of 512", "truncate -s %512"]),
         (disk("a", "file = 'q.qcow2'"), &["a qcow2 image", "qemu-img convert -O raw"]),
         (disk("a", "file = 'a.img'\nsize = '1M'"), &["too small: 4K, not 1M", "make it larger"]),
-        (disk("a", "file = 'a.img'\npartition = 1"), &["has no GPT", "leave `partition` out"]),
+        (
+            disk("a", "file = 'a.img'\npartition = 1"),
+            &["no partition 1: it has no GPT", "leave `partition` out"],
+        ),
         (
             disk("a", "file = 'a.img'\nserial = ''"),
             &["line 4", "disk 1: the serial number ``", "use 1 to 20"],

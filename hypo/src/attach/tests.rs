@@ -63,7 +63,7 @@ fn a_file_is_one_host_disk_however_many_read_it() {
     assert_eq!(drives, [("d0-one", true), ("d1-one", false)]);
     let disk = &found.guests[1].disks[0];
     assert!(matches!(&disk.sectors, Sectors::Host { serial, partition: None } if serial == "d0-one"));
-    assert_eq!((disk.serial.as_str(), disk.len), ("two-1", Some(4096)));
+    assert_eq!((disk.serial.as_str(), disk.capacity()), ("two-1", Some(4096)));
 }
 
 #[test]
@@ -97,6 +97,29 @@ fn a_disk_that_is_written_has_one_user() {
     let image = || Disk { source: Source::Image(folder.path().join("a")), ..file(&folder, "a") };
     let copies = vec![vm("one", vec![image(), image()], vec![]), vm("two", vec![image()], vec![])];
     assert!(Attachments::of(&manifest(copies)).is_ok());
+}
+
+#[test]
+fn partitions_of_a_file_are_told_apart_whatever_they_are_called() {
+    let folder = folder();
+    let mut table = include_bytes!("../../../crates/block/src/gpt/fixtures/sfdisk.bin").to_vec();
+    table.resize(8 << 20, 0);
+    fs::write(folder.path().join("table"), table).unwrap();
+    let part = |partition| Disk { partition: Some(partition), ..file(&folder, "table") };
+    let named = |name: &str| part(Partition::Name(name.into()));
+    let (first, second) = (part(Partition::Number(1)), part(Partition::Number(2)));
+    let apart = vec![vm("one", vec![first.clone()], vec![]), vm("two", vec![second], vec![])];
+    let found = Attachments::of(&manifest(apart)).unwrap();
+    assert_eq!((found.drives.len(), found.guests[1].disks[0].capacity()), (1, Some(1 << 20)));
+    assert!(
+        Attachments::of(&manifest(vec![vm("one", vec![first.clone(), named("second")], vec![])])).is_ok()
+    );
+    assert!(
+        message(vec![vm("one", vec![first.clone(), named("first")], vec![])]).contains("that of guest `one`")
+    );
+    assert!(
+        message(vec![vm("one", vec![first, file(&folder, "table")], vec![])]).contains("that of guest `one`")
+    );
 }
 
 #[test]

@@ -39,7 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "vmm",
         ],
     ),
-    ("hypo", &["bundle", "devices", "devicetree", "isa", "memory", "vmm"]),
+    ("hypo", &["block", "bundle", "devices", "devicetree", "isa", "memory", "vmm"]),
     ("xtask", &["hypo"]),
     ("firmware", &[]),
     ("guest-rt", &["isa"]),
