@@ -6,6 +6,8 @@
 //!
 //! Ignored by default for want of QEMU: `cargo test -p devices --test against_qemu -- --ignored`.
 
+mod virtio;
+
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -31,10 +33,15 @@ struct Qemu {
 
 impl Qemu {
     fn start() -> Self {
+        Self::with(&[])
+    }
+
+    fn with(arguments: &[&str]) -> Self {
         let mut child = Command::new("timeout")
             .args(["60", "qemu-system-riscv64", "-machine", "virt", "-S", "-qtest", "stdio"])
             .args(["-rtc", "base=2023-11-14T22:13:20,clock=vm"])
             .args(["-bios", "none", "-nodefaults", "-display", "none", "-serial", "null"])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
