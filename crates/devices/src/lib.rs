@@ -6,7 +6,7 @@
 //! or can panic on what a guest writes.
 //!
 //! The measure is what a kernel sees on QEMU 7.2: reset values, widths, holes and side effects were read off
-//! it, and `tests/against_qemu.rs` compares again. Differences are named where they are made.
+//! it, and `tests/against_qemu` compares again. Differences are named where they are made.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(

@@ -3,6 +3,7 @@
 //!
 //! Left out, because we differ on purpose: what the PLIC does at completion, and the version of an empty
 //! virtio slot. Time-outs, alarms and which accesses fault do not show in this way; the unit tests hold those.
+//! Virtio devices are in `virtio`.
 //!
 //! Ignored by default for want of QEMU: `cargo test -p devices --test against_qemu -- --ignored`.
 
