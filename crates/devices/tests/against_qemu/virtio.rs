@@ -276,7 +276,8 @@ fn requests_are_answered_as_on_qemu() {
 #[ignore = "needs qemu-system-riscv64"]
 fn rings_that_break_a_disk_break_qemus() {
     let mut both = Both::new();
-    let wrong: [(&str, fn(&mut Both)); 9] = [
+    type Break = fn(&mut Both);
+    let wrong: [(&str, Break); 9] = [
         ("a loop", |both| {
             both.descriptor(0, (HEADER, 16), NEXT, 0);
             both.offer(0);
