@@ -44,6 +44,29 @@ pub struct Host {
     pub check_every: Option<u32>,
     /// Where the hypervisor lives on a host with Sv39 only.
     pub window: Option<Address>,
+    /// What the console shows at the start.
+    #[serde(default)]
+    pub show: Show,
+}
+
+/// What the console shows at the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Show {
+    /// The first guest's console.
+    #[default]
+    First,
+    /// All guests' lines.
+    All,
+}
+
+impl From<Show> for bundle::Show {
+    fn from(show: Show) -> Self {
+        match show {
+            Show::First => Self::First,
+            Show::All => Self::All,
+        }
+    }
 }
 
 /// One guest.

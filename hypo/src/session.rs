@@ -3,7 +3,7 @@
 //!
 //! Each stream has a thread; the main thread only waits for what ends the run.
 
-use crate::console::{Escape, HELP, RawTerminal};
+use crate::console::{Escape, RawTerminal, help};
 use crate::control::{Report, Socket};
 use crate::error::{Error, Result};
 use crate::qemu::not_started;
@@ -94,7 +94,7 @@ impl Session<'_> {
         catch_signals(&events)?;
         let terminal = RawTerminal::enter()?;
         if terminal.is_some() {
-            eprint!("hypo: {HELP}\r\n");
+            eprint!("hypo: {}\r\n", help(self.native));
         }
         let output = child.stdout.take().map(|from| {
             let (watch, events) = (self.watch.restarted(), events.clone());
@@ -105,7 +105,8 @@ impl Session<'_> {
             thread::spawn(move || forward_messages(from, raw))
         });
         if let Some(to) = child.stdin.take() {
-            forward_input(to, terminal.is_some(), events);
+            let escape = terminal.is_some().then(|| Escape::new(self.native));
+            forward_input(to, escape, events);
         }
         let ending = self.wait(&inbox, deadline, child);
         let exit = reap(child)?;
@@ -225,18 +226,18 @@ fn forward_messages(mut from: impl Read, raw: bool) {
 }
 
 /// Sends standard input to the guest, in two threads: one that waits for the operator, so that the escape key
-/// always works, and one that waits for the guest.
-fn forward_input(mut to: ChildStdin, terminal: bool, events: Sender<Event>) {
+/// always works, and one that waits for the guest. Only a terminal has the key.
+fn forward_input(mut to: ChildStdin, mut escape: Option<Escape>, events: Sender<Event>) {
+    let terminal = escape.is_some();
     let (sender, receiver) = mpsc::sync_channel::<Vec<u8>>(INPUT_BACKLOG);
     thread::spawn(move || {
         receiver.iter().try_for_each(|bytes| to.write_all(&bytes).and_then(|()| to.flush()))
     });
     thread::spawn(move || {
         let mut buffer = [0; 1024];
-        let mut escape = Escape::default();
         while let Ok(len @ 1..) = stdin().read(&mut buffer) {
             let bytes = buffer.get(..len).unwrap_or_default();
-            let typed = if terminal { Some(escape.feed(bytes)) } else { None };
+            let typed = escape.as_mut().map(|escape| escape.feed(bytes));
             let quit = typed.as_ref().is_some_and(|typed| typed.quit);
             let bytes = typed.map_or_else(|| bytes.to_vec(), |typed| typed.bytes);
             if !hand_on(&sender, bytes, terminal) {

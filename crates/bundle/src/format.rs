@@ -218,7 +218,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::{
         Attach, ConsoleConfig, DEVICE_TREE_SLOT, DiskConfig, DiskSource, HostSettings, InitrdRange, Mac,
-        NetConfig, OnStop, Partition, RAM_BASE, Segment, SwitchConfig, Switches, VmConfig,
+        NetConfig, OnStop, Partition, RAM_BASE, Segment, Show, SwitchConfig, Switches, VmConfig,
     };
     use alloc::vec;
     use proptest::prelude::*;
@@ -230,7 +230,7 @@ pub(crate) mod tests {
     pub(crate) fn linux_like() -> Manifest {
         let memory = 512 << 20;
         Manifest {
-            host: HostSettings { seed: [7; 32], window: None, log_level: 2, check_every: 0 },
+            host: HostSettings { seed: [7; 32], window: None, log_level: 2, check_every: 0, show: Show::All },
             switches: vec![SwitchConfig { name: "lan".into(), uplink: Some(Mac([2, 0, 0, 0, 0, 1])) }],
             vms: vec![VmConfig {
                 name: "linux".into(),

@@ -55,6 +55,18 @@ pub struct HostSettings {
     pub log_level: u8,
     /// Exits between two scans of the shadow tables for broken invariants; 0 is never. For tests: it is slow.
     pub check_every: u32,
+    /// What the operator's console shows at the start.
+    pub show: Show,
+}
+
+/// What the operator's console shows at the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Show {
+    /// The first guest's console.
+    #[default]
+    First,
+    /// All guests' output, in lines with the guest's name in front.
+    All,
 }
 
 /// What happens when a guest asks for a reset.

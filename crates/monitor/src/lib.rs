@@ -27,6 +27,7 @@ mod command;
 mod control;
 mod editor;
 mod keys;
+mod lines;
 mod multiplexer;
 mod operator;
 mod report;
@@ -36,5 +37,5 @@ mod unquery;
 
 pub use command::{COMMANDS, Command, Entry, MAX_MEMORY, parse};
 pub use control::{Change, Control, Disk, Exits, Guest, HostFacts, KindOfExit, Port, State, Switch};
-pub use multiplexer::{Multiplexer, Screen};
+pub use multiplexer::{Multiplexer, Screen, View};
 pub use operator::{Operator, Reply};

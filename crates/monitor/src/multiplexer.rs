@@ -1,8 +1,8 @@
-//! Who has the terminal. Each guest has a console with a scroll-back; one of them, or the monitor, is shown. Ctrl-] and
-//! a key change that.
+//! Who has the terminal. Each guest has a console with a scroll-back; one of them is shown, or all by lines, or the
+//! monitor. Ctrl-] and a key change that.
 //!
-//! What a shown guest writes goes to the screen unchanged, and waits for it; what the others write is kept, and never
-//! waits. Beside that the screen gets *staged* bytes: the monitor's, and what is replayed of a console on coming back
+//! What a shown guest writes goes to the screen, unchanged where it is alone, and waits for it; what the others write is
+//! kept, and never waits. Beside that the screen gets *staged* bytes: the monitor's, and what is replayed of a console on coming back
 //! to it. A guest's own bytes come behind them.
 
 use alloc::collections::VecDeque;
@@ -14,6 +14,7 @@ use core::mem;
 use crate::command::{self, Command};
 use crate::control::State;
 use crate::editor::{Editor, Typed};
+use crate::lines::Lines;
 use crate::operator::Reply;
 use crate::scrollback::Scrollback;
 use crate::text::grouped;
@@ -40,11 +41,23 @@ const KEYS: &str = "\
 [Ctrl-] and then
   1 to 9   that guest's console
   n, p     the next, the previous guest's
+  a        all guests' lines; the guest shown last gets the typing
   m        the monitor
   ?        this help
   x        quit, where `hypo run` has the terminal
   Ctrl-]   one Ctrl-] for the guest]
 ";
+
+/// What the operator sees.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum View {
+    /// One guest's console.
+    Guest,
+    /// All guests' output, in lines with the guest's name in front.
+    All,
+    /// The monitor's prompt.
+    Monitor,
+}
 
 /// What shows bytes to the operator.
 pub trait Screen {
@@ -76,9 +89,12 @@ struct Replay {
 pub struct Multiplexer {
     names: Vec<String>,
     consoles: Vec<Console>,
-    /// The guest that is shown, or was before the monitor.
+    view: View,
+    /// What was shown before the monitor.
+    view_before: View,
+    /// The guest that gets the typing, or did before the monitor.
     shown: usize,
-    monitor_is_open: bool,
+    lines: Lines,
     editor: Editor,
     /// What a `y` would carry out.
     asked: Option<Command>,
@@ -89,8 +105,8 @@ pub struct Multiplexer {
 }
 
 impl Multiplexer {
-    /// Consoles for guests of these names, the first of which is shown.
-    pub fn new(names: Vec<String>) -> Self {
+    /// Consoles for guests of these names, the first of which is shown, or gets the typing where all are.
+    pub fn new(names: Vec<String>, view: View) -> Self {
         let consoles = names.iter().map(|_| Console {
             scrollback: Scrollback::new(SCROLLBACK),
             seen: 0,
@@ -99,9 +115,11 @@ impl Multiplexer {
         });
         Self {
             consoles: consoles.collect(),
-            names,
+            view,
+            view_before: View::Guest,
             shown: 0,
-            monitor_is_open: false,
+            lines: Lines::new(names.len()),
+            names,
             editor: Editor::default(),
             asked: None,
             escaped: false,
@@ -110,45 +128,77 @@ impl Multiplexer {
         }
     }
 
-    /// The guest that is shown, or was before the monitor was opened.
+    /// The guest that gets the typing, or did before the monitor was opened.
     pub fn shown(&self) -> usize {
         self.shown
     }
 
-    /// Whether the operator is at the monitor's prompt.
-    pub fn monitor_is_open(&self) -> bool {
-        self.monitor_is_open
+    /// What the operator sees.
+    pub fn view(&self) -> View {
+        self.view
     }
 
     /// Notes what a guest is doing: one that does not run takes no typing, so it must not hold any up.
     pub fn set_state(&mut self, guest: usize, state: State) {
-        if let Some(console) = self.consoles.get_mut(guest) {
-            console.state = state;
-            if !state.is_alive() {
-                console.input.clear();
+        let Some(console) = self.consoles.get_mut(guest) else { return };
+        console.state = state;
+        if state.is_alive() {
+            return;
+        }
+        console.input.clear();
+        if self.view == View::All {
+            self.lines.finish(guest, &self.names, &mut self.staged);
+            if guest == self.shown {
+                // Typing goes to one that reads it.
+                self.lines.leave(&mut self.staged);
+                let alive = self.consoles.iter().position(|console| console.state.is_alive());
+                self.shown = alive.unwrap_or(guest);
             }
         }
     }
 
     /// Takes what a guest writes and says how many bytes; the rest must be offered again once the screen has room.
     pub fn written(&mut self, guest: usize, bytes: &[u8], screen: &mut impl Screen) -> usize {
-        let is_shown = guest == self.shown && !self.monitor_is_open;
-        if is_shown {
-            self.pump(screen);
-        }
-        let is_behind = self.is_behind();
-        let Some(console) = self.consoles.get_mut(guest) else { return bytes.len() };
+        let is_shown = match self.view {
+            View::Guest => guest == self.shown,
+            View::All => true,
+            View::Monitor => false,
+        };
         if !is_shown {
-            bytes.iter().for_each(|byte| console.scrollback.push(*byte));
+            self.record(guest, bytes, false);
             return bytes.len();
         }
-        if is_behind {
+        self.pump(screen);
+        if self.is_behind() {
             return 0;
         }
-        let taken = bytes.iter().take_while(|byte| screen.put(**byte)).count();
-        bytes.iter().take(taken).for_each(|byte| console.scrollback.push(*byte));
-        console.seen = console.scrollback.end();
+        let taken = match self.view {
+            View::All => bytes.iter().take_while(|byte| self.put_line(guest, **byte, screen)).count(),
+            _ => bytes.iter().take_while(|byte| screen.put(**byte)).count(),
+        };
+        self.record(guest, bytes.get(..taken).unwrap_or(bytes), true);
         taken
+    }
+
+    fn record(&mut self, guest: usize, bytes: &[u8], is_seen: bool) {
+        let Some(console) = self.consoles.get_mut(guest) else { return };
+        let had_seen_all = console.seen == console.scrollback.end();
+        bytes.iter().for_each(|byte| console.scrollback.push(*byte));
+        if is_seen && had_seen_all {
+            console.seen = console.scrollback.end();
+        }
+    }
+
+    /// Takes a byte where all guests are shown, unless what it completes would have to wait.
+    fn put_line(&mut self, guest: usize, byte: u8, screen: &mut impl Screen) -> bool {
+        let is_free = self.pump_staged(screen);
+        if is_free && guest == self.shown {
+            self.lines.front(guest, &self.names, byte, &mut self.staged);
+        } else if is_free {
+            self.lines.other(guest, &self.names, byte, &mut self.staged);
+        }
+        self.pump_staged(screen);
+        is_free
     }
 
     /// A byte that was typed for a guest.
@@ -158,7 +208,7 @@ impl Multiplexer {
 
     /// Whether the next byte typed can be taken.
     pub fn accepts(&self) -> bool {
-        if self.monitor_is_open {
+        if self.view == View::Monitor {
             return self.staged.len() <= STAGED;
         }
         let console = self.consoles.get(self.shown);
@@ -171,7 +221,7 @@ impl Multiplexer {
             self.escape(byte);
         } else if byte == ESCAPE {
             self.escaped = true;
-        } else if self.monitor_is_open {
+        } else if self.view == View::Monitor {
             return self.edit(byte);
         } else {
             self.give(byte);
@@ -195,16 +245,16 @@ impl Multiplexer {
     }
 
     /// A line of the hypervisor's own, with its line break: in place of the monitor's prompt, which comes again below
-    /// it, or right where the shown guest is writing. Pumping brings it to the screen.
+    /// it, or right where a lone guest is writing. Pumping brings it to the screen.
     pub fn say(&mut self, text: &str) {
+        if self.view != View::Monitor {
+            self.lines.leave(&mut self.staged);
+            return self.stage(text);
+        }
         let mut staged = String::new();
-        if self.monitor_is_open {
-            Editor::erase(&mut staged);
-        }
+        Editor::erase(&mut staged);
         staged.push_str(text);
-        if self.monitor_is_open {
-            self.editor.draw(&mut staged);
-        }
+        self.editor.draw(&mut staged);
         self.stage(&staged);
     }
 
@@ -248,12 +298,13 @@ impl Multiplexer {
 
     fn escape(&mut self, key: u8) {
         match key {
-            ESCAPE if self.monitor_is_open => {}
+            ESCAPE if self.view == View::Monitor => {}
             ESCAPE => self.give(ESCAPE),
             b'1'..=b'9' => self.show(usize::from(key - b'1')),
             b'n' => self.show((self.shown + 1).checked_rem(self.names.len()).unwrap_or(0)),
             b'p' => self.show(self.shown.checked_sub(1).unwrap_or(self.names.len().saturating_sub(1))),
-            b'm' if self.monitor_is_open => {}
+            b'a' => self.show_all(),
+            b'm' if self.view == View::Monitor => {}
             b'm' => self.open_monitor(),
             b'?' | b'h' => self.remark(KEYS),
             _ => self.remark("[Ctrl-] and ? tell the keys]\n"),
@@ -282,6 +333,7 @@ impl Multiplexer {
                 self.asked = None;
                 self.prompt(PROMPT);
             }
+            Typed::Leave if self.view_before == View::All => self.show_all(),
             Typed::Leave => self.show(self.shown),
             Typed::Line(line) => return self.line(&line),
         }
@@ -312,10 +364,9 @@ impl Multiplexer {
     }
 
     fn open_monitor(&mut self) {
-        self.interrupt_replay();
-        self.monitor_is_open = true;
+        self.view_before = self.view;
+        self.leave(View::Monitor);
         self.asked = None;
-        self.stage(ASIDE);
         self.stage("[monitor; `help` lists the commands, Ctrl-D leads back]\n");
         self.prompt(PROMPT);
     }
@@ -332,12 +383,26 @@ impl Multiplexer {
             other => other.name(),
         });
         let comma = if state.is_empty() { "" } else { ", " };
-        let title = format!("{ASIDE}[{name}, guest {} of {}{comma}{state}]\n", guest + 1, self.names.len());
-        self.interrupt_replay();
-        self.monitor_is_open = false;
+        let title = format!("[{name}, guest {} of {}{comma}{state}]\n", guest + 1, self.names.len());
+        self.leave(View::Guest);
         self.shown = guest;
         self.stage(&title);
         self.start_replay();
+    }
+
+    /// Shows all guests' lines from now on.
+    fn show_all(&mut self) {
+        self.leave(View::All);
+        let name = self.names.get(self.shown).map_or("nobody", String::as_str);
+        self.stage(&format!("[all guests; {name} gets the typing]\n"));
+    }
+
+    fn leave(&mut self, view: View) {
+        self.interrupt_replay();
+        // The next thing begins a line of its own.
+        self.lines = Lines::new(self.names.len());
+        self.stage(ASIDE);
+        self.view = view;
     }
 
     fn start_replay(&mut self) {
@@ -365,11 +430,10 @@ impl Multiplexer {
 
     /// Tells the operator something about the console itself.
     fn remark(&mut self, text: &str) {
-        if self.monitor_is_open {
-            return self.say(text);
+        if self.view == View::Guest {
+            self.stage(ASIDE);
         }
-        self.stage(ASIDE);
-        self.stage(text);
+        self.say(text);
     }
 
     /// A terminal wants a carriage return at each line's end.

@@ -1,4 +1,4 @@
-//! Exit counters, one for each kind of exit.
+//! Exit counters: how many of each kind of exit, and what they cost.
 
 macro_rules! exit_kinds {
     ($($(#[$doc:meta])* $kind:ident = $name:literal),* $(,)?) => {
@@ -57,22 +57,41 @@ exit_kinds! {
     GuestException = "guest-exception",
 }
 
-/// How often a vCPU left the guest, by kind.
+/// How often a vCPU left the guest, and what it cost, by kind.
 #[derive(Clone, Debug, Default)]
-pub struct ExitCounters([u64; ExitKind::ALL.len()]);
+pub struct ExitCounters {
+    counts: [u64; ExitKind::ALL.len()],
+    costs: [u64; ExitKind::ALL.len()],
+    /// The kind that was counted last.
+    last: usize,
+}
 
 impl ExitCounters {
     /// Counts one.
     #[inline]
     pub fn count(&mut self, kind: ExitKind) {
-        if let Some(counter) = self.0.get_mut(kind as usize) {
+        self.last = kind as usize;
+        if let Some(counter) = self.counts.get_mut(kind as usize) {
             *counter = counter.wrapping_add(1);
         }
     }
 
+    /// Adds to the cost of the kind that was counted last, in whatever unit the caller measures.
+    #[inline]
+    pub fn charge(&mut self, cost: u64) {
+        if let Some(sum) = self.costs.get_mut(self.last) {
+            *sum = sum.wrapping_add(cost);
+        }
+    }
+
+    /// What all exits of `kind` have cost.
+    pub fn cost(&self, kind: ExitKind) -> u64 {
+        self.costs.get(kind as usize).copied().unwrap_or(0)
+    }
+
     /// How often `kind` was counted.
     pub fn get(&self, kind: ExitKind) -> u64 {
-        self.0.get(kind as usize).copied().unwrap_or(0)
+        self.counts.get(kind as usize).copied().unwrap_or(0)
     }
 
     /// The kinds that happened, with their counts.
@@ -95,5 +114,19 @@ mod tests {
             assert_eq!(counters.get(*kind), n as u64, "{}", kind.name());
         }
         assert_eq!(counters.iter().count(), ExitKind::ALL.len() - 1);
+    }
+
+    #[test]
+    fn a_cost_is_the_last_exits() {
+        let mut counters = ExitCounters::default();
+        counters.count(ExitKind::Rewritten);
+        counters.count(ExitKind::Sret);
+        counters.charge(100);
+        counters.count(ExitKind::Sbi);
+        counters.charge(30);
+        counters.charge(3);
+        assert_eq!(counters.cost(ExitKind::Sret), 100);
+        assert_eq!(counters.cost(ExitKind::Sbi), 33);
+        assert_eq!(counters.cost(ExitKind::Rewritten), 0);
     }
 }

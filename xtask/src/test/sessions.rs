@@ -40,12 +40,14 @@ struct Entry {
     steps: Vec<Step>,
 }
 
-/// Types a line, if there is one, then waits for a text, if there is one. The guest echoes what is typed, so
-/// the text should not be part of the line. What a named group of an earlier text matched, `{NAME}` in a
-/// line stands for.
+/// Types keys, as they are, and a line, if there are any, then waits for a text, if there is one. The guest echoes
+/// what is typed, so the text should not be part of the line. What a named group of an earlier text matched, `{NAME}`
+/// in a line stands for.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Step {
+    /// Such as `"\u001dm"`: Ctrl-] and m.
+    keys: Option<String>,
     send: Option<String>,
     expect: Option<Pattern>,
 }
@@ -119,6 +121,9 @@ fn play(entry: &Entry, hypo: &Hypo, log: &mut Vec<u8>) -> Result<()> {
 fn follow(session: &mut Session, steps: &[Step], limit: Duration) -> Result<()> {
     let mut captured: Vec<(String, String)> = Vec::new();
     for step in steps {
+        if let Some(keys) = &step.keys {
+            session.send(keys).with_context(|| format!("nobody reads {keys:?}"))?;
+        }
         if let Some(line) = &step.send {
             let line = captured.iter().fold(line.clone(), |line, (name, text)| line.replace(name, text));
             session.send(&format!("{line}\n")).with_context(|| format!("nobody reads {line:?}"))?;
@@ -176,12 +181,16 @@ mod tests {
             hypo = ["-c", "echo ready; read line; echo got $line; exit 32"]
             limit = 20
             status = 32
-            steps = [{ expect = "^re(?P<part>ad)y$" }, { send = "b{part}", expect = "got bad" }]
+            steps = [
+                { expect = "^re(?P<part>ad)y$" },
+                { keys = "\u0001" },
+                { send = "b{part}", expect = "got \u0001bad" },
+            ]
             "#,
         );
         let mut log = Vec::new();
         play(&entry, &Hypo::new("sh".as_ref(), Vec::new()), &mut log).unwrap();
-        assert!(String::from_utf8(log).unwrap().contains("got bad"));
+        assert!(String::from_utf8(log).unwrap().contains("got \u{1}bad"));
     }
 
     #[test]

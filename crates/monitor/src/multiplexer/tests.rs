@@ -29,7 +29,10 @@ struct Setup {
 impl Setup {
     fn new(names: &[&str]) -> Self {
         let names = names.iter().map(ToString::to_string).collect();
-        Self { consoles: Multiplexer::new(names), terminal: Terminal { room: usize::MAX, shown: Vec::new() } }
+        Self {
+            consoles: Multiplexer::new(names, View::Guest),
+            terminal: Terminal { room: usize::MAX, shown: Vec::new() },
+        }
     }
 
     fn typed(&mut self, bytes: &[u8]) -> Vec<Command> {
@@ -167,7 +170,7 @@ fn the_monitor_takes_lines_and_gives_commands() {
     let mut setup = Setup::new(&["web", "db"]);
     setup.typed(b"\x1dm");
     assert!(setup.shown().ends_with("\r\nhypocaust> "));
-    assert!(setup.consoles.monitor_is_open());
+    assert!(setup.consoles.view() == View::Monitor);
     assert_eq!(setup.typed(b"pause d\r"), [Command::Change(Change::Pause, 1)]);
     assert_eq!(setup.shown(), "pause d\r\n", "the prompt comes behind the answer");
     setup.consoles.answer(Reply::Text("done\n".to_string()));
@@ -228,6 +231,61 @@ fn commands_wait_until_the_answers_have_room() {
 }
 
 #[test]
+fn all_guests_can_be_shown_by_lines() {
+    let mut setup = Setup::new(&["web", "db"]);
+    setup.typed(b"\x1da");
+    assert_eq!(setup.shown(), "\x1b[0m\r\n[all guests; web gets the typing]\r\n");
+    setup.written(0, "login: ");
+    setup.written(1, "half a li");
+    assert_eq!(setup.shown(), "web| login: ", "what can be typed to is shown byte by byte");
+    setup.written(1, "ne\r\n");
+    assert_eq!(setup.shown(), "\r\ndb| half a line\r\n");
+    setup.typed(b"x");
+    setup.written(0, "x\r\n");
+    assert_eq!(setup.shown(), "web| x\r\n");
+    assert_eq!((setup.read(0), setup.read(1)), (b"x".to_vec(), b"".to_vec()));
+    setup.written(0, "# ");
+    setup.consoles.say("hypocaust: news\n");
+    assert_eq!(setup.shown(), "web| # \r\nhypocaust: news\r\n");
+    setup.written(1, &"y".repeat(250));
+    assert_eq!(setup.shown(), std::format!("db| {}\r\n", "y".repeat(240)), "a long line is broken");
+    setup.consoles.set_state(1, State::Off);
+    assert_eq!(setup.shown(), "db| yyyyyyyyyy\r\n", "the last line need not end");
+    setup.typed(b"\x1dm\x04");
+    assert!(setup.shown().ends_with("[all guests; web gets the typing]\r\n"), "the monitor leads back to it");
+    setup.typed(b"\x1d1");
+    assert!(setup.shown().ends_with("[web, guest 1 of 2]\r\nlogin: x\r\n# "));
+}
+
+#[test]
+fn all_guests_wait_for_the_screen_where_all_are_shown() {
+    let mut setup = Setup::new(&["web", "db"]);
+    setup.typed(b"\x1da");
+    setup.shown();
+    setup.terminal.room = 6;
+    assert_eq!(
+        setup.written(1, "one\ntwo\nthree\n"),
+        4,
+        "a line is taken, with what is left of it on the way"
+    );
+    assert_eq!(setup.written(0, "x"), 0);
+    setup.terminal.room = usize::MAX;
+    assert_eq!(setup.written(1, "two\n"), 4);
+    assert_eq!(setup.shown(), "db| one\r\ndb| two\r\n");
+}
+
+#[test]
+fn typing_goes_to_a_guest_that_is_alive_where_all_are_shown() {
+    let names = ["web", "db"].map(String::from).to_vec();
+    let mut consoles = Multiplexer::new(names, View::All);
+    consoles.set_state(0, State::Off);
+    assert_eq!(consoles.typed(b'x'), None);
+    assert_eq!(consoles.read(1), Some(b'x'));
+    consoles.set_state(1, State::Off);
+    assert_eq!(consoles.shown(), 1);
+}
+
+#[test]
 fn a_console_of_nobody_is_no_harm() {
     let mut setup = Setup::new(&[]);
     setup.typed(b"x\x1d1\x1dn\x1dp\x1dmvms\r\x04");
@@ -245,7 +303,8 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let keys = [&b"\x1d1"[..], b"\x1d2", b"\x1dn", b"\x1dm", b"\x1d?", b"\x04", b"a", b"\r", b"\x1d\x1d"];
+    let keys =
+        [&b"\x1d1"[..], b"\x1d2", b"\x1dn", b"\x1dm", b"\x1da", b"\x1d?", b"\x04", b"a", b"\r", b"\x1d\x1d"];
     let step = prop_oneof![
         4 => (0..3_usize, "[a-z \n]{0,300}").prop_map(|(guest, text)| Step::Write(guest, text)),
         2 => proptest::sample::select(keys.map(<[u8]>::to_vec).to_vec()).prop_map(Step::Type),
@@ -276,7 +335,11 @@ proptest! {
         for step in steps {
             match step {
                 Step::Write(guest, text) => {
-                    let is_shown = guest == setup.consoles.shown() && !setup.consoles.monitor_is_open();
+                    let is_shown = match setup.consoles.view() {
+                        View::Guest => guest == setup.consoles.shown(),
+                        View::All => true,
+                        View::Monitor => false,
+                    };
                     let taken = setup.written(guest, &text);
                     prop_assert!(taken == text.len() || is_shown && setup.terminal.room == 0);
                     output[guest].extend(text.bytes().take(taken));
