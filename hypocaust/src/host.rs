@@ -1,6 +1,7 @@
 //! The real hart as virtual machines see it.
 
-use core::fmt::{self, Write};
+use alloc::format;
+use core::fmt;
 
 use isa::FReg;
 use vmm::Host;
@@ -42,11 +43,31 @@ impl RealHost {
         self.serving = guest;
     }
 
+    /// How loud a message may be.
+    pub const fn log_level(&self) -> u8 {
+        self.log_level
+    }
+
+    /// Sets how loud a message may be.
+    pub const fn set_log_level(&mut self, level: u8) {
+        self.log_level = level;
+    }
+
+    /// Whether [`Self::cost_clock`] counts.
+    pub const fn counts_cycles(&self) -> bool {
+        self.counters
+    }
+
+    /// The hart's cycles, to measure costs with; 0 on a hart where reading them would cost a trap.
+    #[inline]
+    pub fn cost_clock(&self) -> u64 {
+        if self.counters { hart::time::cycle() } else { 0 }
+    }
+
     /// Tells the operator something, where the log level lets it.
     pub fn say(&mut self, level: Level, message: fmt::Arguments) {
         if level as u8 <= self.log_level {
-            // The console never fails.
-            let _ = writeln!(self.console, "hypocaust: {message}");
+            self.console.say(&format!("hypocaust: {message}\n"));
         }
     }
 }

@@ -9,6 +9,7 @@
 extern crate alloc;
 
 mod console;
+mod control;
 mod drivers;
 mod finish;
 mod host;

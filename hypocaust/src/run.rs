@@ -11,6 +11,7 @@ use vmm::vcpu::RunState;
 use vmm::vm::{self, Next};
 use vmm::{Host, StopReason};
 
+use crate::control;
 use crate::finish::Status;
 use crate::world::{State, World};
 
@@ -32,7 +33,7 @@ enum Left {
 /// Runs the guests until the run ends for good.
 pub fn run(world: &mut World) -> Status {
     loop {
-        if let Some(status) = world.status() {
+        if let Some(status) = world.ending {
             return status;
         }
         let (now, wake_up) = (world.host.now(), world.wake_sleepers());
@@ -43,6 +44,7 @@ pub fn run(world: &mut World) -> Status {
                     world.hart.set_timer(deadline);
                 }
                 world.hart.wait_for_interrupt();
+                world.idle += world.host.now().wrapping_sub(now);
                 serve_interrupts(world);
                 continue;
             }
@@ -122,6 +124,7 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
     let Some(vcpu) = vcpus.first_mut() else { return Left::Ended(StopReason::PowerOff) };
     // In registers while the guest runs.
     let (mut alarm, mut writes_seen) = (world.alarm, guest.writes_seen);
+    let mut left_at = host.cost_clock();
     let left = loop {
         let entry = match vm::prepare(machine, vcpu) {
             Next::Run(entry) => entry,
@@ -140,8 +143,12 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
             writes_seen = writes;
             hart.fence_i();
         }
+        vcpu.exits.charge(host.cost_clock().wrapping_sub(left_at));
         let trap = hart.run(&mut vcpu.frame, entry.root);
-        RECENT.record(Event { pc: vcpu.frame.pc, cause: trap.cause, value: trap.value, vm: number as u64 });
+        left_at = host.cost_clock();
+        let event = Event { pc: vcpu.frame.pc, cause: trap.cause, value: trap.value, vm: number as u64 };
+        RECENT.record(event);
+        guest.recent.record(event);
         if trap.cause & Interrupt::CAUSE_BIT != 0 {
             if trap.cause != Interrupt::Timer.cause() {
                 vcpu.exits.count(ExitKind::HostInterrupt);
@@ -165,6 +172,7 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
             panic!("{violation}");
         }
     };
+    vcpu.exits.charge(host.cost_clock().wrapping_sub(left_at));
     world.alarm = alarm;
     guest.writes_seen = writes_seen;
     left
@@ -172,7 +180,7 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
 
 /// Serves what interrupts the hart. Guests' timers are looked at before the next one runs.
 fn serve_interrupts(world: &mut World) {
-    let World { hart, host, interrupts, guests, alarm, current, .. } = world;
+    let World { hart, host, interrupts, alarm, .. } = world;
     let pending = hart.pending_interrupts();
     if pending & Interrupt::Timer.mask() != 0 {
         hart.silence_timer();
@@ -181,23 +189,35 @@ fn serve_interrupts(world: &mut World) {
     if pending & Interrupt::Software.mask() != 0 {
         hart.clear_software_interrupt();
     }
+    let mut was_console = false;
     if pending & Interrupt::External.mask() != 0
         && let Some(interrupts) = interrupts
     {
         while let Some(source) = interrupts.plic.claim() {
             if source == interrupts.console {
                 host.console.serve_interrupt();
-                for (number, guest) in guests.iter_mut().enumerate() {
-                    host.serve(number);
-                    guest.vm.machine.drain_console(host);
-                    guest.vm.machine.feed_console(host);
-                }
-                if let Some(current) = current {
-                    host.serve(*current);
-                }
+                was_console = true;
             }
             interrupts.plic.complete(source);
         }
+    }
+    if was_console {
+        control::serve(world);
+        move_console_bytes(world);
+    }
+}
+
+/// Brings to the console what guests have written, and to them what was typed. Also of those that are not shown any
+/// longer: a full console held them up while they were.
+fn move_console_bytes(world: &mut World) {
+    let World { host, guests, current, .. } = world;
+    for (number, guest) in guests.iter_mut().enumerate() {
+        host.serve(number);
+        guest.vm.machine.drain_console(host);
+        guest.vm.machine.feed_console(host);
+    }
+    if let Some(current) = current {
+        host.serve(*current);
     }
 }
 

@@ -1,10 +1,10 @@
 //! From what the machine is and what the bundle says to virtual machines that are ready to start.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use bundle::{Manifest, VmConfig};
+use bundle::{Manifest, Show, VmConfig};
 use devices::Board;
 use devicetree::{Extension, HostInfo};
 use hart::Hart;
@@ -13,6 +13,7 @@ use hart::switch::ASIDS_OF_VCPU;
 use memory::{BLOCK_SIZE, Extent, Extents, GuestPhysAddr, GuestRam, InitialData, PAGE_SIZE};
 use mmu::shadow::HostPaging;
 use mmu::{ShadowMmu, Window};
+use monitor::{Operator, View};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use rewrite::CodePages;
@@ -74,7 +75,11 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
         guests.push(Guest::new(vm, entity, config));
     }
     hart.fence_i();
-    host.console.set_guests(manifest.vms.iter().map(|config| config.name.clone()));
+    let view = match manifest.host.show {
+        Show::First => View::Guest,
+        Show::All => View::All,
+    };
+    host.console.set_guests(manifest.vms.iter().map(|config| config.name.clone()).collect(), view);
     let mut world = World {
         flush_on_entry: hart.features().has_asids()
             && guests.len() > usize::from(hart.features().asid_blocks()),
@@ -88,9 +93,18 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
         current: None,
         check_every: manifest.host.check_every,
         ending: None,
+        operator: Operator::default(),
+        facts: facts(stage, &memory),
+        clock: Clock::new(stage.machine.timebase_frequency),
+        started: hart::time::now(),
+        idle: 0,
     };
     for (number, config) in manifest.vms.iter().enumerate().filter(|(_, config)| config.autostart) {
         world.start(number).map_err(|refused| format!("guest `{}` cannot start: {refused}", config.name))?;
+    }
+    if !manifest.vms.iter().any(|config| config.autostart) {
+        // Only the operator can start one.
+        world.host.console.open_monitor();
     }
     Ok(world)
 }
@@ -235,6 +249,21 @@ fn random_source(machine: &HostInfo, manifest: &Manifest) -> ChaCha20Rng {
         *place = place.rotate_left(3) ^ byte;
     }
     ChaCha20Rng::from_seed(seed)
+}
+
+/// What the monitor tells of the machine.
+fn facts(stage: &Stage, memory: &HostMemory) -> Vec<(&'static str, String)> {
+    let Stage { machine, space, hart_id, .. } = stage;
+    let size: u64 = machine.memory.iter().map(|range| range.size >> 20).sum();
+    let own = machine.harts.iter().find(|hart| hart.id == *hart_id);
+    Vec::from([
+        ("version", env!("CARGO_PKG_VERSION").to_string()),
+        ("hart", format!("{hart_id}, of {}", machine.harts.len())),
+        ("ISA", own.map_or_else(String::new, |hart| hart.isa.extensions.to_isa())),
+        ("translation", format!("{:?}, window {:#x}", space.mode(), space.window())),
+        ("memory", format!("{size} MiB, {} MiB of them free", memory.available() >> 20)),
+        ("clock", format!("{} Hz", machine.timebase_frequency)),
+    ])
 }
 
 /// The line at the start.

@@ -1,12 +1,16 @@
 //! Everything that runs: the hart, the host's devices, and the guests with their states. What can be done to a guest from
 //! outside is here; `run` is the loop.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
 use bundle::{OnReset, OnStop};
 use hart::{Hart, HartCounts};
+use monitor::Operator;
 use scheduler::{EntityId, Scheduler, Share};
+use trace::Ring;
+use vmm::machine::Clock;
 use vmm::vm::Vm;
 use vmm::{StopReason, timer::Alarm};
 
@@ -37,8 +41,18 @@ pub struct World {
     pub flush_on_entry: bool,
     /// Exits between two scans of the shadow tables; 0 is never.
     pub check_every: u32,
-    /// How the whole run ends, where a guest has ended it for all.
+    /// How the whole run ends, if it does.
     pub ending: Option<Status>,
+    /// Who carries out what the operator types at the monitor's prompt.
+    pub operator: Operator,
+    /// What the machine is, in words.
+    pub facts: Vec<(&'static str, String)>,
+    /// The clock of the machine.
+    pub clock: Clock,
+    /// When all this was started, in ticks.
+    pub started: u64,
+    /// Ticks in which there was nothing to do.
+    pub idle: u64,
 }
 
 /// The host's interrupts.
@@ -69,6 +83,8 @@ pub struct Guest {
     pub counts: HartCounts,
     /// How it ended last.
     pub status: Status,
+    /// Its last exits.
+    pub recent: Ring,
 }
 
 /// Whether a guest runs.
@@ -138,6 +154,7 @@ impl Guest {
             writes_seen: 0,
             counts: HartCounts::default(),
             status: Status::PoweredOff,
+            recent: Ring::new(),
         }
     }
 
@@ -242,14 +259,26 @@ impl World {
         if !restarts || self.restart(number).is_err() {
             // The number is a guest's.
             let _ = self.set_state(number, State::Stopped(Ended::ByItself(reason)));
+            self.end_if_last();
         }
     }
 
-    /// How the run ends, if it does: as a guest has ended it for all, or as the worst end among them when none is left.
-    pub fn status(&self) -> Option<Status> {
-        let is_over = |guest: &Guest| matches!(guest.state, State::Stopped(_));
-        let worst = || self.guests.iter().map(|guest| guest.status).max();
-        self.ending.or_else(|| self.guests.iter().all(is_over).then(worst).flatten())
+    /// How long so many ticks are, in nanoseconds.
+    pub fn nanoseconds(&self, ticks: u64) -> u64 {
+        self.clock.board_time(ticks).0
+    }
+
+    /// With the last guest the run ends, as the worst of them has. An operator at the monitor's prompt is looking at what
+    /// is left of them, or about to start one again.
+    fn end_if_last(&mut self) {
+        if !self.guests.iter().all(|guest| matches!(guest.state, State::Stopped(_))) {
+            return;
+        }
+        if self.host.console.monitor_is_open() {
+            self.host.say(Level::Info, format_args!("no guest is left; `start` one, or `shutdown`"));
+        } else if self.ending.is_none() {
+            self.ending = self.guests.iter().map(|guest| guest.status).max();
+        }
     }
 
     fn guest(&self, number: usize) -> Result<&Guest, Refused> {
@@ -271,6 +300,7 @@ impl World {
         let now = hart::time::now();
         let guest = self.guests.get_mut(number).ok_or(Refused::NoGuest)?;
         guest.state = state;
+        self.host.console.set_state(number, state.into());
         match state {
             State::Running => self.scheduler.wake(guest.entity, now),
             State::Paused | State::Stopped(_) => self.scheduler.sleep(guest.entity, now),
@@ -293,7 +323,6 @@ impl World {
         while !guest.vm.machine.drain_console(&mut self.host) {
             self.host.console.flush();
         }
-        self.host.console.end(number);
     }
 
     /// Prints how often a guest left, by kind, and how often what else happened.

@@ -94,7 +94,7 @@ pub struct Exits {
     pub kinds: Vec<KindOfExit>,
     /// Exits that were served in assembly, which keeps no account of kinds and costs.
     pub fast: u64,
-    /// What cost is counted in.
+    /// What cost is counted in; empty where the hart cannot count it.
     pub unit: &'static str,
     /// What else is counted.
     pub others: Vec<(&'static str, u64)>,

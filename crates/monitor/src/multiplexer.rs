@@ -105,13 +105,13 @@ pub struct Multiplexer {
 }
 
 impl Multiplexer {
-    /// Consoles for guests of these names, the first of which is shown, or gets the typing where all are.
+    /// Consoles for guests of these names, none of which runs yet. The first is shown, or gets the typing where all are.
     pub fn new(names: Vec<String>, view: View) -> Self {
         let consoles = names.iter().map(|_| Console {
             scrollback: Scrollback::new(SCROLLBACK),
             seen: 0,
             input: VecDeque::with_capacity(INPUT),
-            state: State::Running,
+            state: State::Stopped,
         });
         Self {
             consoles: consoles.collect(),
@@ -236,6 +236,7 @@ impl Multiplexer {
                 self.stage(&text);
                 self.prompt(PROMPT);
             }
+            Reply::Last(text) => self.stage(&text),
             Reply::Ask(question, command) => {
                 self.asked = Some(command);
                 self.prompt(&question);
@@ -304,7 +305,6 @@ impl Multiplexer {
             b'n' => self.show((self.shown + 1).checked_rem(self.names.len()).unwrap_or(0)),
             b'p' => self.show(self.shown.checked_sub(1).unwrap_or(self.names.len().saturating_sub(1))),
             b'a' => self.show_all(),
-            b'm' if self.view == View::Monitor => {}
             b'm' => self.open_monitor(),
             b'?' | b'h' => self.remark(KEYS),
             _ => self.remark("[Ctrl-] and ? tell the keys]\n"),
@@ -363,7 +363,11 @@ impl Multiplexer {
         self.stage(&screen);
     }
 
-    fn open_monitor(&mut self) {
+    /// Opens the monitor, if it is not open.
+    pub fn open_monitor(&mut self) {
+        if self.view == View::Monitor {
+            return;
+        }
         self.view_before = self.view;
         self.leave(View::Monitor);
         self.asked = None;

@@ -17,6 +17,8 @@ pub enum Reply {
     Text(String),
     /// A question; `y` carries out the command behind it.
     Ask(String, Command),
+    /// Lines, behind which nothing more comes.
+    Last(String),
     /// The operator wants this guest's console.
     Console(usize),
 }
@@ -89,7 +91,7 @@ impl Operator {
                     return Reply::Ask(question, Command::Shutdown { now: true });
                 }
                 control.shut_down();
-                "shutting down\n".to_string()
+                return Reply::Last("shutting down\n".to_string());
             }
         })
     }

@@ -70,6 +70,7 @@ pub fn stat(name: &str, exits: &Exits, before: &[(&'static str, u64)], elapsed: 
         ("COST EACH", Side::Right),
         ("OF ALL COST", Side::Right),
     ]);
+    let costs = |text: String| if exits.unit.is_empty() { NOTHING.to_string() } else { text };
     for kind in kinds {
         let old = before.iter().find(|(name, _)| *name == kind.name).map_or(0, |(_, count)| *count);
         let new = kind.count.saturating_sub(old);
@@ -78,17 +79,14 @@ pub fn stat(name: &str, exits: &Exits, before: &[(&'static str, u64)], elapsed: 
             grouped(kind.count),
             share(kind.count, count),
             rate(new, elapsed).map_or(NOTHING.to_string(), grouped),
-            grouped(kind.cost.checked_div(kind.count).unwrap_or(0)),
-            share(kind.cost, cost),
+            costs(grouped(kind.cost.checked_div(kind.count).unwrap_or(0))),
+            costs(share(kind.cost, cost)),
         ]);
     }
-    let mut text = format!(
-        "{name}: {} exits in {} {}, and {} served in assembly\n{table}",
-        grouped(count),
-        grouped(cost),
-        exits.unit,
-        grouped(exits.fast),
-    );
+    let took =
+        if exits.unit.is_empty() { String::new() } else { format!(" in {} {}", grouped(cost), exits.unit) };
+    let fast = grouped(exits.fast);
+    let mut text = format!("{name}: {} exits{took}, and {fast} served in assembly\n{table}", grouped(count));
     let others: Vec<_> =
         exits.others.iter().map(|(name, count)| format!("{name} {}", grouped(*count))).collect();
     let _ = writeln!(text, "Beside them: {}", others.join(", "));

@@ -28,11 +28,9 @@ struct Setup {
 
 impl Setup {
     fn new(names: &[&str]) -> Self {
-        let names = names.iter().map(ToString::to_string).collect();
-        Self {
-            consoles: Multiplexer::new(names, View::Guest),
-            terminal: Terminal { room: usize::MAX, shown: Vec::new() },
-        }
+        let mut consoles = Multiplexer::new(names.iter().map(ToString::to_string).collect(), View::Guest);
+        (0..names.len()).for_each(|guest| consoles.set_state(guest, State::Running));
+        Self { consoles, terminal: Terminal { room: usize::MAX, shown: Vec::new() } }
     }
 
     fn typed(&mut self, bytes: &[u8]) -> Vec<Command> {
@@ -278,6 +276,7 @@ fn all_guests_wait_for_the_screen_where_all_are_shown() {
 fn typing_goes_to_a_guest_that_is_alive_where_all_are_shown() {
     let names = ["web", "db"].map(String::from).to_vec();
     let mut consoles = Multiplexer::new(names, View::All);
+    consoles.set_state(1, State::Running);
     consoles.set_state(0, State::Off);
     assert_eq!(consoles.typed(b'x'), None);
     assert_eq!(consoles.read(1), Some(b'x'));

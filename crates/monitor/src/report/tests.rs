@@ -37,6 +37,10 @@ fn exits_are_ordered_by_what_they_cost() {
          mmio     20  25.0 %          10        500       25.0 %\n\
          Beside them: shadow-fills 12, code-copies 3\n"
     );
+    let uncounted = Exits { unit: "", ..exits };
+    let text = stat("web", &uncounted, &[], 1_000_000_000);
+    assert!(text.starts_with("web: 80 exits, and 1,000,000 served in assembly\n"), "{text}");
+    assert!(text.contains("sbi      60  75.0 %          60          -            -\n"), "{text}");
 }
 
 #[test]

@@ -1,0 +1,164 @@
+//! What the operator's monitor gets from the world, and does to it.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt::Write;
+
+use memory::GuestPhysAddr;
+use monitor::{Change, Control, Disk, Exits, Guest, HostFacts, KindOfExit, State, Switch};
+use trace::{Event, ExitKind};
+use vmm::{Host, StopReason};
+
+use crate::finish::Status;
+use crate::world::{self, Ended, Refused, World};
+
+/// Carries out what the operator has typed, and says how it went.
+pub fn serve(world: &mut World) {
+    while let Some(command) = world.host.console.take_command() {
+        let shown = world.host.console.shown();
+        // What it remembers is about the guests, not the other way round.
+        let mut operator = core::mem::take(&mut world.operator);
+        let reply = operator.carry_out(command, shown, world);
+        world.operator = operator;
+        world.host.console.answer(reply);
+    }
+}
+
+impl From<world::State> for State {
+    fn from(state: world::State) -> Self {
+        match state {
+            world::State::Running => Self::Running,
+            world::State::Paused => Self::Paused,
+            world::State::Stopped(Ended::NotStarted | Ended::ByOperator) => Self::Stopped,
+            world::State::Stopped(Ended::ByItself(reason)) => match reason {
+                StopReason::PowerOff | StopReason::Reset => Self::Off,
+                StopReason::Failed(_) => Self::Failed,
+                StopReason::Fatal(_) => Self::Crashed,
+            },
+        }
+    }
+}
+
+impl Control for World {
+    fn now(&self) -> u64 {
+        self.nanoseconds(self.host.now().wrapping_sub(self.started))
+    }
+
+    fn guests(&self) -> Vec<Guest> {
+        let guest = |guest: &world::Guest| Guest {
+            name: guest.vm.name.clone(),
+            state: guest.state.into(),
+            vcpus: guest.vm.vcpus.len(),
+            vcpu_time: self.nanoseconds(self.scheduler.accounts(guest.entity).ran),
+            memory: guest.vm.machine.ram.size(),
+            exits: guest.exits().map(|(_, count, _)| count).fold(0, u64::wrapping_add),
+        };
+        self.guests.iter().map(guest).collect()
+    }
+
+    fn change(&mut self, guest: usize, change: Change) -> Result<(), String> {
+        let done = match change {
+            Change::Start => self.start(guest),
+            Change::Stop => self.stop(guest),
+            Change::Pause => self.pause(guest),
+            Change::Resume => self.resume(guest),
+            Change::Reset => self.reset(guest),
+        };
+        done.map_err(|refused: Refused| refused.to_string())
+    }
+
+    fn exits(&self, guest: usize) -> Exits {
+        let Some(guest) = self.guests.get(guest) else { return Exits::default() };
+        let kinds = guest.exits().map(|(kind, count, cost)| KindOfExit { name: kind.name(), count, cost });
+        let sum = |count: fn(&vmm::Vcpu) -> u64| guest.vm.vcpus.iter().map(count).fold(0, u64::wrapping_add);
+        let code = guest.vm.machine.code.counts();
+        Exits {
+            kinds: kinds.collect(),
+            fast: sum(|vcpu| vcpu.frame.fast_exits),
+            unit: if self.host.counts_cycles() { "cycles" } else { "" },
+            others: Vec::from([
+                ("shadow-fills", sum(|vcpu| vcpu.shadow.fills)),
+                ("code-copies", code.copies),
+                ("code-sites", code.sites),
+                ("code-copies-ended", code.ended),
+                ("site-misses", sum(|vcpu| vcpu.site_misses)),
+            ]),
+        }
+    }
+
+    fn trace(&self, guest: usize) -> Vec<Event> {
+        self.guests.get(guest).map_or_else(Vec::new, |guest| guest.recent.iter().collect())
+    }
+
+    fn registers(&self, guest: usize) -> String {
+        let mut text = String::new();
+        for vcpu in self.guests.get(guest).into_iter().flat_map(|guest| &guest.vm.vcpus) {
+            let (id, privilege, frame) = (vcpu.id, vcpu.frame.privilege, &vcpu.frame);
+            // Text takes whatever is written.
+            let _ = writeln!(text, "hart {id} in {privilege:?} mode, {:?}\n{frame}", vcpu.state);
+            // As wide as the registers above.
+            let csrs = frame.csr.to_string();
+            let words: Vec<&str> = csrs.split(' ').collect();
+            words.chunks(6).for_each(|line| {
+                let _ = writeln!(text, "  {}", line.join(" "));
+            });
+        }
+        text
+    }
+
+    fn read_memory(
+        &self,
+        guest: usize,
+        address: GuestPhysAddr,
+        into: &mut [u8],
+    ) -> Result<(), (GuestPhysAddr, u64)> {
+        let Some(guest) = self.guests.get(guest) else { return Err((GuestPhysAddr(0), 0)) };
+        let ram = &guest.vm.machine.ram;
+        ram.read(address, into).map_err(|memory::NotRam| (ram.base(), ram.size()))
+    }
+
+    fn switches(&self) -> Vec<Switch> {
+        Vec::new()
+    }
+
+    fn disks(&self) -> Vec<Disk> {
+        Vec::new()
+    }
+
+    fn host(&self) -> HostFacts {
+        let ran = |guest: &world::Guest| self.scheduler.accounts(guest.entity).ran;
+        let alive = self.guests.iter().filter(|guest| State::from(guest.state).is_alive()).count();
+        let mut facts = self.facts.clone();
+        facts.push(("guests", format!("{}, {alive} of them started", self.guests.len())));
+        HostFacts {
+            facts,
+            guest_time: self.nanoseconds(self.guests.iter().map(ran).fold(0, u64::wrapping_add)),
+            idle_time: self.nanoseconds(self.idle),
+        }
+    }
+
+    fn log_level(&self) -> u8 {
+        self.host.log_level()
+    }
+
+    fn set_log_level(&mut self, level: u8) {
+        self.host.set_log_level(level);
+    }
+
+    fn shut_down(&mut self) {
+        self.ending = Some(Status::PoweredOff);
+    }
+}
+
+impl world::Guest {
+    /// Kind, count and cost of the exits of all its vCPUs.
+    fn exits(&self) -> impl Iterator<Item = (ExitKind, u64, u64)> + '_ {
+        let sum =
+            |count: &dyn Fn(&vmm::Vcpu) -> u64| self.vm.vcpus.iter().map(count).fold(0, u64::wrapping_add);
+        ExitKind::ALL
+            .iter()
+            .map(move |kind| (*kind, sum(&|vcpu| vcpu.exits.get(*kind)), sum(&|vcpu| vcpu.exits.cost(*kind))))
+            .filter(|(_, count, _)| *count > 0)
+    }
+}
