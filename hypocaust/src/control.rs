@@ -11,6 +11,7 @@ use trace::{Event, ExitKind};
 use vmm::{Host, StopReason};
 
 use crate::finish::Status;
+use crate::run;
 use crate::world::{self, Ended, Refused, World};
 
 /// Carries out what the operator has typed, and says how it went.
@@ -88,7 +89,7 @@ impl Control for World {
     }
 
     fn trace(&self, guest: usize) -> Vec<Event> {
-        self.guests.get(guest).map_or_else(Vec::new, |guest| guest.recent.iter().collect())
+        run::recent(guest).collect()
     }
 
     fn registers(&self, guest: usize) -> String {

@@ -1,6 +1,7 @@
 //! The loop: lets the scheduler choose a guest, runs it, serves physical interrupts, and hands everything else to `vmm`.
 
 use core::fmt::Write;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use isa::Interrupt;
 use mmu::TlbFlush;
@@ -15,8 +16,10 @@ use crate::control;
 use crate::finish::Status;
 use crate::world::{State, World};
 
-/// The last exits, for the epitaph.
-static RECENT: Ring = Ring::new();
+/// The last exits of each guest, where the epitaph finds them.
+static RECENT: [Ring; bundle::MAX_VMS] = [const { Ring::new() }; bundle::MAX_VMS];
+/// The guest that ran last.
+static LAST: AtomicUsize = AtomicUsize::new(0);
 
 /// Why a guest does not go on at once.
 enum Left {
@@ -119,7 +122,8 @@ fn enter(world: &mut World, number: usize) {
 #[inline(never)]
 fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
     let World { hart, host, guests, check_every, .. } = world;
-    let Some(guest) = guests.get_mut(number) else { return Left::Due };
+    let (Some(guest), Some(recent)) = (guests.get_mut(number), RECENT.get(number)) else { return Left::Due };
+    LAST.store(number, Ordering::Relaxed);
     let vmm::Vm { machine, vcpus, .. } = &mut guest.vm;
     let Some(vcpu) = vcpus.first_mut() else { return Left::Ended(StopReason::PowerOff) };
     // In registers while the guest runs.
@@ -146,9 +150,7 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
         vcpu.exits.charge(host.cost_clock().wrapping_sub(left_at));
         let trap = hart.run(&mut vcpu.frame, entry.root);
         left_at = host.cost_clock();
-        let event = Event { pc: vcpu.frame.pc, cause: trap.cause, value: trap.value, vm: number as u64 };
-        RECENT.record(event);
-        guest.recent.record(event);
+        recent.record(Event { pc: vcpu.frame.pc, cause: trap.cause, value: trap.value });
         if trap.cause & Interrupt::CAUSE_BIT != 0 {
             if trap.cause != Interrupt::Timer.cause() {
                 vcpu.exits.count(ExitKind::HostInterrupt);
@@ -221,12 +223,17 @@ fn move_console_bytes(world: &mut World) {
     }
 }
 
+/// A guest's last exits, the oldest first.
+pub fn recent(number: usize) -> impl Iterator<Item = Event> {
+    RECENT.get(number).into_iter().flat_map(Ring::iter)
+}
+
 /// What a panic says of the guest that ran last.
 pub fn epitaph(to: &mut impl Write) {
-    let _ = writeln!(to, "hypocaust: the last exits, the latest last:");
-    for event in RECENT.iter() {
-        let Event { pc, cause, value, vm } = event;
-        let _ = writeln!(to, "  guest {vm} pc {pc:#018x} scause {cause:#018x} stval {value:#018x}");
+    let last = LAST.load(Ordering::Relaxed);
+    let _ = writeln!(to, "hypocaust: the last exits of guest {}, the latest last:", last + 1);
+    for Event { pc, cause, value } in recent(last) {
+        let _ = writeln!(to, "  pc {pc:#018x} scause {cause:#018x} stval {value:#018x}");
     }
     if let Some(frame) = hart::switch::last_frame() {
         let _ = writeln!(to, "hypocaust: the guest's registers:\n{frame}");

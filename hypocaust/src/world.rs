@@ -9,7 +9,6 @@ use bundle::{OnReset, OnStop};
 use hart::{Hart, HartCounts};
 use monitor::Operator;
 use scheduler::{EntityId, Scheduler, Share};
-use trace::Ring;
 use vmm::machine::Clock;
 use vmm::vm::Vm;
 use vmm::{StopReason, timer::Alarm};
@@ -83,8 +82,6 @@ pub struct Guest {
     pub counts: HartCounts,
     /// How it ended last.
     pub status: Status,
-    /// Its last exits.
-    pub recent: Ring,
 }
 
 /// Whether a guest runs.
@@ -154,7 +151,6 @@ impl Guest {
             writes_seen: 0,
             counts: HartCounts::default(),
             status: Status::PoweredOff,
-            recent: Ring::new(),
         }
     }
 

@@ -168,9 +168,11 @@ impl Multiplexer {
             self.record(guest, bytes, false);
             return bytes.len();
         }
-        self.pump(screen);
         if self.is_behind() {
-            return 0;
+            self.pump(screen);
+            if self.is_behind() {
+                return 0;
+            }
         }
         let taken = match self.view {
             View::All => bytes.iter().take_while(|byte| self.put_line(guest, **byte, screen)).count(),

@@ -60,10 +60,15 @@ exit_kinds! {
 /// How often a vCPU left the guest, and what it cost, by kind.
 #[derive(Clone, Debug, Default)]
 pub struct ExitCounters {
-    counts: [u64; ExitKind::ALL.len()],
-    costs: [u64; ExitKind::ALL.len()],
+    kinds: [Counter; ExitKind::ALL.len()],
     /// The kind that was counted last.
     last: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counter {
+    count: u64,
+    cost: u64,
 }
 
 impl ExitCounters {
@@ -71,27 +76,27 @@ impl ExitCounters {
     #[inline]
     pub fn count(&mut self, kind: ExitKind) {
         self.last = kind as usize;
-        if let Some(counter) = self.counts.get_mut(kind as usize) {
-            *counter = counter.wrapping_add(1);
+        if let Some(counter) = self.kinds.get_mut(kind as usize) {
+            counter.count = counter.count.wrapping_add(1);
         }
     }
 
     /// Adds to the cost of the kind that was counted last, in whatever unit the caller measures.
     #[inline]
     pub fn charge(&mut self, cost: u64) {
-        if let Some(sum) = self.costs.get_mut(self.last) {
-            *sum = sum.wrapping_add(cost);
+        if let Some(counter) = self.kinds.get_mut(self.last) {
+            counter.cost = counter.cost.wrapping_add(cost);
         }
     }
 
     /// What all exits of `kind` have cost.
     pub fn cost(&self, kind: ExitKind) -> u64 {
-        self.costs.get(kind as usize).copied().unwrap_or(0)
+        self.kinds.get(kind as usize).map_or(0, |counter| counter.cost)
     }
 
     /// How often `kind` was counted.
     pub fn get(&self, kind: ExitKind) -> u64 {
-        self.counts.get(kind as usize).copied().unwrap_or(0)
+        self.kinds.get(kind as usize).map_or(0, |counter| counter.count)
     }
 
     /// The kinds that happened, with their counts.

@@ -1,4 +1,4 @@
-//! The last exits of a hart, for the epitaph of a panic.
+//! The last exits of a guest, for the operator and for the epitaph of a panic.
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -11,8 +11,6 @@ pub struct Event {
     pub cause: u64,
     /// stval.
     pub value: u64,
-    /// The number of the virtual machine.
-    pub vm: u64,
 }
 
 /// Events that the ring remembers; a power of two.
@@ -21,25 +19,24 @@ pub const LENGTH: usize = 32;
 /// A ring of the last `LENGTH` events. One hart records; a panic may read at any time, so the words are atomic.
 #[derive(Debug)]
 pub struct Ring {
-    events: [[AtomicU64; 4]; LENGTH],
+    events: [[AtomicU64; 3]; LENGTH],
     count: AtomicUsize,
 }
 
 impl Ring {
     /// A ring that remembers nothing yet.
     pub const fn new() -> Self {
-        Self { events: [const { [const { AtomicU64::new(0) }; 4] }; LENGTH], count: AtomicUsize::new(0) }
+        Self { events: [const { [const { AtomicU64::new(0) }; 3] }; LENGTH], count: AtomicUsize::new(0) }
     }
 
     /// Records an event.
     #[inline]
     pub fn record(&self, event: Event) {
         let count = self.count.load(Ordering::Relaxed);
-        let [pc, cause, value, vm] = &self.events[count % LENGTH];
+        let [pc, cause, value] = &self.events[count % LENGTH];
         pc.store(event.pc, Ordering::Relaxed);
         cause.store(event.cause, Ordering::Relaxed);
         value.store(event.value, Ordering::Relaxed);
-        vm.store(event.vm, Ordering::Relaxed);
         self.count.store(count.wrapping_add(1), Ordering::Relaxed);
     }
 
@@ -47,9 +44,9 @@ impl Ring {
     pub fn iter(&self) -> impl Iterator<Item = Event> + '_ {
         let count = self.count.load(Ordering::Relaxed);
         (count.saturating_sub(LENGTH)..count).map(|n| {
-            let [pc, cause, value, vm] = &self.events[n % LENGTH];
+            let [pc, cause, value] = &self.events[n % LENGTH];
             let read = |word: &AtomicU64| word.load(Ordering::Relaxed);
-            Event { pc: read(pc), cause: read(cause), value: read(value), vm: read(vm) }
+            Event { pc: read(pc), cause: read(cause), value: read(value) }
         })
     }
 }

@@ -60,7 +60,7 @@ impl Control for Fake {
     }
 
     fn trace(&self, _guest: usize) -> Vec<Event> {
-        [Event { pc: 1, cause: 2, value: 3, vm: 0 }].into()
+        [Event { pc: 1, cause: 2, value: 3 }].into()
     }
 
     fn registers(&self, _guest: usize) -> String {

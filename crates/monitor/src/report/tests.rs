@@ -45,7 +45,7 @@ fn exits_are_ordered_by_what_they_cost() {
 
 #[test]
 fn causes_have_words() {
-    let event = |cause| Event { pc: 0x8020_0000, cause, value: 0x1000_0005, vm: 0 };
+    let event = |cause| Event { pc: 0x8020_0000, cause, value: 0x1000_0005 };
     let text = trace("web", &[event(13), event(Interrupt::Timer.cause()), event(24)]);
     assert_eq!(
         text,
