@@ -153,11 +153,11 @@ pub fn progress_bar() -> ProgressBar {
         .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "))
 }
 
-/// Unpacks the files of a package that match `pattern` into `folder`.
+/// Unpacks the files of a package that match one of `patterns` into `folder`.
 ///
 /// # Errors
-/// The package is damaged or has no such file.
-pub fn unpack(package: &Path, pattern: &str, folder: &Path) -> Result<()> {
+/// The package is damaged or has no file for one of them.
+pub fn unpack(package: &Path, patterns: &[&str], folder: &Path) -> Result<()> {
     let fail = |error| Error::file("unpack", package, &error);
     let mut archive = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
@@ -166,7 +166,7 @@ pub fn unpack(package: &Path, pattern: &str, folder: &Path) -> Result<()> {
         .spawn()
         .map_err(fail)?;
     let mut tar = Command::new("tar");
-    tar.arg("-x").arg("-C").arg(folder).args(["--wildcards", "--no-same-owner", pattern]);
+    tar.arg("-x").arg("-C").arg(folder).args(["--wildcards", "--no-same-owner"]).args(patterns);
     if let Some(stream) = archive.stdout.take() {
         tar.stdin(stream);
     }
@@ -176,7 +176,8 @@ pub fn unpack(package: &Path, pattern: &str, folder: &Path) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(format_args!(
-        "cannot unpack `{pattern}` from `{}`: {}",
+        "cannot unpack `{}` from `{}`: {}",
+        patterns.join("`, `"),
         package.display(),
         String::from_utf8_lossy(&output.stderr).trim()
     )))

@@ -82,7 +82,7 @@ fn tools() -> Finding {
 
 fn cached(asset: Asset) -> Finding {
     let name = asset.name();
-    let present = Cache::open().is_ok_and(|cache| cache.has(name));
+    let present = Cache::open().is_ok_and(|cache| asset.is_in(&cache));
     finding(format!("{name} in the cache"), false, present, || {
         format!("`{}` fetches it; or type: cargo hypo fetch {name}", asset.used_by())
     })

@@ -6,13 +6,31 @@ use crate::debian::{self, Archive};
 use crate::error::{Error, Result};
 use crate::manifest::{Load, Vm};
 use crate::size::{Address, Size};
-use crate::{image, initramfs, setup};
+use crate::{image, initramfs, modules, setup};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where U-Boot finds Linux and its initial RAM disk, as in U-Boot's own documentation for QEMU's `virt`.
 const UBOOT_KERNEL: Address = Address(0x8400_0000);
 const UBOOT_INITRD: Address = Address(0x8800_0000);
+
+/// What modules of Debian's kernel come along, beside those that they need: the drivers of the devices that guests may
+/// have, a file system with the checksum that it asks for by a name of its own, and what the kernel tests itself with.
+const MODULES: &[&str] = &[
+    "virtio_mmio",
+    "virtio_blk",
+    "virtio_net",
+    "virtio_console",
+    "virtio_rng",
+    "ext4",
+    "crc32c_generic",
+    "loop",
+    "dummy",
+    "crc7",
+    "crc8",
+    "test_bpf",
+    "test_static_keys",
+];
 
 /// A guest that has a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +46,7 @@ pub enum Named {
 /// What is fetched as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Asset {
-    /// Debian's kernel and its static busybox
+    /// Debian's kernel, some of its modules, and its static busybox
     Linux,
     /// Debian's U-Boot
     UBoot,
@@ -111,13 +129,26 @@ impl Named {
 }
 
 impl Asset {
-    /// The name of its folder in the cache.
+    /// What it is called.
     pub fn name(self) -> &'static str {
         match self {
             Self::Linux => "linux",
             Self::UBoot => "u-boot",
             Self::OpenSbi16 => "opensbi-1.6",
         }
+    }
+
+    /// The name of its folder in the cache: another one whenever something else is kept in it.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Linux => "linux-with-modules",
+            Self::UBoot | Self::OpenSbi16 => self.name(),
+        }
+    }
+
+    /// Whether it is in the cache.
+    pub fn is_in(self, cache: &Cache) -> bool {
+        cache.has(self.folder())
     }
 
     /// The command that fetches it by the way.
@@ -134,7 +165,7 @@ impl Asset {
     /// # Errors
     /// The archive or the cache cannot be used.
     pub fn fetch(self, cache: &Cache) -> Result<PathBuf> {
-        cache.entry(self.name(), |folder| {
+        cache.entry(self.folder(), |folder| {
             eprintln!("hypo: fetching {} from Debian's archive", self.name());
             let progress = debian::progress_bar();
             let archive = Archive::open(&progress)?;
@@ -142,8 +173,8 @@ impl Asset {
                 Self::Linux => {
                     let kernel = archive.dependency("linux-image-riscv64", "linux-image-6")?;
                     let package = archive.download(&kernel, &progress)?;
-                    // Already an uncompressed Image, for all its name.
-                    take(&package, "./boot/vmlinux-*", folder, "Image")?;
+                    progress.set_message("unpacking the kernel");
+                    take_kernel(&package, folder)?;
                     let package = archive.download("busybox-static", &progress)?;
                     // /usr/bin since Debian 13, /bin before.
                     take(&package, "*bin/busybox", folder, "busybox")?;
@@ -165,28 +196,50 @@ impl Asset {
 
 /// Unpacks the one file that matches `pattern` as `folder/name`.
 fn take(package: &Path, pattern: &str, folder: &Path, name: &str) -> Result<()> {
-    let fail = |error| Error::file("unpack", package, &error);
-    let scratch = tempfile::tempdir_in(folder).map_err(fail)?;
-    debian::unpack(package, pattern, scratch.path())?;
-    let mut folders = vec![scratch.path().to_owned()];
-    while let Some(inside) = folders.pop() {
-        for entry in fs::read_dir(&inside).map_err(fail)? {
-            let entry = entry.map_err(fail)?;
-            if entry.file_type().map_err(fail)?.is_dir() {
-                folders.push(entry.path());
-            } else {
-                return fs::rename(entry.path(), folder.join(name)).map_err(fail);
-            }
+    let scratch = scratch(folder)?;
+    debian::unpack(package, &[pattern], scratch.path())?;
+    place(package, scratch.path(), folder, name)
+}
+
+/// Unpacks a kernel as `folder/Image`, and its modules that guests get as `folder/modules`.
+fn take_kernel(package: &Path, folder: &Path) -> Result<()> {
+    let scratch = scratch(folder)?;
+    debian::unpack(package, &["./boot/vmlinux-*", "./usr/lib/modules/*"], scratch.path())?;
+    // Already an uncompressed Image, for all its name.
+    place(package, &scratch.path().join("boot"), folder, "Image")?;
+    let versions = scratch.path().join("usr/lib/modules");
+    let fail = |error| Error::file("read", &versions, &error);
+    for version in fs::read_dir(&versions).map_err(fail)? {
+        let version = version.map_err(fail)?;
+        let to = folder.join("modules").join(version.file_name());
+        for missing in modules::pick(MODULES, &version.path(), &to)? {
+            eprintln!("hypo: Debian's kernel has no module `{missing}` any more; guests go without");
         }
     }
-    Err(Error::new(format_args!("`{}` has no file `{pattern}`", package.display())))
+    Ok(())
+}
+
+/// Moves the one file that was unpacked from `package` into `scratch` to `folder/name`.
+fn place(package: &Path, scratch: &Path, folder: &Path, name: &str) -> Result<()> {
+    let files = modules::files(scratch)?;
+    let [file] = files.as_slice() else {
+        return Err(Error::new(format_args!(
+            "`{}` has {} files that could be `{name}`",
+            package.display(),
+            files.len()
+        )));
+    };
+    let file = scratch.join(file);
+    fs::rename(&file, folder.join(name)).map_err(|error| Error::file("move", &file, &error))
+}
+
+fn scratch(folder: &Path) -> Result<tempfile::TempDir> {
+    tempfile::tempdir_in(folder).map_err(|error| Error::file("write", folder, &error))
 }
 
 fn make_initramfs(linux: &Path, scratch: &Path) -> Result<PathBuf> {
-    let busybox = linux.join("busybox");
-    let busybox = fs::read(&busybox).map_err(|error| Error::file("read", &busybox, &error))?;
     let path = scratch.join("initramfs.cpio.gz");
-    fs::write(&path, initramfs::with_busybox(&busybox)?)
-        .map_err(|error| Error::file("write", &path, &error))?;
+    let bytes = initramfs::with_busybox(&linux.join("busybox"), &linux.join("modules"))?;
+    fs::write(&path, bytes).map_err(|error| Error::file("write", &path, &error))?;
     Ok(path)
 }

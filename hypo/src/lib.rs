@@ -1,9 +1,10 @@
 //! The host's side of Hypocaust: what the `hypo` command is made of, also used by the developers' `xtask`.
 //!
 //! From the outside in: `cli` reads the command line; `guests` knows the guests that have names and `manifest`
-//! those in files; `attach` and `disk` see to their disks and networks; `pack`, `payload`, `layout` and `kernel` make a bundle of
-//! them; `run` puts a run together, which `qemu`, `hardware`, `session`, `control`, `watch` and `console` carry out; `image`, `setup`, `debian`, `cache` and `initramfs` get
-//! hold of what is missing. No unsafe code here: terminal and signals are reached through libraries.
+//! those in files; `attach` and `disk` see to their disks and networks; `pack`, `payload`, `layout` and `kernel` make a
+//! bundle of them; `run` puts a run together, which `qemu`, `hardware`, `session`, `control`, `watch` and `console`
+//! carry out; `image`, `setup`, `debian`, `cache`, `modules` and `initramfs` get hold of what is missing. No unsafe code
+//! here: terminal and signals are reached through libraries.
 #![forbid(unsafe_code)]
 
 pub mod attach;
@@ -25,6 +26,7 @@ pub mod initramfs;
 pub mod kernel;
 pub mod layout;
 pub mod manifest;
+pub mod modules;
 pub mod pack;
 pub mod payload;
 pub mod qemu;
