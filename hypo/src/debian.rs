@@ -40,7 +40,7 @@ impl Archive {
         let mirror = mirror()?;
         let fail = |error| Error::new(format_args!("cannot set up a folder for apt: {error}"));
         let folder = tempfile::Builder::new().prefix("hypo-apt-").tempdir().map_err(fail)?;
-        for path in ["lists/partial", "cache/archives/partial"] {
+        for path in ["lists/partial", "cache/archives/partial", "state"] {
             fs::create_dir_all(folder.path().join(path)).map_err(fail)?;
         }
         fs::write(folder.path().join("status"), "").map_err(fail)?;
@@ -87,6 +87,26 @@ impl Archive {
             .ok_or_else(|| Error::new(format_args!("apt-get downloaded no file for `{package}`")))
     }
 
+    /// Downloads these packages and all that they depend on; a name may be one of apt's patterns. Gives the paths of the
+    /// files, in the order of their names, in a folder that lasts as long as `self`.
+    ///
+    /// # Errors
+    /// A package is not there or cannot be installed with the others, or the download fails.
+    pub fn download_system(&self, packages: &[&str], progress: &ProgressBar) -> Result<Vec<PathBuf>> {
+        progress.set_message("packages");
+        progress.set_position(0);
+        let mut command = self.apt("apt-get");
+        command.args(["install", "--yes", "--download-only", "--no-install-recommends"]).args(packages);
+        self.run(&mut command, progress)?;
+        let folder = self.folder.path().join("cache/archives");
+        let files = fs::read_dir(&folder).map_err(|error| Error::file("read", &folder, &error))?;
+        let files = files.filter_map(|entry| Some(entry.ok()?.path()));
+        let mut files: Vec<PathBuf> =
+            files.filter(|path| path.extension().is_some_and(|extension| extension == "deb")).collect();
+        files.sort();
+        Ok(files)
+    }
+
     /// The package of this prefix that `package` depends on: a name with a version in it, behind one without.
     ///
     /// # Errors
@@ -108,11 +128,14 @@ impl Archive {
             ("APT::Architectures", "riscv64".to_owned()),
             // Without this, apt run by root downloads as a user that may not write here.
             ("APT::Sandbox::User", "root".to_owned()),
+            ("Dir::State", at("state")),
             ("Dir::State::Lists", at("lists")),
             ("Dir::State::Status", at("status")),
             ("Dir::Cache", at("cache")),
             ("Dir::Etc::SourceList", at("sources.list")),
             ("Dir::Etc::SourceParts", "/nonexistent".to_owned()),
+            // It is nobody else's state, and the system's locks are for root.
+            ("Debug::NoLocking", "true".to_owned()),
             ("Acquire::Languages", "none".to_owned()),
             ("Acquire::Retries", "3".to_owned()),
         ];

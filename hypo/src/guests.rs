@@ -6,13 +6,16 @@ use crate::debian::{self, Archive};
 use crate::error::{Error, Result};
 use crate::manifest::{Load, Vm};
 use crate::size::{Address, Size};
-use crate::{image, initramfs, modules, setup};
+use crate::{image, initramfs, modules, rootfs, setup};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where U-Boot finds Linux and its initial RAM disk, as in U-Boot's own documentation for QEMU's `virt`.
 const UBOOT_KERNEL: Address = Address(0x8400_0000);
 const UBOOT_INITRD: Address = Address(0x8800_0000);
+
+/// Debian's root file system as it was made, in its folder in the cache.
+const ROOT_IMAGE: &str = "root.img";
 
 /// What modules of Debian's kernel come along, beside those that they need: the drivers of the devices that guests may
 /// have, a file system with the checksum that it asks for by a name of its own, and what the kernel tests itself with.
@@ -48,6 +51,8 @@ pub enum Named {
 pub enum Asset {
     /// Debian's kernel, some of its modules, and its static busybox
     Linux,
+    /// Debian 13 on a disk, made from its packages; takes minutes
+    Debian,
     /// Debian's U-Boot
     UBoot,
     /// Debian's OpenSBI 1.6, a firmware to run on
@@ -133,6 +138,7 @@ impl Asset {
     pub fn name(self) -> &'static str {
         match self {
             Self::Linux => "linux",
+            Self::Debian => "debian",
             Self::UBoot => "u-boot",
             Self::OpenSbi16 => "opensbi-1.6",
         }
@@ -142,7 +148,7 @@ impl Asset {
     fn folder(self) -> &'static str {
         match self {
             Self::Linux => "linux-with-modules",
-            Self::UBoot | Self::OpenSbi16 => self.name(),
+            Self::Debian | Self::UBoot | Self::OpenSbi16 => self.name(),
         }
     }
 
@@ -155,6 +161,7 @@ impl Asset {
     pub fn used_by(self) -> &'static str {
         match self {
             Self::Linux => "cargo hypo run linux",
+            Self::Debian => "cargo hypo run debian",
             Self::UBoot => "cargo hypo run u-boot",
             Self::OpenSbi16 => "cargo hypo run --firmware opensbi-1.6",
         }
@@ -165,6 +172,8 @@ impl Asset {
     /// # Errors
     /// The archive or the cache cannot be used.
     pub fn fetch(self, cache: &Cache) -> Result<PathBuf> {
+        // Before the cache is locked for this one.
+        let linux = if self == Self::Debian { Some(Self::Linux.fetch(cache)?) } else { None };
         cache.entry(self.folder(), |folder| {
             eprintln!("hypo: fetching {} from Debian's archive", self.name());
             let progress = debian::progress_bar();
@@ -178,6 +187,11 @@ impl Asset {
                     let package = archive.download("busybox-static", &progress)?;
                     // /usr/bin since Debian 13, /bin before.
                     take(&package, "*bin/busybox", folder, "busybox")?;
+                }
+                Self::Debian => {
+                    if let Some(linux) = &linux {
+                        rootfs::build(&archive, linux, &folder.join(ROOT_IMAGE), &progress)?;
+                    }
                 }
                 Self::UBoot => {
                     let package = archive.download("u-boot-qemu", &progress)?;

@@ -44,18 +44,8 @@ struct Tree {
 /// A module is damaged or depends on one that is not there, or a file cannot be read or written.
 pub fn pick(wanted: &[&str], from: &Path, to: &Path) -> Result<Vec<String>> {
     let tree = Tree::read(from)?;
-    let wanted = wanted.iter().map(|name| normal(name));
-    let (there, missing): (Vec<_>, Vec<_>) =
-        wanted.filter(|name| !tree.built_in.contains(name)).partition(|name| tree.paths.contains_key(name));
-    let mut infos = BTreeMap::new();
-    let mut open = there;
-    while let Some(name) = open.pop() {
-        if !infos.contains_key(&name) {
-            let info = tree.info(&name)?;
-            open.extend(info.depends.iter().cloned());
-            infos.insert(name, info);
-        }
-    }
+    let (there, missing) = tree.find(wanted);
+    let infos = tree.infos(there)?;
     for name in infos.keys() {
         let (source, target) = (tree.path(name)?, to.join(tree.relative(name)?));
         let parent = target.parent().unwrap_or(to);
@@ -70,7 +60,27 @@ pub fn pick(wanted: &[&str], from: &Path, to: &Path) -> Result<Vec<String>> {
     Ok(missing)
 }
 
+/// The modules of these names and those that they depend on, from the kernel's modules in `from`, as object files that
+/// are not compressed: their names and contents, in an order in which they can be loaded. Names of what is no module are
+/// left out.
+///
+/// # Errors
+/// A module is damaged or depends on one that is not there, or a file cannot be read.
+pub fn in_order(wanted: &[&str], from: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let tree = Tree::read(from)?;
+    let (there, _) = tree.find(wanted);
+    let infos = tree.infos(there.clone())?;
+    let mut names: Vec<String> = Vec::new();
+    for name in there {
+        let needed = needs(&name, &infos).into_iter().rev().chain([name]);
+        let new: Vec<String> = needed.filter(|name| !names.contains(name)).collect();
+        names.extend(new);
+    }
+    names.into_iter().map(|name| Ok((name.clone(), tree.unpack(&name)?))).collect()
+}
+
 impl Tree {
+    /// Without a list of what is built in, nothing is.
     fn read(root: &Path) -> Result<Self> {
         let mut paths = BTreeMap::new();
         for path in files(root)? {
@@ -79,10 +89,33 @@ impl Tree {
                 paths.insert(normal(name), path);
             }
         }
-        let list = root.join("modules.builtin");
-        let list = fs::read_to_string(&list).map_err(|error| Error::file("read", &list, &error))?;
+        let path = root.join("modules.builtin");
+        let list = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            list => list.map_err(|error| Error::file("read", &path, &error))?,
+        };
         let file = |line: &str| Some(normal(line.rsplit('/').next()?.strip_suffix(".ko")?));
         Ok(Self { root: root.to_owned(), paths, built_in: list.lines().filter_map(file).collect() })
+    }
+
+    /// Of these names those that are modules, and those that are neither modules nor built in.
+    fn find(&self, wanted: &[&str]) -> (Vec<String>, Vec<String>) {
+        let wanted = wanted.iter().map(|name| normal(name));
+        wanted.filter(|name| !self.built_in.contains(name)).partition(|name| self.paths.contains_key(name))
+    }
+
+    /// What these modules, and those that they depend on, say of themselves.
+    fn infos(&self, names: Vec<String>) -> Result<BTreeMap<String, Info>> {
+        let mut infos = BTreeMap::new();
+        let mut open = names;
+        while let Some(name) = open.pop() {
+            if !infos.contains_key(&name) {
+                let info = self.info(&name)?;
+                open.extend(info.depends.iter().cloned());
+                infos.insert(name, info);
+            }
+        }
+        Ok(infos)
     }
 
     fn relative(&self, name: &str) -> Result<&Path> {
@@ -96,15 +129,20 @@ impl Tree {
         Ok(self.root.join(self.relative(name)?))
     }
 
-    fn info(&self, name: &str) -> Result<Info> {
+    /// The module's object file.
+    fn unpack(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.path(name)?;
         let bytes = fs::File::open(&path).and_then(|file| {
             let mut bytes = Vec::new();
             XzReader::new(io::BufReader::new(file), true).take(MODULE_LIMIT).read_to_end(&mut bytes)?;
             Ok(bytes)
         });
-        let bytes = bytes.map_err(|error| Error::file("read", &path, &error))?;
-        Info::read(&bytes).map_err(|error| Error::new(error).within(path.display()))
+        bytes.map_err(|error| Error::file("read", &path, &error))
+    }
+
+    fn info(&self, name: &str) -> Result<Info> {
+        let path = self.path(name)?;
+        Info::read(&self.unpack(name)?).map_err(|error| Error::new(error).within(path.display()))
     }
 
     /// `modules.dep`: a line for each module, with all that must be loaded before it, the last first.
@@ -276,6 +314,22 @@ mod tests {
         let copied = fs::read(to.join("kernel/fs/jbd2.ko.xz")).unwrap();
         assert_eq!(copied, fs::read(from.path().join("kernel/fs/jbd2.ko.xz")).unwrap());
         assert!(!to.join("kernel/net").exists());
+    }
+
+    #[test]
+    fn modules_in_order_come_after_those_that_they_need_and_once() {
+        let from = tree(&[
+            ("kernel/ext4.ko.xz", "depends=jbd2,crc16"),
+            ("kernel/jbd2.ko.xz", "depends=crc16"),
+            ("kernel/crc16.ko.xz", "depends="),
+            ("kernel/virtio-blk.ko.xz", "depends=crc16"),
+        ]);
+        let modules = in_order(&["ext4", "virtio_blk", "virtio_console"], from.path()).unwrap();
+        let names: Vec<&str> = modules.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["crc16", "jbd2", "ext4", "virtio_blk"]);
+        assert_eq!(modules[0].1, object(b"depends="));
+        fs::remove_file(from.path().join("modules.builtin")).unwrap();
+        assert_eq!(in_order(&["ext4", "virtio_console"], from.path()).unwrap().len(), 3);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::image::{self, TARGET};
 use crate::qemu;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The QEMU that is used unless another is named.
@@ -80,6 +80,23 @@ pub fn ensure_programs(programs: &[(&str, &'static str)]) -> Result<()> {
     let missing: Vec<&str> =
         programs.iter().filter(|(program, _)| !on_path(program)).map(|(_, package)| *package).collect();
     if missing.is_empty() { Ok(()) } else { install(&missing) }
+}
+
+/// The path of a program for administrators, such as `mke2fs`, which a user's `PATH` need not lead to.
+///
+/// # Errors
+/// It is missing and its package could not be installed.
+pub fn system_program(name: &str, package: &'static str) -> Result<PathBuf> {
+    let find = || {
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        let folders = std::env::split_paths(&folders).chain(["/usr/sbin".into(), "/sbin".into()]);
+        folders.map(|folder: PathBuf| folder.join(name)).find(|path| path.is_file())
+    };
+    if let Some(path) = find() {
+        return Ok(path);
+    }
+    install(&[package])?;
+    find().ok_or_else(|| Error::new(format_args!("the package {package} brought no program `{name}`")))
 }
 
 /// Installs Debian packages.
