@@ -52,7 +52,7 @@ pub struct FetchOptions {
 /// Options of `hypo run`.
 #[derive(Args, Debug)]
 pub struct RunOptions {
-    /// minikernel, linux, u-boot, or a manifest (a TOML file) [default: minikernel]
+    /// minikernel, linux, debian, u-boot, or a manifest (a TOML file) [default: minikernel]
     #[arg(conflicts_with = "kernel")]
     pub guest: Option<String>,
     /// The guest, in QEMU's words.
@@ -94,6 +94,12 @@ pub struct VmOptions {
     /// Attach QEMU's user network; may be repeated
     #[arg(long, value_name = "user[,forward=tcp:PORT:PORT][,mac=MAC]")]
     pub net: Vec<Net>,
+    /// Drop at the end what guests write to disks
+    #[arg(long)]
+    pub snapshot: bool,
+    /// Begin with Debian's disk as it was made; what was written to it is lost
+    #[arg(long)]
+    pub fresh: bool,
     /// End the run when the guest asks for a reset
     #[arg(long)]
     pub no_reboot: bool,

@@ -81,8 +81,12 @@ impl<W: Write> Unpacked<W> {
         let control = parts.iter().find(|part| part.name == "control").map(Part::text).unwrap_or_default();
         let name = recorded_name(&control).ok_or_else(|| io::Error::other("it has no name"))?;
         let conffiles = parts.iter().find(|part| part.name == "conffiles").map(Part::text);
-        let conffiles: Vec<String> =
-            conffiles.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with('/')).map(str::to_owned).collect();
+        let conffiles: Vec<String> = conffiles
+            .iter()
+            .flat_map(|text| text.lines())
+            .filter(|line| line.starts_with('/'))
+            .map(str::to_owned)
+            .collect();
         for part in parts.iter().filter(|part| part.name != "control") {
             if part.name == "triggers" {
                 self.add_triggers(&name, &part.text());
@@ -90,7 +94,8 @@ impl<W: Write> Unpacked<W> {
             self.file(&format!("{RECORDS}/info/{name}.{}", part.name), part.permissions, &part.bytes)?;
         }
         let tree = &mut self.tree;
-        let list = DpkgDeb::start("--fsys-tarfile", package)?.read(|archive| copy(archive, &conffiles, tree))?;
+        let list =
+            DpkgDeb::start("--fsys-tarfile", package)?.read(|archive| copy(archive, &conffiles, tree))?;
         self.file(&format!("{RECORDS}/info/{name}.list"), 0o644, list.as_bytes())?;
         self.status.push_str(&stanza(&control, &conffiles));
         Ok(())
@@ -177,7 +182,11 @@ fn read_files(archive: &mut Archive<impl Read>) -> io::Result<Vec<Part>> {
 
 /// Copies a package's files, and gives dpkg's list of them. Configuration files come twice: as themselves, since scripts
 /// that run before their package is configured may read them, and under the name where dpkg looks for new ones.
-fn copy<W: Write>(archive: &mut Archive<impl Read>, conffiles: &[String], tree: &mut Builder<W>) -> io::Result<String> {
+fn copy<W: Write>(
+    archive: &mut Archive<impl Read>,
+    conffiles: &[String],
+    tree: &mut Builder<W>,
+) -> io::Result<String> {
     let mut list = String::new();
     for entry in archive.entries()? {
         let mut entry = entry?;
@@ -192,7 +201,8 @@ fn copy<W: Write>(archive: &mut Archive<impl Read>, conffiles: &[String], tree: 
         if let Some(target) = entry.link_name()? {
             // The other name of a file, which is relative to the archive's root, or a symbolic link's text.
             let hard = header.entry_type() == EntryType::Link;
-            let target = if hard { absolute(&target).trim_start_matches('/').into() } else { target.into_owned() };
+            let target =
+                if hard { absolute(&target).trim_start_matches('/').into() } else { target.into_owned() };
             tree.append_link(&mut header, &relative, target)?;
         } else if conffiles.contains(&path) {
             let mut bytes = Vec::new();
@@ -208,7 +218,8 @@ fn copy<W: Write>(archive: &mut Archive<impl Read>, conffiles: &[String], tree: 
 
 /// A path in a package, which begins with `./`, as the installed system has it.
 fn absolute(path: &Path) -> String {
-    let clean: PathBuf = path.components().filter(|part| matches!(part, std::path::Component::Normal(_))).collect();
+    let clean: PathBuf =
+        path.components().filter(|part| matches!(part, std::path::Component::Normal(_))).collect();
     format!("/{}", clean.display())
 }
 
@@ -249,7 +260,10 @@ mod tests {
     #[test]
     fn a_package_that_can_be_there_twice_is_recorded_with_its_architecture() {
         assert_eq!(recorded_name(CONTROL).as_deref(), Some("libx1:riscv64"));
-        assert_eq!(recorded_name("Package: x\nArchitecture: all\nMulti-Arch: foreign\n").as_deref(), Some("x"));
+        assert_eq!(
+            recorded_name("Package: x\nArchitecture: all\nMulti-Arch: foreign\n").as_deref(),
+            Some("x")
+        );
         assert_eq!(recorded_name("Architecture: all\n"), None);
     }
 
@@ -266,13 +280,14 @@ mod tests {
     #[test]
     fn triggers_of_paths_share_a_list_and_others_have_their_own() {
         let mut unpacked = Unpacked::new(Vec::new());
-        unpacked.add_triggers("a", "# text\ninterest-noawait /usr/lib/x\ninterest-await ldconfig\nactivate ldconfig\n");
-        unpacked.add_triggers("b:riscv64", "interest /usr/lib/x\n");
-        let lists: Vec<_> = unpacked.triggers.iter().map(|(name, lines)| (name.as_str(), lines.as_str())).collect();
-        assert_eq!(
-            lists,
-            [("File", "/usr/lib/x a/noawait\n/usr/lib/x b:riscv64\n"), ("ldconfig", "a\n")]
+        unpacked.add_triggers(
+            "a",
+            "# text\ninterest-noawait /usr/lib/x\ninterest-await ldconfig\nactivate ldconfig\n",
         );
+        unpacked.add_triggers("b:riscv64", "interest /usr/lib/x\n");
+        let lists: Vec<_> =
+            unpacked.triggers.iter().map(|(name, lines)| (name.as_str(), lines.as_str())).collect();
+        assert_eq!(lists, [("File", "/usr/lib/x a/noawait\n/usr/lib/x b:riscv64\n"), ("ldconfig", "a\n")]);
     }
 
     #[test]

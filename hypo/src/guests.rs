@@ -1,14 +1,16 @@
-//! The guests that have names: our own kernel, Debian's Linux, and U-Boot. Fetches or builds what they need, and
+//! The guests that have names: our own kernel, Debian's Linux, all of Debian, and U-Boot. Fetches or builds what they need, and
 //! fetches what else comes from Debian.
 
 use crate::cache::Cache;
 use crate::debian::{self, Archive};
 use crate::error::{Error, Result};
-use crate::manifest::{Load, Vm};
+use crate::manifest::{Disk, Load, Net, To, Vm};
 use crate::size::{Address, Size};
 use crate::{image, initramfs, modules, rootfs, setup};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Where U-Boot finds Linux and its initial RAM disk, as in U-Boot's own documentation for QEMU's `virt`.
 const UBOOT_KERNEL: Address = Address(0x8400_0000);
@@ -16,6 +18,8 @@ const UBOOT_INITRD: Address = Address(0x8800_0000);
 
 /// Debian's root file system as it was made, in its folder in the cache.
 const ROOT_IMAGE: &str = "root.img";
+/// What the guest has made of it, beside it: a file in Debian's folder in the cache.
+pub const OWN_DISK: &str = "disk.img";
 
 /// What modules of Debian's kernel come along, beside those that they need: the drivers of the devices that guests may
 /// have, a file system with the checksum that it asks for by a name of its own, and what the kernel tests itself with.
@@ -42,6 +46,8 @@ pub enum Named {
     Minikernel,
     /// Debian's kernel with busybox.
     Linux,
+    /// Debian with systemd, on a disk that keeps what is written to it.
+    Debian,
     /// Debian's U-Boot for S-mode, with Linux in memory beside it.
     UBoot,
 }
@@ -70,8 +76,12 @@ pub struct Ready {
 }
 
 impl Named {
-    const TABLE: [(&str, Self); 3] =
-        [("minikernel", Self::Minikernel), ("linux", Self::Linux), ("u-boot", Self::UBoot)];
+    const TABLE: [(&str, Self); 4] = [
+        ("minikernel", Self::Minikernel),
+        ("linux", Self::Linux),
+        ("debian", Self::Debian),
+        ("u-boot", Self::UBoot),
+    ];
 
     /// All names.
     pub fn names() -> Vec<&'static str> {
@@ -110,6 +120,21 @@ impl Named {
                 vm.initrd = Some(make_initramfs(&linux, scratch)?);
                 vm.append = "console=ttyS0".to_owned();
                 vm.memory = Size(1 << 30);
+                Ok(Ready { vm, hint: None })
+            }
+            Self::Debian => {
+                let cache = cache()?;
+                let (debian, linux) = (Asset::Debian.fetch(&cache)?, Asset::Linux.fetch(&cache)?);
+                let initrd = scratch.join("debian.cpio");
+                let (busybox, modules) = (linux.join("busybox"), linux.join("modules"));
+                let archive = initramfs::with_drivers(&busybox, &modules, initramfs::DISK, &[])?;
+                fs::write(&initrd, archive).map_err(|error| Error::file("write", &initrd, &error))?;
+                let mut vm = Vm::new("debian", linux.join("Image"));
+                vm.initrd = Some(initrd);
+                vm.append = "console=ttyS0 root=/dev/vda".to_owned();
+                vm.memory = Size(1 << 30);
+                vm.disks = vec![Disk::file(own_disk(&debian)?)];
+                vm.nets = vec![Net { to: To::User(Vec::new()), mac: None, rate: None }];
                 Ok(Ready { vm, hint: None })
             }
             Self::UBoot => {
@@ -206,6 +231,40 @@ impl Asset {
             Ok(())
         })
     }
+}
+
+/// Makes Debian begin anew: removes the disk that it keeps.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn forget_disk(cache: &Cache) -> Result<()> {
+    let path = cache.path(Asset::Debian.folder()).join(OWN_DISK);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file("remove", &path, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// The disk that Debian writes to, beside the one that was made: a copy of it where there is none yet.
+fn own_disk(folder: &Path) -> Result<PathBuf> {
+    let path = folder.join(OWN_DISK);
+    if path.is_file() {
+        return Ok(path);
+    }
+    let fail = |error| {
+        Error::file("write", &path, &error).remedy("make room there, or set HYPO_CACHE to another folder")
+    };
+    // It appears in one step, so that one that is there is whole.
+    let copy = tempfile::Builder::new().prefix(".disk-").tempfile_in(folder).map_err(fail)?.into_temp_path();
+    let mut command = Command::new("cp");
+    // Holes stay holes, and where the file system can share blocks it does.
+    command.args(["--sparse=always", "--reflink=auto"]).arg(folder.join(ROOT_IMAGE)).arg(&copy);
+    let output = command.output().map_err(fail)?;
+    if !output.status.success() {
+        return Err(fail(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned())));
+    }
+    copy.persist(&path).map_err(|error| fail(error.error))?;
+    Ok(path)
 }
 
 /// Unpacks the one file that matches `pattern` as `folder/name`.

@@ -6,7 +6,7 @@ use crate::cli::{HostOptions, RunOptions, VmOptions};
 use crate::dry_run;
 use crate::error::{Error, Result};
 use crate::firmware::Firmware;
-use crate::guests::{Named, Ready};
+use crate::guests::{self, Named, Ready};
 use crate::hardware::{host_words, native_words};
 use crate::manifest::{Manifest, Reset, Vm};
 use crate::pack::{Packed, fresh_seed, scratch_folder};
@@ -101,6 +101,16 @@ pub fn run(options: &RunOptions) -> Result<Status> {
 
 /// The guests to run.
 fn guests(options: &RunOptions, scratch: &Path) -> Result<Manifest> {
+    let named = options.guest.as_deref().and_then(Named::from_name);
+    if options.vm.fresh {
+        if named != Some(Named::Debian) {
+            return Err(Error::usage(
+                "--fresh is for `hypo run debian`, which keeps its disk from run to run",
+            )
+            .remedy("leave --fresh out; --snapshot drops what a guest writes to any disk"));
+        }
+        guests::forget_disk(&Cache::open()?)?;
+    }
     let mut manifest = match (&options.vm.kernel, options.guest.as_deref()) {
         (Some(kernel), _) => {
             let name = kernel.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default();
@@ -117,6 +127,11 @@ fn guests(options: &RunOptions, scratch: &Path) -> Result<Manifest> {
         },
     };
     apply(&options.vm, &mut manifest)?;
+    if options.vm.snapshot {
+        // What is not written needs no copy.
+        let disks = manifest.vms.iter_mut().flat_map(|vm| &mut vm.disks);
+        disks.for_each(|disk| disk.snapshot = !disk.readonly);
+    }
     manifest.host.log_level = options.host.log_level.or(manifest.host.log_level);
     manifest.host.check_every = options.host.check_every.or(manifest.host.check_every);
     manifest.host.window = options.host.window.or(manifest.host.window);

@@ -17,12 +17,19 @@ pub struct Hypo {
     program: PathBuf,
     /// Options of `hypo run` with their values; a run that has the option itself keeps its own value.
     switches: Vec<(&'static str, String)>,
+    /// Where fetched files are, if not in the user's cache.
+    cache: Option<PathBuf>,
 }
 
 impl Hypo {
     /// `program` with these options of `hypo run`.
     pub fn new(program: &Path, switches: Vec<(&'static str, String)>) -> Self {
-        Self { program: program.into(), switches }
+        Self { program: program.into(), switches, cache: None }
+    }
+
+    /// The same with another cache.
+    pub fn with_cache(&self, cache: &Path) -> Self {
+        Self { cache: Some(cache.into()), ..self.clone() }
     }
 
     /// What a time limit becomes: with a part switched off, guests that trap much take several times as long.
@@ -59,6 +66,9 @@ pub struct Run {
 pub fn start(hypo: &Hypo, arguments: &[String], limit: Duration) -> Result<Run> {
     let mut command = Command::new(&hypo.program);
     command.args(hypo.arguments(arguments, limit));
+    if let Some(cache) = &hypo.cache {
+        command.env("HYPO_CACHE", cache);
+    }
     let limit = limit + GRACE;
     let session = Session::start(&mut command, limit).context("hypo cannot be started")?;
     Ok(Run { session, shown: show(&command), limit })

@@ -109,6 +109,7 @@ fn add(cases: &mut Vec<Case>, entry: &Entry, name: &str, arguments: Vec<String>,
         cases.push(Case {
             name: format!("guests/{name}/native"),
             about: about.clone(),
+            long: false,
             run: Box::new(move |log| {
                 guest.natively(log).as_ref().map(drop).map_err(|error| anyhow!("{error}"))
             }),
@@ -121,6 +122,7 @@ fn add(cases: &mut Vec<Case>, entry: &Entry, name: &str, arguments: Vec<String>,
         cases.push(Case {
             name: format!("guests/{name}/{way}"),
             about: about.clone(),
+            long: false,
             run: Box::new(move |log| {
                 let verdict = guest.run(switches, log)?;
                 if !compare {

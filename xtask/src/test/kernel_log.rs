@@ -43,6 +43,7 @@ pub fn case(project: &Project, hypo: &Hypo, firmware: &str) -> Result<Case> {
     Ok(Case {
         name: "linux/kernel-log".into(),
         about: "the kernel logs the same as natively, but for what tests/kernel-log.toml explains".into(),
+        long: false,
         run: Box::new(move |log| {
             let native = boot(&hypo, &["--firmware", &firmware, "--native"], log)?;
             let guest = boot(&hypo, &["--firmware", &firmware], log)?;

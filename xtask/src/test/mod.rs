@@ -7,6 +7,7 @@
 mod guests;
 mod host;
 mod kernel_log;
+mod outside;
 mod runner;
 mod sessions;
 
@@ -38,6 +39,9 @@ pub struct Options {
     /// Only cases whose name contains this
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
+    /// Also cases that take many minutes; a filter that names them runs them, too
+    #[arg(long)]
+    long: bool,
     /// Print the cases and do nothing
     #[arg(long)]
     list: bool,
@@ -73,7 +77,8 @@ pub fn run(options: &Options) -> Result<bool> {
     let mut cases = guests::cases(&project, &hypo, firmware)?;
     cases.extend(sessions::cases(&project, &hypo, firmware)?);
     cases.push(kernel_log::case(&project, &hypo, firmware)?);
-    cases.retain(|case| wanted(&case.name));
+    let asked = options.long || options.list || options.filter.is_some();
+    cases.retain(|case| wanted(&case.name) && (asked || !case.long));
     if options.list {
         list(&cases, wanted(HOST));
         return Ok(true);

@@ -18,6 +18,8 @@ pub struct Case {
     pub name: String,
     /// What it shows, in one line.
     pub about: String,
+    /// Whether it takes minutes, and is only run when it is asked for.
+    pub long: bool,
     /// Does it.
     pub run: Run,
 }
@@ -115,7 +117,7 @@ mod tests {
     use anyhow::bail;
 
     fn case(name: &str, run: impl FnOnce(&mut Vec<u8>) -> Result<()> + Send + 'static) -> Case {
-        Case { name: name.into(), about: String::new(), run: Box::new(run) }
+        Case { name: name.into(), about: String::new(), long: false, run: Box::new(run) }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! for, what to type, and the exit status that it must end with.
 
 use super::firmwares;
+use super::outside::{self, OwnCache};
 use super::runner::Case;
 use crate::expect::{Missed, Session};
 use crate::launch::{self, Hypo};
@@ -33,6 +34,15 @@ struct Entry {
     /// Whether the same session must also go well on QEMU alone.
     #[serde(default)]
     native: bool,
+    /// Whether it takes so long that it is only played when it is asked for.
+    #[serde(default)]
+    long: bool,
+    /// Whether it gets a disk of Debian's of its own, whose file system has to be clean at the end.
+    #[serde(default)]
+    disk: bool,
+    /// Whether there is a TCP peer on this machine that sends back what it gets; `{peer}` in a line is its port.
+    #[serde(default)]
+    peer: bool,
     /// More firmwares to play it on.
     #[serde(default)]
     firmware: Vec<String>,
@@ -101,25 +111,41 @@ pub fn cases(project: &Project, hypo: &Hypo, firmware: &str) -> Result<Vec<Case>
 fn case(entry: Entry, side: &str, hypo: &Hypo) -> Case {
     let hypo = hypo.clone();
     let name = if side.is_empty() { entry.name.clone() } else { format!("{}/{side}", entry.name) };
-    Case { name, about: entry.about.clone(), run: Box::new(move |log| play(&entry, &hypo, log)) }
+    Case {
+        name,
+        about: entry.about.clone(),
+        long: entry.long,
+        run: Box::new(move |log| play(&entry, &hypo, log)),
+    }
 }
 
 /// Plays a session to its end.
 fn play(entry: &Entry, hypo: &Hypo, log: &mut Vec<u8>) -> Result<()> {
     let limit = hypo.limit(Duration::from_secs(entry.limit));
-    let mut run = launch::start(hypo, &entry.hypo, limit)?;
+    let mut known = Vec::new();
+    if entry.peer {
+        known.push(("{peer}".to_owned(), outside::echo_peer()?.to_string()));
+    }
+    let cache = if entry.disk { Some(OwnCache::new(Project::load()?.target_directory())?) } else { None };
+    let hypo = cache.as_ref().map_or_else(|| hypo.clone(), |cache| hypo.with_cache(cache.path()));
+    let mut run = launch::start(&hypo, &entry.hypo, limit)?;
     log.extend(format!("$ {}\n", run.shown).bytes());
-    if let Err(error) = follow(&mut run.session, &entry.steps, limit) {
+    if let Err(error) = follow(&mut run.session, &entry.steps, limit, known) {
         log.extend(run.session.abandon());
         return Err(error);
     }
     let status = run.finish(log)?;
     ensure!(status == entry.status, "exit status {status}, not {}", entry.status);
-    Ok(())
+    cache.map_or(Ok(()), |cache| cache.check_disk(log))
 }
 
-fn follow(session: &mut Session, steps: &[Step], limit: Duration) -> Result<()> {
-    let mut captured: Vec<(String, String)> = Vec::new();
+/// Types and waits. `captured` are texts that stand for others in lines.
+fn follow(
+    session: &mut Session,
+    steps: &[Step],
+    limit: Duration,
+    mut captured: Vec<(String, String)>,
+) -> Result<()> {
     for step in steps {
         if let Some(keys) = &step.keys {
             session.send(keys).with_context(|| format!("nobody reads {keys:?}"))?;
