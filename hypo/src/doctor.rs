@@ -27,6 +27,7 @@ pub fn run() -> Result<Status> {
         firmware(),
         tools(),
         cached(Asset::Linux),
+        cached(Asset::Debian),
         cached(Asset::UBoot),
         cached(Asset::OpenSbi16),
     ];

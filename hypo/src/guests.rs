@@ -131,7 +131,7 @@ impl Named {
                 fs::write(&initrd, archive).map_err(|error| Error::file("write", &initrd, &error))?;
                 let mut vm = Vm::new("debian", linux.join("Image"));
                 vm.initrd = Some(initrd);
-                vm.append = "console=ttyS0 root=/dev/vda".to_owned();
+                vm.append = format!("console=ttyS0 root=LABEL={}", rootfs::LABEL);
                 vm.memory = Size(1 << 30);
                 vm.disks = vec![Disk::file(own_disk(&debian)?)];
                 vm.nets = vec![Net { to: To::User(Vec::new()), mac: None, rate: None }];

@@ -26,8 +26,9 @@ while :; do
 done
 "#;
 
-/// The first program of a guest that lives on a disk: mounts it and hands over to the first program there. `root=`,
-/// `init=` and `ro` on the kernel's command line mean what they mean to Linux itself; the disk may be slow to appear.
+/// The first program of a guest that lives on a disk: mounts it and hands over to the first program there. `root=` (a
+/// device, `LABEL=` or `UUID=`), `init=` and `ro` on the kernel's command line mean what they mean to Linux itself; the
+/// disk may be slow to appear.
 pub const DISK: &str = r#"#!/bin/busybox sh
 root=/dev/vda init=/sbin/init mode=rw
 for word in $(cat /proc/cmdline); do
@@ -37,13 +38,19 @@ for word in $(cat /proc/cmdline); do
         ro) mode=ro ;;
     esac
 done
+device() {
+    case $root in
+        LABEL=* | UUID=*) findfs "$root" 2>/dev/null ;;
+        *) echo "$root" ;;
+    esac
+}
 tries=0
-while [ ! -b "$root" ]; do
+while [ ! -b "$(device)" ]; do
     [ $tries = 50 ] && echo "waiting for the disk $root"
     tries=$((tries + 1))
     sleep 0.1
 done
-mount -t ext4 -o $mode "$root" /root || echo "cannot mount $root; this is a shell in the initial RAM disk"
+mount -t ext4 -o $mode "$(device)" /root || echo "cannot mount $root; this is a shell in the initial RAM disk"
 while ! grep -q " /root " /proc/mounts; do
     setsid cttyhack sh
 done

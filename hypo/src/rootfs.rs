@@ -39,6 +39,8 @@ const PACKAGES: &[&str] = &[
 /// The package that makes the links from /bin to /usr/bin and so on, which others need.
 const FIRST: &str = "base-files_";
 
+/// The name of the file system, by which the guest finds it among other disks.
+pub const LABEL: &str = "debian";
 /// The size of the disk; its file takes what is used of it.
 const DISK: Size = Size(2 << 30);
 
@@ -191,7 +193,7 @@ pub fn build(archive: &Archive, linux: &Path, image: &Path, progress: &ProgressB
         "-t",
         "ext4",
         "-L",
-        "debian",
+        LABEL,
         "-m",
         "1",
         "-E",

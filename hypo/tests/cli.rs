@@ -108,7 +108,8 @@ fn bad_usage_has_a_status_of_its_own() {
     hypo.refuses(&["pack", "two.toml"], 2, &["--output"]);
     hypo.refuses(&["run", "--kernel", "k", "--disk", "k,readonly,snapshot"], 2, &["leave one out"]);
     hypo.refuses(&["run", "--kernel", "k", "--net", "tap"], 2, &["write user"]);
-    hypo.refuses(&["fetch", "windows"], 2, &["possible values: linux, u-boot"]);
+    hypo.refuses(&["run", "linux", "--fresh"], 2, &["`hypo run debian`", "--snapshot"]);
+    hypo.refuses(&["fetch", "windows"], 2, &["possible values: linux, debian, u-boot"]);
 }
 
 #[test]
