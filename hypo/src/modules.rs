@@ -6,7 +6,8 @@ use crate::error::{Error, Result};
 use elf::ElfBytes;
 use elf::endian::LittleEndian;
 use lzma_rust2::XzReader;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::fmt::Write;
 use std::fs;
 use std::io::{self, Read};
@@ -109,10 +110,10 @@ impl Tree {
         let mut infos = BTreeMap::new();
         let mut open = names;
         while let Some(name) = open.pop() {
-            if !infos.contains_key(&name) {
-                let info = self.info(&name)?;
+            if let Entry::Vacant(entry) = infos.entry(name) {
+                let info = self.info(entry.key())?;
                 open.extend(info.depends.iter().cloned());
-                infos.insert(name, info);
+                entry.insert(info);
             }
         }
         Ok(infos)
