@@ -35,15 +35,18 @@ struct Descriptor {
 
 impl Descriptor {
     fn read(ram: &GuestRam, address: GuestPhysAddr) -> Result<Self, Broken> {
-        let mut bytes = [0; DESCRIPTOR as usize];
-        ram.read(address, &mut bytes).map_err(|_| Broken)?;
-        let [a0, a1, a2, a3, a4, a5, a6, a7, l0, l1, l2, l3, f0, f1, n0, n1] = bytes;
-        Ok(Self {
-            address: GuestPhysAddr(u64::from_le_bytes([a0, a1, a2, a3, a4, a5, a6, a7])),
-            len: u32::from_le_bytes([l0, l1, l2, l3]),
-            flags: u16::from_le_bytes([f0, f1]),
-            next: u16::from_le_bytes([n0, n1]),
-        })
+        let word = |offset| {
+            let address = address.checked_add(offset)?;
+            // Indirect tables need not be aligned.
+            ram.read_word(address).or_else(|| {
+                let mut bytes = [0; 8];
+                ram.read(address, &mut bytes).ok()?;
+                Some(u64::from_le_bytes(bytes))
+            })
+        };
+        let (address, rest) = word(0).zip(word(8)).ok_or(Broken)?;
+        let (len, flags, next) = (rest as u32, (rest >> 32) as u16, (rest >> 48) as u16);
+        Ok(Self { address: GuestPhysAddr(address), len, flags, next })
     }
 }
 
