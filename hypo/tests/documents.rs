@@ -120,8 +120,11 @@ fn the_manifests_defaults_are_the_documented_ones() {
         Packed::new(&load(&path).unwrap(), [0; 32]).unwrap().manifest.host
     };
     let (with, without) = (bundle_of(format!("[host]\n{host}{VM}")), bundle_of(VM.to_owned()));
-    assert_eq!((with.log_level, with.check_every), (without.log_level, without.check_every));
-    assert_eq!((without.window, host.lines().count()), (None, 3));
+    assert_eq!(
+        (with.log_level, with.check_every, with.show),
+        (without.log_level, without.check_every, without.show)
+    );
+    assert_eq!((without.window, host.lines().count()), (None, 4));
 }
 
 #[test]

@@ -79,6 +79,7 @@ impl Control for World {
             fast: sum(|vcpu| vcpu.frame.fast_exits),
             unit: if self.host.counts_cycles() { "cycles" } else { "" },
             others: Vec::from([
+                ("rewritten", sum(|vcpu| vcpu.exits.get(ExitKind::Rewritten))),
                 ("shadow-fills", sum(|vcpu| vcpu.shadow.fills)),
                 ("code-copies", code.copies),
                 ("code-sites", code.sites),
@@ -160,6 +161,7 @@ impl world::Guest {
         ExitKind::ALL
             .iter()
             .map(move |kind| (*kind, sum(&|vcpu| vcpu.exits.get(*kind)), sum(&|vcpu| vcpu.exits.cost(*kind))))
-            .filter(|(_, count, _)| *count > 0)
+            // What is counted beside another kind would count twice.
+            .filter(|(kind, count, _)| *count > 0 && *kind != ExitKind::Rewritten)
     }
 }
