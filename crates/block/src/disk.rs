@@ -11,7 +11,9 @@ mod work;
 use alloc::boxed::Box;
 
 use arrayvec::ArrayVec;
-use memory::{Extent, GuestPhysAddr, GuestRam};
+use devices::virtio::Segment;
+use devices::virtio::block::{Kind, MAX_SEGMENTS, Request, Status, Token};
+use memory::{Extent, GuestRam};
 
 use crate::SECTOR;
 use crate::gpt::Range;
@@ -21,52 +23,16 @@ use work::{Failure, Work};
 /// Requests of a guest's that are under way at a time, for each of its disks, and operations on the host's disk for them:
 /// the others wait, so that one guest's many requests leave room in the host's queue for everybody else's.
 pub const DEPTH: usize = 16;
-/// Pieces of memory in a guest's request.
-pub const MAX_SEGMENTS: usize = 128;
 /// Pieces of memory in an operation on the host's disk.
 pub const OPERATION_SEGMENTS: usize = 32;
-/// What a guest's request is about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
-pub enum Kind {
-    Read,
-    Write,
-    Flush,
-    Discard { sectors: u64 },
-    WriteZeroes { sectors: u64, unmap: bool },
-}
 
-/// A piece of guest RAM.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Segment {
-    /// Its first byte.
-    pub address: GuestPhysAddr,
-    /// Bytes.
-    pub len: u32,
-}
-
-/// A guest's request.
+/// A guest's request, copied: the one that the device gave out is gone by the time it is done.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Request {
-    /// What it ends with is reported under this number.
-    pub token: u64,
-    /// What is to be done.
-    pub kind: Kind,
-    /// The first sector.
-    pub sector: u64,
-    /// Where the data is or goes: whole sectors in all.
-    pub segments: ArrayVec<Segment, MAX_SEGMENTS>,
-}
-
-/// How a guest's request ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Status {
-    /// It is done.
-    Ok,
-    /// It failed, or was not allowed.
-    IoError,
-    /// The disk cannot do this.
-    Unsupported,
+struct Wanted {
+    token: Token,
+    kind: Kind,
+    sector: u64,
+    segments: ArrayVec<Segment, { MAX_SEGMENTS as usize }>,
 }
 
 /// What a disk is made of.
@@ -98,6 +64,17 @@ pub struct HostAbilities {
     pub write_zeroes: u32,
     /// Host memory that holds zeros, whole sectors: what is written where it has none.
     pub zeros: Extent,
+}
+
+/// What becomes of what a guest writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Writes {
+    /// It is refused: the disk is read-only.
+    Refused,
+    /// It goes to the host's disk.
+    ToHost,
+    /// It is kept in RAM.
+    Kept,
 }
 
 /// What is to be done on the host's disk.
@@ -135,7 +112,7 @@ pub enum Step {
     /// This is to be done on the host's disk, and `Disk::finished` to be told of it.
     Submit(Operation),
     /// A request has ended.
-    Ended(u64, Status),
+    Ended(Token, Status),
 }
 
 /// What was done for a guest.
@@ -158,7 +135,7 @@ pub struct Counters {
 /// A request under way.
 #[derive(Debug)]
 struct Pending {
-    request: Request,
+    request: Wanted,
     /// Sectors of the request.
     total: u64,
     /// Operations that are not finished.
@@ -185,6 +162,7 @@ pub struct Disk {
     source: Source,
     sectors: u64,
     readonly: bool,
+    /// Where writes go that do not go to the host's disk.
     overlay: Option<Overlay>,
     pending: Box<[Option<Pending>]>,
     cursor: Option<Cursor>,
@@ -196,23 +174,24 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// The range of a host disk. With an overlay, writes stay there.
-    pub fn on_host(range: Range, abilities: HostAbilities, readonly: bool, overlay: Option<Overlay>) -> Self {
-        Self::new(Source::Host { first: range.first, abilities }, range.count, readonly, overlay)
+    /// The range of a host disk.
+    pub fn on_host(range: Range, abilities: HostAbilities, writes: Writes) -> Self {
+        Self::new(Source::Host { first: range.first, abilities }, range.count, writes)
     }
 
-    /// An image, of which an unfinished last sector is left out. Writes stay in the overlay; without one there are none.
-    pub fn of_image(words: &'static [u64], overlay: Option<Overlay>) -> Self {
+    /// An image, of which an unfinished last sector is left out. It is never written itself.
+    pub fn of_image(words: &'static [u64], readonly: bool) -> Self {
         let sectors = (words.len() / SECTOR_WORDS) as u64;
-        Self::new(Source::Image(words), sectors, overlay.is_none(), overlay)
+        let writes = if readonly { Writes::Refused } else { Writes::Kept };
+        Self::new(Source::Image(words), sectors, writes)
     }
 
-    fn new(source: Source, sectors: u64, readonly: bool, overlay: Option<Overlay>) -> Self {
+    fn new(source: Source, sectors: u64, writes: Writes) -> Self {
         Self {
             source,
             sectors,
-            readonly,
-            overlay: overlay.filter(|_| !readonly),
+            readonly: writes == Writes::Refused,
+            overlay: (writes == Writes::Kept).then(Overlay::default),
             pending: (0..DEPTH).map(|_| None).collect(),
             cursor: None,
             outstanding: 0,
@@ -229,6 +208,16 @@ impl Disk {
     /// Whether writes fail.
     pub fn is_readonly(&self) -> bool {
         self.readonly
+    }
+
+    /// Whether it wants memory for what is written: see `give_room`.
+    pub fn keeps_writes(&self) -> bool {
+        self.overlay.is_some()
+    }
+
+    /// Gives it room in RAM for what is written, before which there is none.
+    pub fn give_room(&mut self, overlay: Overlay) {
+        self.overlay = self.overlay.take().map(|_| overlay);
     }
 
     /// Whether it takes discards.
@@ -268,7 +257,7 @@ impl Disk {
     }
 
     /// Takes a request; `false` where there is no room.
-    pub fn accept(&mut self, request: Request) -> bool {
+    pub fn accept(&mut self, request: &Request) -> bool {
         let free = self.pending.iter_mut().enumerate().find(|(_, pending)| pending.is_none());
         let (None, Some((tag, place))) = (self.cursor, free) else { return false };
         let bytes = request.segments.iter().map(|segment| u64::from(segment.len)).sum::<u64>();
@@ -288,7 +277,7 @@ impl Disk {
             _ => true,
         };
         let failed = if !whole || writes && self.readonly {
-            Some(Status::IoError)
+            Some(Status::IoErr)
         } else {
             (!can).then_some(Status::Unsupported)
         };
@@ -299,7 +288,10 @@ impl Disk {
             Kind::Discard { .. } => self.counters.discards += 1,
             Kind::WriteZeroes { .. } => self.counters.zeroed += 1,
         }
-        *place = Some(Pending { request, total, parts: 0, failed });
+        let Request { token, kind, sector, segments } = *request;
+        // A device gives out no more segments than these.
+        let segments = segments.iter().copied().take(MAX_SEGMENTS as usize).collect();
+        *place = Some(Pending { request: Wanted { token, kind, sector, segments }, total, parts: 0, failed });
         self.cursor = Some(Cursor { tag, done: 0, flushed: false, segment: 0, offset: 0 });
         true
     }
@@ -339,7 +331,7 @@ impl Disk {
                 Step::Submit(operation)
             }
             Err(failure) => {
-                pending.failed = Some(Status::IoError);
+                pending.failed = Some(Status::IoErr);
                 self.counters.overlay_full += u64::from(failure == Failure::OverlayFull);
                 Step::Worked
             }
@@ -348,7 +340,7 @@ impl Disk {
 
     /// Notes that an operation on the host's disk is finished. Gives the request's token and status where it has ended by
     /// that.
-    pub fn finished(&mut self, ram: &GuestRam, tag: usize, result: Status) -> Option<(u64, Status)> {
+    pub fn finished(&mut self, ram: &GuestRam, tag: usize, result: Status) -> Option<(Token, Status)> {
         let pending = self.pending.get_mut(tag)?.as_mut()?;
         pending.parts = pending.parts.checked_sub(1)?;
         self.outstanding = self.outstanding.saturating_sub(1);
@@ -361,6 +353,17 @@ impl Disk {
         match self.end(ram, tag) {
             Step::Ended(token, status) => Some((token, status)),
             _ => None,
+        }
+    }
+
+    /// Begins no further part of any request, for its guest is about to be reset. Once nothing is in flight any more, the
+    /// guest's memory is its own again.
+    pub fn abandon(&mut self) {
+        let Some(Cursor { tag, .. }) = self.cursor.take() else { return };
+        let Some(place) = self.pending.get_mut(tag) else { return };
+        match place {
+            Some(pending) if pending.parts > 0 => pending.failed = Some(Status::IoErr),
+            _ => *place = None,
         }
     }
 

@@ -13,7 +13,7 @@ pub mod gpt;
 pub mod overlay;
 pub mod sharing;
 
-pub use disk::{Counters, Disk, HostAbilities, Operation, OperationKind, Source, Step};
+pub use disk::{Counters, Disk, HostAbilities, Operation, OperationKind, Source, Step, Writes};
 pub use overlay::Overlay;
 
 /// Bytes in a sector, the unit of all positions and capacities.

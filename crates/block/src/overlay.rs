@@ -15,8 +15,8 @@ const WORDS_PER_CLUSTER: usize = CLUSTER_WORDS + 8;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Full;
 
-/// Written sectors.
-#[derive(Debug)]
+/// Written sectors. By default there is no room for any.
+#[derive(Default, Debug)]
 pub struct Overlay {
     /// A power of two of entries.
     index: &'static mut [Entry],

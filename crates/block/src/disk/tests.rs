@@ -5,7 +5,7 @@ use super::*;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
-use memory::{BLOCK_SIZE, HostPhysAddr};
+use memory::{BLOCK_SIZE, GuestPhysAddr, HostPhysAddr};
 use proptest::prelude::*;
 
 const GUEST: GuestPhysAddr = GuestPhysAddr(0x8000_0000);
@@ -15,6 +15,21 @@ const ZEROS: HostPhysAddr = HostPhysAddr(0x9000_0000);
 const HOST_SECTORS: u64 = 400;
 const FIRST: u64 = 100;
 const SECTORS: u64 = 200;
+
+/// A request that owns its segments.
+#[derive(Clone, Debug)]
+struct Asked {
+    kind: Kind,
+    sector: u64,
+    segments: Vec<Segment>,
+}
+
+impl Asked {
+    fn given(&self) -> Request<'_> {
+        let Self { kind, sector, ref segments } = *self;
+        Request { token: token(sector), kind, sector, segments }
+    }
+}
 
 /// A guest's RAM, and what the host's disk sees of it.
 struct Machine {
@@ -78,9 +93,9 @@ impl Machine {
     }
 
     /// Brings a request to its end, with its operations finished in an order that `order` chooses.
-    fn run(&mut self, disk: &mut Disk, request: Request, abilities: &HostAbilities, order: u64) -> Status {
-        let token = request.token;
-        assert!(disk.accept(request));
+    fn run(&mut self, disk: &mut Disk, request: Asked, abilities: &HostAbilities, order: u64) -> Status {
+        let token = token(request.sector);
+        assert!(disk.accept(&request.given()));
         let mut submitted = Vec::new();
         let mut order = order;
         for _ in 0..100_000 {
@@ -125,32 +140,36 @@ fn part() -> Range {
     Range { first: FIRST, count: SECTORS }
 }
 
-fn overlay(sectors: u64) -> Option<Overlay> {
-    Some(Overlay::new(vec![!0; Overlay::words_for(sectors)].leak(), 77))
+fn overlay(sectors: u64) -> Overlay {
+    Overlay::new(vec![!0; Overlay::words_for(sectors)].leak(), 77)
 }
 
 /// A request whose memory begins at `offset` in guest RAM, in pieces of these lengths.
-fn request(kind: Kind, sector: u64, offset: u64, lens: &[u32]) -> Request {
+fn request(kind: Kind, sector: u64, offset: u64, lens: &[u32]) -> Asked {
     let mut at = GUEST.0.wrapping_add(offset);
-    let mut segments = ArrayVec::new();
+    let mut segments = Vec::new();
     for len in lens {
         segments.push(Segment { address: GuestPhysAddr(at), len: *len });
         // A gap, so that pieces are not contiguous.
         at = at.wrapping_add(u64::from(*len) + 8);
     }
-    Request { token: sector, kind, sector, segments }
+    Asked { kind, sector, segments }
+}
+
+fn token(sector: u64) -> Token {
+    Token::from(5 << 16 | u64::from(sector as u16))
 }
 
 #[test]
 fn a_read_goes_straight_to_the_guests_memory_in_one_operation() {
-    let (mut machine, mut disk) = (Machine::new(), Disk::on_host(part(), abilities(), false, None));
-    assert!(disk.accept(request(Kind::Read, 3, 0x1000, &[4096])));
+    let (mut machine, mut disk) = (Machine::new(), Disk::on_host(part(), abilities(), Writes::ToHost));
+    assert!(disk.accept(&request(Kind::Read, 3, 0x1000, &[4096]).given()));
     let Step::Submit(operation) = disk.advance(&machine.ram) else { panic!("nothing to submit") };
     assert_eq!((operation.kind, operation.sector), (OperationKind::Read, FIRST + 3));
     assert_eq!(operation.memory[..], [Extent::new(HOST.wrapping_add(0x1000), 4096)]);
     assert_eq!((disk.in_flight(), disk.advance(&machine.ram)), (1, Step::Nothing));
     machine.carry_out(&operation, &abilities());
-    assert_eq!(disk.finished(&machine.ram, operation.tag, Status::Ok), Some((3, Status::Ok)));
+    assert_eq!(disk.finished(&machine.ram, operation.tag, Status::Ok), Some((token(3), Status::Ok)));
     let mut bytes = [0; 4096];
     machine.ram.read(GUEST.wrapping_add(0x1000), &mut bytes).unwrap();
     assert_eq!(bytes[..], machine.disk[((FIRST + 3) * SECTOR) as usize..][..4096]);
@@ -159,17 +178,17 @@ fn a_read_goes_straight_to_the_guests_memory_in_one_operation() {
 
 #[test]
 fn contiguous_pieces_become_one() {
-    let (machine, mut disk) = (Machine::new(), Disk::on_host(part(), abilities(), false, None));
+    let (machine, mut disk) = (Machine::new(), Disk::on_host(part(), abilities(), Writes::ToHost));
     let mut request = request(Kind::Write, 0, 0, &[4096]);
     request.segments.push(Segment { address: GuestPhysAddr(GUEST.0 + 4096), len: 8192 });
-    assert!(disk.accept(request));
+    assert!(disk.accept(&request.given()));
     let Step::Submit(operation) = disk.advance(&machine.ram) else { panic!("nothing to submit") };
     assert_eq!(operation.memory[..], [Extent::new(HOST, 3 * 4096)]);
 }
 
 #[test]
 fn what_is_out_of_bounds_or_not_whole_sectors_fails_and_reaches_nobody() {
-    let (mut machine, mut disk) = (Machine::new(), Disk::on_host(part(), abilities(), false, None));
+    let (mut machine, mut disk) = (Machine::new(), Disk::on_host(part(), abilities(), Writes::ToHost));
     let before = machine.disk.clone();
     let discard = |sectors| Kind::Discard { sectors };
     let zero = |sectors| Kind::WriteZeroes { sectors, unmap: false };
@@ -186,7 +205,7 @@ fn what_is_out_of_bounds_or_not_whole_sectors_fails_and_reaches_nobody() {
         request(Kind::Write, 0, u64::MAX - GUEST.0, &[512]),
     ];
     for request in bad {
-        assert_eq!(machine.run(&mut disk, request.clone(), &abilities(), 0), Status::IoError, "{request:?}");
+        assert_eq!(machine.run(&mut disk, request.clone(), &abilities(), 0), Status::IoErr, "{request:?}");
     }
     assert!(machine.disk == before);
     assert_eq!(disk.counters().errors, 9);
@@ -195,12 +214,12 @@ fn what_is_out_of_bounds_or_not_whole_sectors_fails_and_reaches_nobody() {
 
 #[test]
 fn a_readonly_disk_is_read_and_refuses_all_else() {
-    let (mut machine, mut disk) = (Machine::new(), Disk::on_host(part(), abilities(), true, overlay(64)));
+    let (mut machine, mut disk) = (Machine::new(), Disk::on_host(part(), abilities(), Writes::Refused));
     let before = machine.disk.clone();
     assert!(disk.is_readonly() && !disk.has_discard());
     for kind in [Kind::Write, Kind::Discard { sectors: 1 }, Kind::WriteZeroes { sectors: 1, unmap: true }] {
         let lens: &[u32] = if kind == Kind::Write { &[512] } else { &[] };
-        assert_eq!(machine.run(&mut disk, request(kind, 0, 0, lens), &abilities(), 0), Status::IoError);
+        assert_eq!(machine.run(&mut disk, request(kind, 0, 0, lens), &abilities(), 0), Status::IoErr);
     }
     assert_eq!(machine.run(&mut disk, request(Kind::Read, 0, 0, &[512]), &abilities(), 0), Status::Ok);
     assert_eq!(machine.run(&mut disk, request(Kind::Flush, 0, 0, &[]), &abilities(), 0), Status::Ok);
@@ -210,12 +229,13 @@ fn a_readonly_disk_is_read_and_refuses_all_else() {
 #[test]
 fn a_flush_is_handed_on_where_writes_are() {
     let mut machine = Machine::new();
-    let mut disk = Disk::on_host(part(), abilities(), false, None);
+    let mut disk = Disk::on_host(part(), abilities(), Writes::ToHost);
     machine.run(&mut disk, request(Kind::Write, 0, 0, &[512]), &abilities(), 0);
     assert!(disk.is_dirty());
     assert_eq!(machine.run(&mut disk, request(Kind::Flush, 0, 0, &[]), &abilities(), 0), Status::Ok);
     assert_eq!(machine.flushes, 1);
-    let mut snapshot = Disk::on_host(part(), abilities(), false, overlay(64));
+    let mut snapshot = Disk::on_host(part(), abilities(), Writes::Kept);
+    snapshot.give_room(overlay(64));
     machine.run(&mut snapshot, request(Kind::Write, 0, 0, &[512]), &abilities(), 0);
     assert_eq!(machine.run(&mut snapshot, request(Kind::Flush, 0, 0, &[]), &abilities(), 0), Status::Ok);
     assert!(!snapshot.is_dirty());
@@ -225,17 +245,17 @@ fn a_flush_is_handed_on_where_writes_are() {
 #[test]
 fn a_failed_part_fails_the_request_once_all_parts_are_back() {
     let few = HostAbilities { segments: 1, ..abilities() };
-    let (machine, mut disk) = (Machine::new(), Disk::on_host(part(), few, false, None));
-    assert!(disk.accept(request(Kind::Read, 0, 0, &[512, 512, 512])));
+    let (machine, mut disk) = (Machine::new(), Disk::on_host(part(), few, Writes::ToHost));
+    assert!(disk.accept(&request(Kind::Read, 0, 0, &[512, 512, 512]).given()));
     let (Step::Submit(first), Step::Submit(second)) =
         (disk.advance(&machine.ram), disk.advance(&machine.ram))
     else {
         panic!("not in parts")
     };
-    assert_eq!(disk.finished(&machine.ram, first.tag, Status::IoError), None);
+    assert_eq!(disk.finished(&machine.ram, first.tag, Status::IoErr), None);
     // The third part is not begun any more.
     assert_eq!(disk.advance(&machine.ram), Step::Nothing);
-    assert_eq!(disk.finished(&machine.ram, second.tag, Status::Ok), Some((0, Status::IoError)));
+    assert_eq!(disk.finished(&machine.ram, second.tag, Status::Ok), Some((token(0), Status::IoErr)));
     assert_eq!(disk.finished(&machine.ram, second.tag, Status::Ok), None);
     assert_eq!((disk.in_flight(), disk.counters().errors), (0, 1));
 }
@@ -243,8 +263,8 @@ fn a_failed_part_fails_the_request_once_all_parts_are_back() {
 #[test]
 fn a_guest_has_so_many_operations_under_way_and_no_more() {
     let few = HostAbilities { segments: 1, ..abilities() };
-    let (machine, mut disk) = (Machine::new(), Disk::on_host(part(), few, false, None));
-    assert!(disk.accept(request(Kind::Read, 0, 0, &[512; 40])));
+    let (machine, mut disk) = (Machine::new(), Disk::on_host(part(), few, Writes::ToHost));
+    assert!(disk.accept(&request(Kind::Read, 0, 0, &[512; 40]).given()));
     let submitted = (0..40).take_while(|_| matches!(disk.advance(&machine.ram), Step::Submit(_))).count();
     assert_eq!(submitted, DEPTH);
     assert_eq!(disk.finished(&machine.ram, 0, Status::Ok), None);
@@ -254,30 +274,31 @@ fn a_guest_has_so_many_operations_under_way_and_no_more() {
 
 #[test]
 fn requests_end_in_the_order_that_the_hosts_disk_chooses() {
-    let (machine, mut disk) = (Machine::new(), Disk::on_host(part(), abilities(), false, None));
+    let (machine, mut disk) = (Machine::new(), Disk::on_host(part(), abilities(), Writes::ToHost));
     let mut tags = Vec::new();
     for sector in 0..DEPTH as u64 {
         assert!(disk.has_room());
-        assert!(disk.accept(request(Kind::Read, sector, 0x1000 * sector, &[512])));
+        assert!(disk.accept(&request(Kind::Read, sector, 0x1000 * sector, &[512]).given()));
         let Step::Submit(operation) = disk.advance(&machine.ram) else { panic!("nothing to submit") };
         tags.push((operation.tag, sector));
         assert_eq!(disk.advance(&machine.ram), Step::Nothing);
     }
     assert!(!disk.has_room());
     for (tag, sector) in tags.into_iter().rev() {
-        assert_eq!(disk.finished(&machine.ram, tag, Status::Ok), Some((sector, Status::Ok)));
+        assert_eq!(disk.finished(&machine.ram, tag, Status::Ok), Some((token(sector), Status::Ok)));
     }
     assert_eq!(disk.in_flight(), 0);
 }
 
 #[test]
 fn a_full_overlay_fails_writes_and_keeps_what_it_has() {
-    let (mut machine, mut disk) = (Machine::new(), Disk::on_host(part(), abilities(), false, overlay(16)));
+    let (mut machine, mut disk) = (Machine::new(), Disk::on_host(part(), abilities(), Writes::Kept));
+    disk.give_room(overlay(16));
     machine.ram.write(GUEST, &[0xab; 8192]).unwrap();
     let write = |sector| request(Kind::Write, sector, 0, &[4096]);
     assert_eq!(machine.run(&mut disk, write(0), &abilities(), 0), Status::Ok);
     assert_eq!(machine.run(&mut disk, write(8), &abilities(), 0), Status::Ok);
-    assert_eq!(machine.run(&mut disk, write(64), &abilities(), 0), Status::IoError);
+    assert_eq!(machine.run(&mut disk, write(64), &abilities(), 0), Status::IoErr);
     assert_eq!((disk.counters().overlay_full, disk.overlay_usage()), (1, Some((8192, 8192))));
     assert_eq!(machine.run(&mut disk, request(Kind::Read, 0, 0x4000, &[8192]), &abilities(), 0), Status::Ok);
     let mut bytes = [0; 8192];
@@ -286,11 +307,26 @@ fn a_full_overlay_fails_writes_and_keeps_what_it_has() {
 }
 
 #[test]
+fn what_is_abandoned_begins_no_further_part_and_is_over_when_its_parts_are() {
+    let few = HostAbilities { segments: 1, ..abilities() };
+    let (machine, mut disk) = (Machine::new(), Disk::on_host(part(), few, Writes::ToHost));
+    assert!(disk.accept(&request(Kind::Read, 0, 0, &[512, 512, 512]).given()));
+    disk.abandon();
+    assert_eq!(disk.in_flight(), 0);
+    assert!(disk.accept(&request(Kind::Read, 0, 0, &[512, 512, 512]).given()));
+    let Step::Submit(first) = disk.advance(&machine.ram) else { panic!("nothing to submit") };
+    disk.abandon();
+    assert_eq!((disk.advance(&machine.ram), disk.in_flight()), (Step::Nothing, 1));
+    assert!(disk.finished(&machine.ram, first.tag, Status::Ok).is_some());
+    assert_eq!(disk.in_flight(), 0);
+}
+
+#[test]
 fn a_large_copy_is_done_in_steps() {
     let words = vec![1; 4096 * SECTOR_WORDS].leak();
-    let (machine, mut disk) = (Machine::new(), Disk::of_image(words, None));
+    let (machine, mut disk) = (Machine::new(), Disk::of_image(words, true));
     assert!(disk.is_readonly());
-    assert!(disk.accept(request(Kind::Read, 0, 0, &[1 << 20])));
+    assert!(disk.accept(&request(Kind::Read, 0, 0, &[1 << 20]).given()));
     let steps = (0..1000).take_while(|_| disk.advance(&machine.ram) == Step::Worked).count() as u64;
     assert_eq!(steps, (1 << 20) / SECTOR / COPIED);
     assert!(disk.has_room());
@@ -331,13 +367,16 @@ proptest! {
         let part_bytes = (FIRST * SECTOR) as usize..((FIRST + SECTORS) * SECTOR) as usize;
         let mut model = untouched[part_bytes.clone()].to_vec();
         let mut disk = match made_of {
-            0 => Disk::on_host(part(), host, false, None),
-            1 => Disk::on_host(part(), host, false, overlay(SECTORS)),
+            0 => Disk::on_host(part(), host, Writes::ToHost),
+            1 => Disk::on_host(part(), host, Writes::Kept),
             _ => {
                 let words = model.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
-                Disk::of_image(words.collect::<Vec<_>>().leak(), overlay(SECTORS))
+                Disk::of_image(words.collect::<Vec<_>>().leak(), false)
             }
         };
+        if disk.keeps_writes() {
+            disk.give_room(overlay(SECTORS));
+        }
         for act in acts {
             let Act { kind, sector, mut lens, count, fill, order } = act;
             let sum: u32 = lens.iter().sum();
@@ -361,7 +400,7 @@ proptest! {
                         data.extend(piece);
                     }
                     let status = machine.run(&mut disk, request_of(Kind::Write), &host, order);
-                    if tiny && status == Status::IoError {
+                    if tiny && status == Status::IoErr {
                         // Some of it may have been written.
                         return Ok(());
                     }
@@ -373,7 +412,7 @@ proptest! {
                 4..8 => {
                     let request = request_of(Kind::Read);
                     let status = machine.run(&mut disk, request.clone(), &host, order);
-                    if tiny && status == Status::IoError {
+                    if tiny && status == Status::IoErr {
                         continue;
                     }
                     prop_assert_eq!(status == Status::Ok, is_whole && inside);

@@ -2,9 +2,10 @@
 //! guest's memory belong to them.
 
 use arrayvec::ArrayVec;
+use devices::virtio::block::Kind;
 use memory::{Extent, GuestPhysAddr, GuestRam, NotRam};
 
-use super::{Cursor, HostAbilities, Kind, OPERATION_SEGMENTS, Operation, OperationKind, Request, Source};
+use super::{Cursor, HostAbilities, OPERATION_SEGMENTS, Operation, OperationKind, Source, Wanted};
 use crate::SECTOR;
 use crate::overlay::{Full, Overlay, SECTOR_WORDS};
 
@@ -27,7 +28,7 @@ pub(super) struct Work<'a> {
     pub(super) source: &'a Source,
     pub(super) overlay: &'a mut Option<Overlay>,
     pub(super) ram: &'a GuestRam,
-    pub(super) request: &'a Request,
+    pub(super) request: &'a Wanted,
     /// Sectors that are left.
     pub(super) left: u64,
 }
