@@ -56,8 +56,14 @@ pub fn native_words(manifest: &Manifest, devices: &Devices, drives: &[Drive]) ->
         Error::usage(format_args!("guest `{}`: without the hypervisor there is no {what}", vm.name))
             .remedy("leave --native out, or give the guest a whole file or QEMU's user network")
     };
-    let mut slots = (0..MAX_DEVICES).map(|slot| format!(",bus=virtio-mmio-bus.{slot}"));
-    let mut slot = || slots.next().unwrap_or_default();
+    let bus = |slot: usize| format!(",bus=virtio-mmio-bus.{slot}");
+    // The last one of a kind is in the first slot: the tree lists slots from the last to the first, and so Linux finds the
+    // first one first.
+    let (disks, nets) = (devices.disks.len(), vm.nets.len());
+    let disk_bus = |number: usize| bus(disks - 1 - number);
+    let net_bus = |number: usize| bus(disks + nets - 1 - number);
+    let mut others = (disks + nets..MAX_DEVICES).map(bus);
+    let mut other_bus = || others.next().unwrap_or_default();
     let mut words: Vec<OsString> = vec!["-global".into(), "virtio-mmio.force-legacy=false".into()];
     for (number, disk) in devices.disks.iter().enumerate() {
         let file = match &disk.sectors {
@@ -76,7 +82,7 @@ pub fn native_words(manifest: &Manifest, devices: &Devices, drives: &[Drive]) ->
             (false, true, _) | (false, false, Sectors::Image(_)) => ",snapshot=on",
             (false, false, Sectors::Host { .. }) => "",
         };
-        words.extend(drive_words(number, file, mode, &disk.serial, &slot()));
+        words.extend(drive_words(number, file, mode, &disk.serial, &disk_bus(number)));
     }
     for (number, (net, config)) in vm.nets.iter().zip(&devices.nets).enumerate() {
         let backend = match &net.to {
@@ -92,15 +98,15 @@ pub fn native_words(manifest: &Manifest, devices: &Devices, drives: &[Drive]) ->
             },
             To::Nic(_) => return Err(refused("NIC of the host's")),
         };
-        words.extend(net_words(number, &backend, config.mac, &slot()));
+        words.extend(net_words(number, &backend, config.mac, &net_bus(number)));
     }
     if vm.console == Console::Virtio {
-        words.extend(["-device".into(), format!("virtio-serial-device{}", slot()).into()]);
+        words.extend(["-device".into(), format!("virtio-serial-device{}", other_bus()).into()]);
         words.extend(
             ["-chardev", "null,id=console0", "-device", "virtconsole,chardev=console0"].map(Into::into),
         );
     }
-    words.extend(["-device".into(), format!("virtio-rng-device{}", slot()).into()]);
+    words.extend(["-device".into(), format!("virtio-rng-device{}", other_bus()).into()]);
     Ok(words)
 }
 

@@ -13,6 +13,7 @@ mod control;
 mod drivers;
 mod finish;
 mod host;
+mod io;
 mod panic;
 mod run;
 mod setup;

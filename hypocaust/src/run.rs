@@ -37,11 +37,14 @@ enum Left {
 pub fn run(world: &mut World) -> Status {
     loop {
         if let Some(status) = world.ending {
+            world.finish_io();
             return status;
         }
+        let more = world.serve_io();
         let (now, wake_up) = (world.host.now(), world.wake_sleepers());
         let (number, until) = match world.scheduler.choose(now) {
             Decision::Run(entity, until) => (entity, until.min(wake_up)),
+            Decision::Idle(_) if more => continue,
             Decision::Idle(until) => {
                 if let Some(deadline) = world.alarm.want(until.min(wake_up)) {
                     world.hart.set_timer(deadline);
@@ -121,7 +124,7 @@ fn enter(world: &mut World, number: usize) {
 /// Runs a guest until `until`, in ticks, at the latest.
 #[inline(never)]
 fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
-    let World { hart, host, guests, check_every, .. } = world;
+    let World { hart, host, io, guests, check_every, .. } = world;
     let (Some(guest), Some(recent)) = (guests.get_mut(number), RECENT.get(number)) else { return Left::Due };
     LAST.store(number, Ordering::Relaxed);
     let vmm::Vm { machine, vcpus, .. } = &mut guest.vm;
@@ -166,6 +169,8 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
             }
         } else if let Err(reason) = vm::serve(machine, vcpu, trap, host) {
             break Left::Ended(reason);
+        } else if machine.is_notified() {
+            io.serve(number, machine);
         }
         if *check_every != 0
             && hart.counts().runs.is_multiple_of(u64::from(*check_every))
@@ -181,8 +186,8 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
 }
 
 /// Serves what interrupts the hart. Guests' timers are looked at before the next one runs.
-fn serve_interrupts(world: &mut World) {
-    let World { hart, host, interrupts, alarm, .. } = world;
+pub fn serve_interrupts(world: &mut World) {
+    let World { hart, host, interrupts, io, guests, alarm, .. } = world;
     let pending = hart.pending_interrupts();
     if pending & Interrupt::Timer.mask() != 0 {
         hart.silence_timer();
@@ -196,9 +201,11 @@ fn serve_interrupts(world: &mut World) {
         && let Some(interrupts) = interrupts
     {
         while let Some(source) = interrupts.plic.claim() {
-            if source == interrupts.console {
+            if Some(source) == interrupts.console {
                 host.console.serve_interrupt();
                 was_console = true;
+            } else {
+                io.disks.serve_interrupt(source, guests, host);
             }
             interrupts.plic.complete(source);
         }

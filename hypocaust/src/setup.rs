@@ -6,6 +6,8 @@ use alloc::vec::Vec;
 
 use bundle::{Manifest, Show, VmConfig};
 use devices::Board;
+use devices::virtio::Slot;
+use devices::virtio::entropy::Entropy;
 use devicetree::{Extension, HostInfo};
 use hart::Hart;
 use hart::memory::HostMemory;
@@ -27,6 +29,7 @@ use crate::Stage;
 use crate::console::Console;
 use crate::drivers::{plic::Plic, rtc, uart::Uart};
 use crate::host::{Level, RealHost};
+use crate::io::{Io, attach};
 use crate::world::{Guest, Interrupts, World};
 
 /// The heap: the manifest, and what serves all guests.
@@ -68,12 +71,18 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
     host.say(Level::Info, format_args!("{}", Banner(stage)));
     let mut scheduler = Scheduler::new(Tuning::for_frequency(stage.machine.timebase_frequency));
     let mut random = random_source(&stage.machine, &manifest);
+    let attached = &mut memory;
+    let mut disks = attach::open(stage, &hart, &mut host, interrupts.as_ref(), &manifest, payload, attached)?;
     let mut guests = Vec::with_capacity(manifest.vms.len());
     for config in &manifest.vms {
         let entity = scheduler.add(Guest::share(config));
-        let vm = build_vm(stage, &hart, entity, config, payload, &mut random, &mut memory)?;
+        let mut slots = attach::slots(disks.of(entity), &config.disks);
+        slots.push(Slot::Entropy(Entropy::new()));
+        let parts = Parts { number: entity, config, slots, payload };
+        let vm = build_vm(stage, &hart, parts, &mut random, &mut memory)?;
         guests.push(Guest::new(vm, entity, config));
     }
+    attach::give_room(&mut disks, &manifest, &mut host, &mut memory, &mut random)?;
     hart.fence_i();
     let view = match manifest.host.show {
         Show::First => View::Guest,
@@ -88,6 +97,7 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
         hart,
         host,
         interrupts,
+        io: Io::new(disks, random, stage.machine.timebase_frequency),
         guests,
         scheduler,
         current: None,
@@ -109,7 +119,8 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
     Ok(world)
 }
 
-const NO_MEMORY: &str = "the host has too little memory; give QEMU more with --host-memory";
+/// What is said where there is not even memory for small things.
+pub const NO_MEMORY: &str = "the host has too little memory; give QEMU more with --host-memory";
 
 fn free_memory(stage: &Stage) -> Result<Extents, String> {
     let too_many = |_| String::from("the host's memory map has too many ranges");
@@ -137,27 +148,36 @@ fn open_host(stage: &Stage, hart: &Hart, manifest: &Manifest) -> RealHost {
     RealHost::new(Console::new(uart), hart.features().counters, manifest.host.log_level)
 }
 
-/// The console's interrupt, where the host can deliver it; without it, nothing can be typed.
+/// The interrupts of the host's devices, where it can deliver them; without them, nothing can be typed, and no disk used.
 fn open_interrupts(stage: &Stage) -> Option<Interrupts> {
     let machine = &stage.machine;
     let plic = machine.plic?;
     let own = machine.harts.iter().find(|hart| hart.id == stage.hart_id)?;
     let registers = stage.space.device(plic.registers.start)?;
-    let console = machine.console?.irq?;
+    let console = machine.console.and_then(|console| console.irq);
     let plic = Plic::new(registers, own.plic_context?, plic.sources);
-    plic.enable_source(console);
+    if let Some(console) = console {
+        plic.enable_source(console);
+    }
     Some(Interrupts { plic, console })
+}
+
+/// What a virtual machine is made of.
+struct Parts<'a> {
+    number: usize,
+    config: &'a VmConfig,
+    slots: Vec<Slot>,
+    payload: &'static [u64],
 }
 
 fn build_vm(
     stage: &Stage,
     hart: &Hart,
-    number: usize,
-    config: &VmConfig,
-    payload: &'static [u64],
+    parts: Parts,
     random: &mut ChaCha20Rng,
     memory: &mut HostMemory,
 ) -> Result<Vm, String> {
+    let Parts { number, config, slots, payload } = parts;
     let too_little = || {
         format!(
             "guest `{}` wants {} MiB and the host has {} MiB left; give the guest less memory or QEMU more \
@@ -212,7 +232,7 @@ fn build_vm(
     let boot_wall = wall.saturating_sub(clock.board_time(hart::time::now()).0);
 
     let ram = GuestRam::new(words, tree::RAM_BASE, host_base, initial);
-    let board = Board::new(1, boot_wall, Vec::new());
+    let board = Board::new(1, boot_wall, slots);
     let features = tree::csr_features(host_isa.guest_view(), mode);
     let mut vcpu = Vcpu::new(0, features, ShadowMmu::new(paging, tables, table_base));
     vcpu.frame.units = Units::new(number as u64, hart.features().vlenb);

@@ -16,6 +16,7 @@ use vmm::{StopReason, timer::Alarm};
 use crate::drivers::plic::Plic;
 use crate::finish::Status;
 use crate::host::{Level, RealHost};
+use crate::io::Io;
 
 /// Everything that runs.
 #[derive(Debug)]
@@ -24,8 +25,10 @@ pub struct World {
     pub hart: Hart,
     /// What virtual machines see of it.
     pub host: RealHost,
-    /// The interrupt controller, and the console's source at it.
+    /// The interrupt controller, and which sources at it we know.
     pub interrupts: Option<Interrupts>,
+    /// What stands behind the guests' virtio devices.
+    pub io: Io,
     /// The guests, in the manifest's order.
     pub guests: Vec<Guest>,
     /// Who runs.
@@ -59,8 +62,8 @@ pub struct World {
 pub struct Interrupts {
     /// The interrupt controller.
     pub plic: Plic,
-    /// The console's source.
-    pub console: u32,
+    /// The console's source, if it has one.
+    pub console: Option<u32>,
 }
 
 /// A guest: its virtual machine, and what becomes of it.
@@ -124,6 +127,8 @@ pub enum Refused {
     IsRunning,
     /// Its device tree does not lie in its RAM.
     NoRoom,
+    /// The host's devices still work on its memory.
+    IsBusy,
 }
 
 impl fmt::Display for Refused {
@@ -135,6 +140,7 @@ impl fmt::Display for Refused {
             Self::IsPaused => "it is paused already",
             Self::IsRunning => "it is not paused",
             Self::NoRoom => "its device tree does not lie in its RAM",
+            Self::IsBusy => "a disk of the host's does not answer, and may still write to its memory",
         })
     }
 }
@@ -223,6 +229,7 @@ impl World {
     /// Ends a guest that cannot or does not want to go on, and does what its manifest says.
     pub fn ended(&mut self, number: usize, reason: StopReason) {
         self.flush_console(number);
+        self.io.disks.flush(number);
         self.report_exits(number);
         let Some(guest) = self.guests.get_mut(number) else { return };
         let name = &guest.vm.name;
@@ -282,6 +289,9 @@ impl World {
     }
 
     fn restart(&mut self, number: usize) -> Result<(), Refused> {
+        if !self.settle(number) {
+            return Err(Refused::IsBusy);
+        }
         let guest = self.guests.get_mut(number).ok_or(Refused::NoGuest)?;
         guest.vm.start().map_err(|memory::NotRam| Refused::NoRoom)?;
         if self.current == Some(number) {

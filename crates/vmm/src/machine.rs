@@ -154,6 +154,12 @@ impl Machine {
         core::mem::take(&mut self.notified)
     }
 
+    /// Whether some virtio slot wants to be served.
+    #[inline]
+    pub fn is_notified(&self) -> bool {
+        self.notified != 0
+    }
+
     /// Lets a virtio slot be served once more: it has more to do than one turn may take.
     pub fn notify(&mut self, slot: usize) {
         self.notified |= 1u32.checked_shl(slot as u32).unwrap_or(0);

@@ -36,6 +36,13 @@ impl Plic {
         self.registers.write32(word, self.registers.read32(word) | 1 << (source % 32));
     }
 
+    /// Lets `source` interrupt this context no more.
+    pub fn disable_source(&self, source: u32) {
+        let source = u64::from(source);
+        let word = self.enables() + 4 * (source / 32);
+        self.registers.write32(word, self.registers.read32(word) & !(1 << (source % 32)));
+    }
+
     /// The source that interrupts, if any.
     pub fn claim(&self) -> Option<u32> {
         Some(self.registers.read32(self.control() + CLAIM)).filter(|source| *source != 0)

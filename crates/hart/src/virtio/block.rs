@@ -229,6 +229,11 @@ impl BlockDevice {
         &self.serial[..len]
     }
 
+    /// Requests that were taken and have not ended.
+    pub fn in_flight(&self) -> usize {
+        self.used.iter().flatten().count()
+    }
+
     /// Whether a request of any size would be taken.
     pub fn has_room(&self) -> bool {
         !self.broken && !self.free.is_empty() && self.queue.available_desc() >= MAX_SEGMENTS + OVERHEAD

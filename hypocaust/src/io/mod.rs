@@ -1,0 +1,114 @@
+//! What stands behind the guests' virtio devices: the way from a guest's ring to the host's device and back.
+//!
+//! A notified slot is served after the exit that notified it, for a bounded turn; what is left is served before the next
+//! guest runs. The host's devices interrupt when they are done, and nothing is polled.
+
+pub mod attach;
+pub mod disks;
+pub mod host_disks;
+
+use devices::virtio::Slot;
+use rand_chacha::ChaCha20Rng;
+use rand_core::RngCore;
+use vmm::{Host, Machine};
+
+use crate::host::Level;
+use crate::run;
+use crate::world::{State, World};
+use disks::Disks;
+use host_disks::PATIENCE;
+
+/// The guests' virtio devices.
+#[derive(Debug)]
+pub struct Io {
+    /// Disks, which have each guest's first slots.
+    pub disks: Disks,
+    /// What entropy devices give out.
+    random: ChaCha20Rng,
+    /// The guest whose slots are served first.
+    first: usize,
+    /// Ticks that a device of the host's has for an answer.
+    patience: u64,
+}
+
+impl Io {
+    /// These devices, on a host with a timebase of so many ticks a second.
+    pub const fn new(disks: Disks, random: ChaCha20Rng, timebase: u64) -> Self {
+        Self { disks, random, first: 0, patience: PATIENCE.saturating_mul(timebase) }
+    }
+
+    /// Serves the slots of guest `number` that were notified, each for a turn.
+    #[inline(never)]
+    pub fn serve(&mut self, number: usize, machine: &mut Machine) {
+        let notified = machine.take_notified();
+        for slot in (0..u32::BITS as usize).filter(|slot| notified >> slot & 1 != 0) {
+            self.disks.serve(number, slot, machine);
+            let random = &mut self.random;
+            let more = machine.serve(slot, |device, ram| {
+                let Slot::Entropy(entropy) = device else { return false };
+                entropy.serve(ram, |bytes| random.fill_bytes(bytes));
+                entropy.has_requests(ram)
+            });
+            if more == Some(true) {
+                machine.notify(slot);
+            }
+        }
+        self.disks.notify_hosts();
+    }
+}
+
+impl World {
+    /// Gives each guest that runs a turn of its notified slots, a different one first each time. Says whether more is left.
+    pub fn serve_io(&mut self) -> bool {
+        let Self { io, guests, host, .. } = self;
+        let count = guests.len();
+        io.first = (io.first + 1).checked_rem(count).unwrap_or(0);
+        let mut more = false;
+        for number in (io.first..count).chain(0..io.first) {
+            let Some(guest) = guests.get_mut(number) else { continue };
+            if guest.state == State::Running && guest.vm.machine.is_notified() {
+                io.serve(number, &mut guest.vm.machine);
+                more |= guest.vm.machine.is_notified();
+                io.disks.tell_of_full(number, &guest.vm.name, host);
+            }
+        }
+        more
+    }
+
+    /// Waits until nothing that a guest has asked for is under way any more, so that its memory can be used anew; `false`
+    /// where that takes too long. Other guests stand still meanwhile, for as long as a disk needs for an answer.
+    pub fn settle(&mut self, number: usize) -> bool {
+        self.io.disks.abandon(number);
+        self.wait_while(|io| io.disks.in_flight(number) > 0)
+    }
+
+    /// Waits until everything that guests have written is safe, before the machine is powered off.
+    pub fn finish_io(&mut self) {
+        for number in 0..self.guests.len() {
+            self.io.disks.abandon(number);
+            self.io.disks.flush(number);
+        }
+        if !self.wait_while(|io| io.disks.is_busy()) {
+            self.host.say(
+                Level::Error,
+                format_args!("a disk of the host's does not answer; what was written may be lost"),
+            );
+        }
+    }
+
+    /// Serves interrupts while `io` is at work, but not for ever; says whether it came to an end.
+    fn wait_while(&mut self, at_work: impl Fn(&Io) -> bool) -> bool {
+        let deadline = self.host.now().saturating_add(self.io.patience);
+        while at_work(&self.io) {
+            if self.host.now() >= deadline {
+                return false;
+            }
+            if let Some(deadline) = self.alarm.want(deadline) {
+                self.hart.set_timer(deadline);
+            }
+            self.hart.wait_for_interrupt();
+            run::serve_interrupts(self);
+        }
+        true
+    }
+}
