@@ -13,6 +13,7 @@ pub mod hot;
 pub mod insn;
 pub mod mmio;
 pub mod native;
+pub mod virtio;
 pub mod walk;
 
 use guest_rt::isa::Exception;

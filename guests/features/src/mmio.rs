@@ -7,6 +7,8 @@ pub const PLIC: u64 = 0x0c00_0000;
 pub const UART: u64 = guest_rt::console::UART;
 /// The clock.
 pub const RTC: u64 = 0x10_1000;
+/// The first of eight virtio transports, 4 KiB each; the PLIC's source of each is its number, from 1.
+pub const VIRTIO: u64 = 0x1000_1000;
 /// An address where the machine has nothing.
 pub const HOLE: u64 = 0x0800_0000;
 /// An address far above all RAM, inside 56 bits.

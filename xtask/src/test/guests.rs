@@ -1,6 +1,7 @@
 //! Our own feature guests, from the table `tests/guests.toml`: each runs on QEMU alone and under the
 //! hypervisor, and must come to the same verdict. The native run keeps the guests' expectations honest.
 
+use super::disks::{Disk, Disks};
 use super::firmwares;
 use super::runner::Case;
 use crate::launch::{self, Hypo};
@@ -42,12 +43,16 @@ struct Entry {
     /// More firmwares to run it on, with QEMU's own choice of a processor.
     #[serde(default)]
     firmware: Vec<String>,
+    /// Its disks.
+    #[serde(default)]
+    disks: Vec<Disk>,
 }
 
 /// A guest on one processor model and firmware, ready to run.
 struct Guest {
     hypo: Hypo,
     arguments: Vec<String>,
+    disks: Vec<Disk>,
     status: i32,
     limit: Duration,
     /// What the native run came to; made by whoever asks first, so that it happens once.
@@ -99,6 +104,7 @@ fn add(cases: &mut Vec<Case>, entry: &Entry, name: &str, arguments: Vec<String>,
     let guest = Arc::new(Guest {
         hypo: hypo.clone(),
         arguments,
+        disks: entry.disks.clone(),
         status: entry.status,
         limit: hypo.limit(Duration::from_secs(entry.timeout)),
         native: OnceLock::new(),
@@ -147,7 +153,10 @@ impl Guest {
     fn run(&self, more: &[&str], log: &mut Vec<u8>) -> Result<Verdict> {
         let mut arguments = self.arguments.clone();
         arguments.extend(more.iter().map(|word| (*word).to_owned()));
+        let disks = Disks::new(&self.disks)?;
+        arguments.extend(disks.arguments());
         let status = launch::to_end(&self.hypo, &arguments, self.limit, log)?;
+        disks.check()?;
         let verdict = Verdict::read(&String::from_utf8_lossy(log));
         ensure!(status == self.status, "exit status {status}, not {}", self.status);
         if status == 0 {
@@ -222,6 +231,7 @@ mod tests {
         let guest = |script: &str| Guest {
             hypo: Hypo::new("sh".as_ref(), Vec::new()),
             arguments: vec!["-c".into(), script.into()],
+            disks: Vec::new(),
             status: 0,
             limit: Duration::from_secs(20),
             native: OnceLock::new(),

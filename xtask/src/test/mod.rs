@@ -4,6 +4,7 @@
 //! (scripted runs) and `tests/kernel-log.toml` (what Linux may log differently). Logs and `results.json` go to `test-logs` in the target directory. The last line is
 //! `N passed, M failed`, and CI reads it.
 
+mod disks;
 mod guests;
 mod host;
 mod kernel_log;

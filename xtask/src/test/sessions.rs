@@ -1,6 +1,7 @@
 //! Scripted runs of the host command line, from the table `tests/sessions.toml`: what to start, what to wait
 //! for, what to type, and the exit status that it must end with.
 
+use super::disks::{Disk, Disks};
 use super::firmwares;
 use super::outside::{self, OwnCache};
 use super::runner::Case;
@@ -46,6 +47,9 @@ struct Entry {
     /// More firmwares to play it on.
     #[serde(default)]
     firmware: Vec<String>,
+    /// Disks of the only guest.
+    #[serde(default)]
+    disks: Vec<Disk>,
     #[serde(default)]
     steps: Vec<Step>,
 }
@@ -128,7 +132,9 @@ fn play(entry: &Entry, hypo: &Hypo, log: &mut Vec<u8>) -> Result<()> {
     }
     let cache = if entry.disk { Some(OwnCache::new(Project::load()?.target_directory())?) } else { None };
     let hypo = cache.as_ref().map_or_else(|| hypo.clone(), |cache| hypo.with_cache(cache.path()));
-    let mut run = launch::start(&hypo, &entry.hypo, limit)?;
+    let disks = Disks::new(&entry.disks)?;
+    let arguments: Vec<String> = entry.hypo.iter().cloned().chain(disks.arguments()).collect();
+    let mut run = launch::start(&hypo, &arguments, limit)?;
     log.extend(format!("$ {}\n", run.shown).bytes());
     if let Err(error) = follow(&mut run.session, &entry.steps, limit, known) {
         log.extend(run.session.abandon());
@@ -136,6 +142,7 @@ fn play(entry: &Entry, hypo: &Hypo, log: &mut Vec<u8>) -> Result<()> {
     }
     let status = run.finish(log)?;
     ensure!(status == entry.status, "exit status {status}, not {}", entry.status);
+    disks.check()?;
     cache.map_or(Ok(()), |cache| cache.check_disk(log))
 }
 
