@@ -125,7 +125,9 @@ impl Control for World {
     }
 
     fn disks(&self) -> Vec<Disk> {
-        Vec::new()
+        let name =
+            |number: usize| self.guests.get(number).map_or_else(String::new, |guest| guest.vm.name.clone());
+        self.io.disks.report().map(|(number, disk)| Disk { guest: name(number), ..disk }).collect()
     }
 
     fn host(&self) -> HostFacts {

@@ -186,7 +186,15 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
 }
 
 /// Serves what interrupts the hart. Guests' timers are looked at before the next one runs.
-pub fn serve_interrupts(world: &mut World) {
+fn serve_interrupts(world: &mut World) {
+    if serve_sources(world) | core::mem::take(&mut world.typed) {
+        control::serve(world);
+        move_console_bytes(world);
+    }
+}
+
+/// The same, but for what the operator has typed; whether there may be something.
+pub fn serve_sources(world: &mut World) -> bool {
     let World { hart, host, interrupts, io, guests, alarm, .. } = world;
     let pending = hart.pending_interrupts();
     if pending & Interrupt::Timer.mask() != 0 {
@@ -210,10 +218,7 @@ pub fn serve_interrupts(world: &mut World) {
             interrupts.plic.complete(source);
         }
     }
-    if was_console {
-        control::serve(world);
-        move_console_bytes(world);
-    }
+    was_console
 }
 
 /// Brings to the console what guests have written, and to them what was typed. Also of those that are not shown any

@@ -97,6 +97,7 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
         hart,
         host,
         interrupts,
+        typed: false,
         io: Io::new(disks, random, stage.machine.timebase_frequency),
         guests,
         scheduler,

@@ -27,6 +27,8 @@ pub struct World {
     pub host: RealHost,
     /// The interrupt controller, and which sources at it we know.
     pub interrupts: Option<Interrupts>,
+    /// Something was typed that was not looked at yet.
+    pub typed: bool,
     /// What stands behind the guests' virtio devices.
     pub io: Io,
     /// The guests, in the manifest's order.
@@ -187,7 +189,10 @@ impl World {
     pub fn stop(&mut self, number: usize) -> Result<(), Refused> {
         match self.guest(number)?.state {
             State::Stopped(_) => Err(Refused::IsStopped),
-            State::Running | State::Paused => self.set_state(number, State::Stopped(Ended::ByOperator)),
+            State::Running | State::Paused => {
+                self.io.disks.flush(number);
+                self.set_state(number, State::Stopped(Ended::ByOperator))
+            }
         }
     }
 
@@ -259,10 +264,19 @@ impl World {
         if exits {
             self.ending = Some(guest.status);
         }
-        if !restarts || self.restart(number).is_err() {
+        let restarted =
+            restarts && self.restart(number).map_err(|why| self.tell_of_refusal(number, why)).is_ok();
+        if !restarted {
             // The number is a guest's.
             let _ = self.set_state(number, State::Stopped(Ended::ByItself(reason)));
             self.end_if_last();
+        }
+    }
+
+    fn tell_of_refusal(&mut self, number: usize, why: Refused) {
+        if let Some(guest) = self.guests.get(number) {
+            let message = format_args!("guest `{}` does not start again: {why}", guest.vm.name);
+            self.host.say(Level::Error, message);
         }
     }
 

@@ -65,7 +65,12 @@ pub fn open(
             };
             let (disk, attachment) = made.map_err(|why| format!("{name}: {why}"))?;
             attachments.extend(attachment.map(|attachment| (attachment, name)));
-            disks.push(GuestDisk::new(number, disk, attachment.map(|attachment| attachment.host)));
+            disks.push(GuestDisk::new(
+                number,
+                source(config),
+                disk,
+                attachment.map(|attachment| attachment.host),
+            ));
         }
         guests.push(disks);
     }
@@ -77,6 +82,17 @@ pub fn open(
         ));
     }
     Ok(Disks::new(hosts, guests))
+}
+
+/// What a disk is made of, for the operator.
+fn source(config: &DiskConfig) -> String {
+    match &config.source {
+        DiskSource::Image { .. } => "an image".into(),
+        DiskSource::Host { serial, partition: None } => format!("`{serial}`"),
+        DiskSource::Host { serial, partition: Some(partition) } => {
+            format!("`{serial}`, partition {partition}")
+        }
+    }
 }
 
 fn host_serial(config: &DiskConfig) -> Option<&str> {

@@ -1,9 +1,10 @@
 //! Guests' disks at work: from a notified slot to operations on the host's disk, and from its interrupt to the guest that
 //! waits.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use block::{Disk, Operation, OperationKind, Step};
+use block::{Disk, Operation, OperationKind, SECTOR, Step};
 use devices::virtio::Slot;
 use devices::virtio::block::Status;
 use hart::virtio::block::{Ended, Refused, Request};
@@ -23,6 +24,8 @@ const FLUSH: u64 = u64::MAX;
 pub struct GuestDisk {
     /// Its place in the manifest, from 1.
     pub number: usize,
+    /// What it is made of, for the operator.
+    pub source: String,
     /// What stands behind it.
     pub disk: Disk,
     /// The host's disk that it is on.
@@ -35,8 +38,30 @@ pub struct GuestDisk {
 
 impl GuestDisk {
     /// A disk, on the host's disk with this index if it is on one.
-    pub const fn new(number: usize, disk: Disk, host: Option<usize>) -> Self {
-        Self { number, disk, host, waits: false, told: false }
+    pub const fn new(number: usize, source: String, disk: Disk, host: Option<usize>) -> Self {
+        Self { number, source, disk, host, waits: false, told: false }
+    }
+}
+
+impl GuestDisk {
+    fn report(&self) -> monitor::Disk {
+        let Self { disk, source, .. } = self;
+        let counters = disk.counters();
+        let mode = match (disk.is_readonly(), disk.keeps_writes()) {
+            (true, _) => "readonly",
+            (false, true) => "snapshot",
+            (false, false) => "read-write",
+        };
+        monitor::Disk {
+            guest: String::new(),
+            source: source.clone(),
+            size: disk.capacity() * SECTOR,
+            mode,
+            read: counters.sectors_read * SECTOR,
+            written: counters.sectors_written * SECTOR,
+            flushes: counters.flushes,
+            errors: counters.errors,
+        }
     }
 }
 
@@ -62,6 +87,14 @@ impl Disks {
     /// The disks of a guest.
     pub fn of(&self, guest: usize) -> &[GuestDisk] {
         self.guests.get(guest).map_or(&[], Vec::as_slice)
+    }
+
+    /// What the operator is told of all disks, with their guests' numbers, in the manifest's order.
+    pub fn report(&self) -> impl Iterator<Item = (usize, monitor::Disk)> + '_ {
+        let disks = |(guest, disks): (usize, &'_ Vec<GuestDisk>)| {
+            disks.iter().rev().map(|disk| (guest, disk.report())).collect::<Vec<_>>()
+        };
+        self.guests.iter().enumerate().flat_map(disks)
     }
 
     /// All guests' disks.

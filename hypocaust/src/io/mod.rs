@@ -107,7 +107,8 @@ impl World {
                 self.hart.set_timer(deadline);
             }
             self.hart.wait_for_interrupt();
-            run::serve_interrupts(self);
+            // A command that is typed meanwhile must not be carried out in the middle of this one.
+            self.typed |= run::serve_sources(self);
         }
         true
     }
