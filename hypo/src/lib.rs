@@ -3,8 +3,8 @@
 //! From the outside in: `cli` reads the command line; `guests` knows the guests that have names and `manifest`
 //! those in files; `attach` and `disk` see to their disks and networks; `pack`, `payload`, `layout` and `kernel` make a
 //! bundle of them; `run` puts a run together, which `qemu`, `hardware`, `session`, `control`, `watch` and `console`
-//! carry out; `image`, `setup`, `debian`, `cache`, `modules` and `initramfs` get hold of what is missing. No unsafe code
-//! here: terminal and signals are reached through libraries.
+//! carry out; `image`, `setup`, `debian`, `cache`, `modules` and `initramfs` get hold of what is missing, and `rootfs`
+//! with `dpkg` makes a whole Debian of packages. No unsafe code here: terminal and signals are reached through libraries.
 #![forbid(unsafe_code)]
 
 pub mod attach;
