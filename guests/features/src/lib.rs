@@ -65,3 +65,22 @@ pub fn exception<T>(result: Result<T, Trap>) -> Option<Exception> {
 pub fn modes() -> impl Iterator<Item = Mode> {
     [Mode::Sv39, Mode::Sv48].into_iter().filter(|&mode| paging::supports(mode))
 }
+
+/// What follows `key` in the kernel command line, up to the next space: for guests that play one of several roles.
+///
+/// # Panics
+/// Where it is not there.
+pub fn role(device_tree: u64, key: &str) -> &'static str {
+    // SAFETY: the boot protocol says that there is a device tree, and its second word how long it is.
+    let tree = unsafe {
+        let size = u32::from_be(core::ptr::read_volatile((device_tree as *const u32).add(1)));
+        core::slice::from_raw_parts(device_tree as *const u8, size as usize)
+    };
+    let at = tree.windows(key.len()).position(|window| window == key.as_bytes());
+    let value = at.and_then(|at| tree.get(at + key.len()..)).unwrap_or(&[]);
+    let len = value.iter().position(|byte| matches!(byte, 0 | b' ')).unwrap_or(0);
+    match core::str::from_utf8(&value[..len]) {
+        Ok(value) if !value.is_empty() => value,
+        _ => panic!("no {key} in the command line"),
+    }
+}

@@ -11,6 +11,7 @@ mod kernel_log;
 mod outside;
 mod runner;
 mod sessions;
+mod worlds;
 
 use crate::launch::Hypo;
 use crate::project::Project;
@@ -77,6 +78,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let firmware = options.firmware.as_str();
     let mut cases = guests::cases(&project, &hypo, firmware)?;
     cases.extend(sessions::cases(&project, &hypo, firmware)?);
+    cases.extend(worlds::cases(&project, &hypo, firmware));
     cases.push(kernel_log::case(&project, &hypo, firmware)?);
     let asked = options.long || options.list || options.filter.is_some();
     cases.retain(|case| wanted(&case.name) && (asked || !case.long));

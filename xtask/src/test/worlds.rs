@@ -1,0 +1,195 @@
+//! Several guests of ours on one hart: that each gets its share of it, and nothing of another's. Each case writes a
+//! manifest, runs it with counted instructions, and looks at what the guests say.
+
+use super::runner::Case;
+use crate::launch::{self, Hypo};
+use crate::project::Project;
+use anyhow::{Context, Result, ensure};
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A guest of a case: its name, the rest of its manifest, and what it has to get of the hart, in percent; 0 where that
+/// is nothing to look at.
+struct Guest {
+    name: &'static str,
+    manifest: &'static str,
+    percent: f64,
+}
+
+const fn guest(name: &'static str, manifest: &'static str, percent: f64) -> Guest {
+    Guest { name, manifest, percent }
+}
+
+struct World {
+    name: &'static str,
+    about: &'static str,
+    /// The program in `guests/features`.
+    program: &'static str,
+    cpu: &'static [&'static str],
+    guests: &'static [Guest],
+    check: fn(&World, &str) -> Result<()>,
+}
+
+const WORLDS: &[World] = &[
+    World {
+        name: "shares",
+        about: "eight guests that work all the time share a hart by weight",
+        program: "share",
+        cpu: &["rv64,h=off"],
+        guests: &[
+            guest("a", "append = 'share=spin'\nweight = 50", 2.5),
+            guest("b", "append = 'share=spin'\nweight = 100", 5.0),
+            guest("c", "append = 'share=spin'\nweight = 100", 5.0),
+            guest("d", "append = 'share=spin'\nweight = 200", 10.0),
+            guest("e", "append = 'share=spin'\nweight = 200", 10.0),
+            guest("f", "append = 'share=spin'\nweight = 300", 15.0),
+            guest("g", "append = 'share=spin'\nweight = 400", 20.0),
+            guest("h", "append = 'share=spin'\nweight = 650", 32.5),
+        ],
+        check: shares,
+    },
+    World {
+        name: "greed",
+        about: "guests that trap, storm, are late or nap get no more than their shares, and a cap holds",
+        program: "share",
+        cpu: &["rv64,h=off", "rv64,h=off,sstc=off"],
+        guests: &[
+            guest("a", "append = 'share=spin'\nweight = 100", 9.0),
+            guest("b", "append = 'share=traps'\nweight = 100", 0.0),
+            guest("c", "append = 'share=spin'\nweight = 200", 18.0),
+            guest("d", "append = 'share=interrupts'\nweight = 100", 0.0),
+            guest("e", "append = 'share=spin'\nweight = 300", 27.0),
+            guest("f", "append = 'share=past'\nweight = 100", 0.0),
+            guest("g", "append = 'share=spin'\nweight = 10000\ncap = 10", 10.0),
+            guest("h", "append = 'share=naps'\nweight = 200", 0.0),
+        ],
+        check: shares,
+    },
+    World {
+        name: "poison",
+        about: "what one guest leaves in memory and registers turns up in no other and in no later life",
+        program: "poison",
+        cpu: &["rv64,h=off", "rv64,h=off,v=true,vlen=256,elen=64", "rv64,h=off,sstc=off"],
+        guests: &[
+            guest("a", "append = 'poison=a'\nmemory = '16M'", 0.0),
+            guest("none", "append = 'poison=-'\nmemory = '16M'", 0.0),
+            guest("b", "append = 'poison=b'\nmemory = '16M'\nfast = false\nrewrite = false", 0.0),
+            guest("c", "append = 'poison=c'\nmemory = '16M'", 0.0),
+        ],
+        check: lives,
+    },
+];
+
+/// How long a case may take.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// The cases.
+pub fn cases(project: &Project, hypo: &Hypo, firmware: &str) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for world in WORLDS {
+        for cpu in world.cpu {
+            let kernel = project.bare_program(world.program);
+            let (hypo, firmware) = (hypo.clone(), firmware.to_owned());
+            cases.push(Case {
+                name: format!("worlds/{}/{cpu}", world.name),
+                about: world.about.into(),
+                run: Box::new(move |log| run(world, &kernel, cpu, &hypo, &firmware, log)),
+            });
+        }
+    }
+    cases
+}
+
+fn run(
+    world: &World,
+    kernel: &PathBuf,
+    cpu: &str,
+    hypo: &Hypo,
+    firmware: &str,
+    log: &mut Vec<u8>,
+) -> Result<()> {
+    let folder = tempfile::tempdir().context("no place for a manifest")?;
+    let path = folder.path().join("world.toml");
+    std::fs::write(&path, manifest(world, kernel)).with_context(|| format!("cannot write {}", path.display()))?;
+    let path = path.display().to_string();
+    let arguments = ["run", &path, "--icount", "--cpu", cpu, "--firmware", firmware].map(String::from);
+    let status = launch::to_end(hypo, &arguments, hypo.limit(LIMIT), log)?;
+    ensure!(status == 0, "exit status {status}");
+    (world.check)(world, &String::from_utf8_lossy(log))
+}
+
+fn manifest(world: &World, kernel: &PathBuf) -> String {
+    let mut text = String::new();
+    for Guest { name, manifest, .. } in world.guests {
+        let memory = if manifest.contains("memory") { "" } else { "memory = '16M'\n" };
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "[[vm]]\nname = '{name}'\nkernel = {kernel:?}\n{memory}{manifest}");
+    }
+    text
+}
+
+/// The time in which guests count rounds, in instructions, and those of a round.
+const WINDOW: f64 = 10e9;
+const ROUND: f64 = 2.0;
+/// How far a guest may be from its share.
+const TOLERANCE: f64 = 0.05;
+
+/// Each guest that works got what it has to, as it counted itself.
+fn shares(world: &World, text: &str) -> Result<()> {
+    for Guest { name, percent, .. } in world.guests.iter().filter(|guest| guest.percent > 0.0) {
+        let line = lines(text, name).find_map(|line| line.strip_prefix("share spin: ")?.strip_suffix(" rounds"));
+        let rounds: f64 =
+            line.with_context(|| format!("guest {name} has not said what it got"))?.parse()?;
+        let got = 100.0 * rounds * ROUND / WINDOW;
+        let (least, most) = (percent * (1.0 - TOLERANCE), percent * (1.0 + TOLERANCE));
+        ensure!((least..=most).contains(&got), "guest {name} got {got:.2} % of the hart, not {percent} %");
+    }
+    Ok(())
+}
+
+/// All checks of all lives hold, and there were several.
+fn lives(world: &World, text: &str) -> Result<()> {
+    for Guest { name, .. } in world.guests {
+        let failed = lines(text, name).find(|line| line.starts_with("FAILED"));
+        ensure!(failed.is_none(), "guest {name}: {}", failed.unwrap_or_default());
+        let lives = lines(text, name).filter(|line| line.starts_with("ok memory_is_zero")).count();
+        ensure!(lives >= 3, "guest {name} lived {lives} times only");
+    }
+    Ok(())
+}
+
+/// What a guest has said, line by line.
+fn lines<'a>(text: &'a str, guest: &str) -> impl Iterator<Item = &'a str> {
+    let name = format!("{guest}| ");
+    text.lines().filter_map(move |line| line.trim_end().strip_prefix(name.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_got_too_little_too_much_or_says_nothing_fails() {
+        let world = &WORLDS[0];
+        let text = |factor: f64| {
+            let line = |guest: &Guest| {
+                format!("{}| share spin: {} rounds\r\n", guest.name, (factor * guest.percent * 5e7) as u64)
+            };
+            world.guests.iter().map(line).collect::<String>()
+        };
+        assert!(shares(world, &text(0.96)).is_ok() && shares(world, &text(1.04)).is_ok());
+        assert!(shares(world, &text(0.94)).is_err() && shares(world, &text(1.06)).is_err());
+        assert!(shares(world, &text(1.0).replace("e| ", "x| ")).is_err());
+    }
+
+    #[test]
+    fn one_failed_check_fails_all() {
+        let world = &WORLDS[2];
+        let text: String =
+            world.guests.iter().map(|guest| format!("{}| ok memory_is_zero\n", guest.name).repeat(3)).collect();
+        assert!(lives(world, &text).is_ok());
+        assert!(lives(world, &format!("{text}b| FAILED memory_is_zero: got 1\n")).is_err());
+        assert!(lives(world, &text.replacen("c| ok", "", 1)).is_err(), "two lives");
+    }
+}
