@@ -90,7 +90,7 @@ pub struct Guest {
 }
 
 /// Whether a guest runs.
-#[allow(dead_code, reason = "the operator's monitor pauses guests")]
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
     /// It has its share of the hart.
@@ -102,7 +102,7 @@ pub enum State {
 }
 
 /// How a guest came to be stopped.
-#[allow(dead_code, reason = "the operator's monitor tells of it")]
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ended {
     /// It was never started.
@@ -114,7 +114,7 @@ pub enum Ended {
 }
 
 /// Why something cannot be done to a guest.
-#[allow(dead_code, reason = "the operator's monitor tells of it")]
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
     /// There is no guest with this number.
@@ -168,7 +168,6 @@ impl Guest {
     }
 }
 
-#[allow(dead_code, reason = "the operator's monitor is to call them all")]
 /// What can be done to a guest by its number. Each takes effect before a guest runs again.
 impl World {
     /// Starts a stopped guest from the bundle, with fresh memory.

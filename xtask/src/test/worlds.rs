@@ -120,7 +120,7 @@ fn run(
 }
 
 fn manifest(world: &World, kernel: &PathBuf) -> String {
-    let mut text = String::new();
+    let mut text = "[host]\nshow = 'all'\n".to_owned();
     for Guest { name, manifest, .. } in world.guests {
         let memory = if manifest.contains("memory") { "" } else { "memory = '16M'\n" };
         // Writing to a string does not fail.
