@@ -195,7 +195,7 @@ fn serve_interrupts(world: &mut World) {
 
 /// The same, but for what the operator has typed; whether there may be something.
 pub fn serve_sources(world: &mut World) -> bool {
-    let World { hart, host, interrupts, io, guests, alarm, .. } = world;
+    let World { hart, host, interrupts, io, guests, alarm, scheduler, .. } = world;
     let pending = hart.pending_interrupts();
     if pending & Interrupt::Timer.mask() != 0 {
         hart.silence_timer();
@@ -208,14 +208,22 @@ pub fn serve_sources(world: &mut World) -> bool {
     if pending & Interrupt::External.mask() != 0
         && let Some(interrupts) = interrupts
     {
+        let mut from = host.now();
         while let Some(source) = interrupts.plic.claim() {
-            if Some(source) == interrupts.console {
+            let whose = if Some(source) == interrupts.console {
                 host.console.serve_interrupt();
                 was_console = true;
+                Some(host.console.shown())
             } else {
-                io.disks.serve_interrupt(source, guests, host);
-            }
+                io.disks.serve_interrupt(source, guests, host)
+            };
             interrupts.plic.complete(source);
+            // The one that it was for pays, not the one that runs.
+            let now = host.now();
+            if let Some(guest) = whose {
+                scheduler.charge_for(guest, from, now);
+            }
+            from = now;
         }
     }
     was_console

@@ -176,11 +176,6 @@ impl Scheduler {
         self.entities.get(id).map(|entity| entity.accounts).unwrap_or_default()
     }
 
-    /// The entity that was chosen last, if it still runs.
-    pub fn running(&self) -> Option<EntityId> {
-        self.running.map(|running| running.id)
-    }
-
     fn charge_running(&mut self, now: u64) {
         let period = self.tuning.period;
         if let Some(running) = &mut self.running

@@ -155,12 +155,17 @@ impl Disks {
         self.hosts.iter_mut().for_each(|host| host.device.notify());
     }
 
-    /// Serves the interrupt from `source`, if it is a disk's.
-    pub fn serve_interrupt(&mut self, source: u32, guests: &mut [Guest], console: &mut RealHost) {
+    /// Serves the interrupt from `source`, if it is a disk's; gives a guest for which it was, the last where there are
+    /// several.
+    pub fn serve_interrupt(
+        &mut self,
+        source: u32,
+        guests: &mut [Guest],
+        console: &mut RealHost,
+    ) -> Option<usize> {
         let Self { hosts, guests: disks } = self;
-        let Some((index, host)) = hosts.iter_mut().enumerate().find(|(_, host)| host.source == source) else {
-            return;
-        };
+        let (index, host) = hosts.iter_mut().enumerate().find(|(_, host)| host.source == source)?;
+        let mut whose = None;
         host.device.acknowledge_interrupt();
         while let Some((number, ended)) = host.device.completed() {
             if number == FLUSH {
@@ -172,6 +177,7 @@ impl Disks {
             }
             let (guest, slot, part) =
                 ((number >> 32) as usize, (number >> 16) as u16 as usize, number as u16 as usize);
+            whose = Some(guest);
             let disk = disks.get_mut(guest).and_then(|disks| disks.get_mut(slot));
             let (Some(GuestDisk { disk, .. }), Some(guest)) = (disk, guests.get_mut(guest)) else { continue };
             let status = match ended {
@@ -199,6 +205,7 @@ impl Disks {
                 }
             }
         }
+        whose
     }
 
     /// Tells the operator, once for each disk, that there is no room for what a guest writes.

@@ -60,14 +60,16 @@ impl Io {
 impl World {
     /// Gives each guest that runs a turn of its notified slots, a different one first each time. Says whether more is left.
     pub fn serve_io(&mut self) -> bool {
-        let Self { io, guests, host, .. } = self;
+        let Self { io, guests, host, scheduler, .. } = self;
         let count = guests.len();
         io.first = (io.first + 1).checked_rem(count).unwrap_or(0);
         let mut more = false;
         for number in (io.first..count).chain(0..io.first) {
             let Some(guest) = guests.get_mut(number) else { continue };
             if guest.state == State::Running && guest.vm.machine.is_notified() {
+                let from = host.now();
                 io.serve(number, &mut guest.vm.machine);
+                scheduler.charge_for(guest.entity, from, host.now());
                 more |= guest.vm.machine.is_notified();
                 io.disks.tell_of_full(number, &guest.vm.name, host);
             }

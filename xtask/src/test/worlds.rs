@@ -88,12 +88,14 @@ const LIMIT: Duration = Duration::from_secs(600);
 pub fn cases(project: &Project, hypo: &Hypo, firmware: &str) -> Vec<Case> {
     let mut cases = Vec::new();
     for world in WORLDS {
-        for cpu in world.cpu {
+        for (n, cpu) in world.cpu.iter().enumerate() {
             let kernel = project.bare_program(world.program);
             let (hypo, firmware) = (hypo.clone(), firmware.to_owned());
             cases.push(Case {
                 name: format!("worlds/{}/{cpu}", world.name),
                 about: world.about.into(),
+                // Ten billion instructions each: on one processor model by default.
+                long: n > 0 && world.program == "share",
                 run: Box::new(move |log| run(world, &kernel, cpu, &hypo, &firmware, log)),
             });
         }
@@ -111,7 +113,8 @@ fn run(
 ) -> Result<()> {
     let folder = tempfile::tempdir().context("no place for a manifest")?;
     let path = folder.path().join("world.toml");
-    std::fs::write(&path, manifest(world, kernel)).with_context(|| format!("cannot write {}", path.display()))?;
+    std::fs::write(&path, manifest(world, kernel))
+        .with_context(|| format!("cannot write {}", path.display()))?;
     let path = path.display().to_string();
     let arguments = ["run", &path, "--icount", "--cpu", cpu, "--firmware", firmware].map(String::from);
     let status = launch::to_end(hypo, &arguments, hypo.limit(LIMIT), log)?;
@@ -138,9 +141,9 @@ const TOLERANCE: f64 = 0.05;
 /// Each guest that works got what it has to, as it counted itself.
 fn shares(world: &World, text: &str) -> Result<()> {
     for Guest { name, percent, .. } in world.guests.iter().filter(|guest| guest.percent > 0.0) {
-        let line = lines(text, name).find_map(|line| line.strip_prefix("share spin: ")?.strip_suffix(" rounds"));
-        let rounds: f64 =
-            line.with_context(|| format!("guest {name} has not said what it got"))?.parse()?;
+        let line =
+            lines(text, name).find_map(|line| line.strip_prefix("share spin: ")?.strip_suffix(" rounds"));
+        let rounds: f64 = line.with_context(|| format!("guest {name} has not said what it got"))?.parse()?;
         let got = 100.0 * rounds * ROUND / WINDOW;
         let (least, most) = (percent * (1.0 - TOLERANCE), percent * (1.0 + TOLERANCE));
         ensure!((least..=most).contains(&got), "guest {name} got {got:.2} % of the hart, not {percent} %");
@@ -186,8 +189,11 @@ mod tests {
     #[test]
     fn one_failed_check_fails_all() {
         let world = &WORLDS[2];
-        let text: String =
-            world.guests.iter().map(|guest| format!("{}| ok memory_is_zero\n", guest.name).repeat(3)).collect();
+        let text: String = world
+            .guests
+            .iter()
+            .map(|guest| format!("{}| ok memory_is_zero\n", guest.name).repeat(3))
+            .collect();
         assert!(lives(world, &text).is_ok());
         assert!(lives(world, &format!("{text}b| FAILED memory_is_zero: got 1\n")).is_err());
         assert!(lives(world, &text.replacen("c| ok", "", 1)).is_err(), "two lives");

@@ -47,7 +47,9 @@ fn spin() -> u64 {
     let mut rounds = 0;
     while now() < END {
         // SAFETY: counts.
-        unsafe { asm!("2:", "addi {0}, {0}, -1", "bnez {0}, 2b", inout(reg) ROUNDS => _, options(nomem, nostack)) };
+        unsafe {
+            asm!("2:", "addi {0}, {0}, -1", "bnez {0}, 2b", inout(reg) ROUNDS => _, options(nomem, nostack))
+        };
         rounds += ROUNDS;
     }
     rounds
