@@ -6,7 +6,10 @@
 #![no_std]
 #![no_main]
 
+mod poking;
 mod round_trips;
+mod spinning;
+mod teaching;
 
 use core::arch::asm;
 use guest_rt::isa::csr::sstatus;
@@ -44,6 +47,9 @@ fn main(_hart: u64, _device_tree: u64) {
     devices();
     fresh_memory(&tables);
     round_trips::measure(&tables);
+    spinning::measure();
+    poking::measure(&tables);
+    teaching::measure();
 }
 
 /// Ticks that the operation takes `iterations` times.
