@@ -32,6 +32,8 @@ unsafe extern "C" {
     fn fast_status_write();
     fn fast_satp();
     fn fast_sret();
+    fn fast_vector_write();
+    fn fast_fence();
     fn fast_immediate();
     static fast_sources: [vhart::site::Handler; 32];
     static fast_finishes: [vhart::site::Handler; 32];
@@ -54,6 +56,8 @@ pub fn handlers() -> Handlers {
         (Op::StatusWrite, fast_status_write),
         (Op::Satp, fast_satp),
         (Op::Sret, fast_sret),
+        (Op::Vector, fast_vector_write),
+        (Op::Fence, fast_fence),
     ] {
         ops[op as usize] = handler;
     }
@@ -120,7 +124,7 @@ core::arch::global_asm!(
     "FAST_VECTOR",
     "addi t2, t0, -3",
     "bnez t2, fast_not_a_breakpoint",
-    // A breakpoint. A site that all spaces share may be in its first place.
+    // A breakpoint. The site may be in its first place, for all spaces or for this one.
     "csrr t0, sepc",
     "ld t2, {SITES}(sp)",
     "slli t1, t0, 64 - 13",
@@ -132,8 +136,12 @@ core::arch::global_asm!(
     "addi t0, t0, 4",
     "csrw sepc, t0",
     "FAST_GOTO {SITE_FIRST}",
-    // Its second place, or the only one of a site in this space alone.
     "2:",
+    "xor t2, t2, t0",
+    "ld t0, {TAG}(sp)",
+    "beq t0, t2, 3f",
+    // Or in its second place.
+    "csrr t0, sepc",
     "srli t1, t0, 12",
     "xor t1, t1, t0",
     "slli t1, t1, 64 - 13",
@@ -146,8 +154,11 @@ core::arch::global_asm!(
     "beqz t2, 1b",
     "ld t0, {TAG}(sp)",
     "bne t0, t2, fast_leave",
+    "3:",
     "csrr t0, sepc",
-    "j 1b",
+    "addi t0, t0, 4",
+    "csrw sepc, t0",
+    "FAST_GOTO {SITE_FIRST}",
     //
     // Exits that Rust serves. At a site, the pc goes back to it first.
     "fast_bail_t3:",
@@ -548,6 +559,24 @@ core::arch::global_asm!(
     "11:",
     "FAST_RETURN",
     //
+    // stvec. What is no mode is Rust's business.
+    ".global fast_vector_write",
+    "fast_vector_write:",
+    "andi t2, t0, 2",
+    "bnez t2, fast_bail",
+    "sd t0, {STVEC}(sp)",
+    "FAST_RETURN",
+    //
+    // A fence of all addresses, in one address space or all: done where no table has changed that a shadow follows.
+    ".global fast_fence",
+    "fast_fence:",
+    "ld t2, {SETTLED}(sp)",
+    "bltz t2, fast_bail",
+    "ld t0, {MEMORY_UNWATCHED}(sp)",
+    "ld t0, 0(t0)",
+    "bne t0, t2, fast_bail",
+    "FAST_RETURN",
+    //
     // Operands out of registers.
     ".global fast_immediate",
     "fast_immediate:",
@@ -624,6 +653,8 @@ core::arch::global_asm!(
     MEMORY_SIZE = const layout::MEMORY_SIZE,
     MEMORY_HOST = const layout::MEMORY_HOST,
     MEMORY_PLAIN = const layout::MEMORY_PLAIN,
+    MEMORY_UNWATCHED = const layout::MEMORY_UNWATCHED,
+    SETTLED = const layout::SETTLED,
     FILLED_WRITABLE = const layout::FILLED_WRITABLE,
     SCRATCH = const layout::X,
     SITES = const layout::SITES,

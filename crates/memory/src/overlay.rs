@@ -1,4 +1,5 @@
-//! Pages of guest RAM whose code is fetched from somewhere else: from a copy that the `rewrite` crate owns.
+//! Pages of guest RAM whose code is fetched from somewhere else: from a copy that the `rewrite` crate owns; and pages that
+//! are watched: nothing is stored to them unnoticed.
 //!
 //! Says which pages those are and where their copies lie, so that shadow tables can be filled accordingly, and notes
 //! when the hypervisor itself writes to one. Decides nothing. Atomic, like RAM: all vCPUs of a VM share it.
@@ -23,13 +24,16 @@ struct Place {
 #[derive(Debug)]
 pub struct Overlay {
     places: Box<[Place]>,
-    /// For each block of RAM, how many of its pages are here.
+    /// For each block of RAM, how many of its pages are here, and how many are watched.
     blocks: Box<[AtomicU16]>,
     base: GuestPhysAddr,
     disturbed: AtomicBool,
     /// Kernel code must be looked at before it is executed: a bit for each page that was.
     scanned: Box<[AtomicU64]>,
     wants_scan: AtomicBool,
+    /// Watched pages, a bit each.
+    watched: Box<[AtomicU64]>,
+    unwatched: AtomicU64,
 }
 
 impl Overlay {
@@ -41,6 +45,8 @@ impl Overlay {
             disturbed: AtomicBool::new(false),
             scanned: (0..(size / PAGE_SIZE).div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
             wants_scan: AtomicBool::new(false),
+            watched: (0..(size / PAGE_SIZE).div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+            unwatched: AtomicU64::new(0),
         }
     }
 
@@ -69,12 +75,58 @@ impl Overlay {
         }
     }
 
-    fn scanned(&self, address: GuestPhysAddr) -> Option<(&AtomicU64, u64)> {
-        let page = address.offset_from(self.base)? / PAGE_SIZE;
-        Some((self.scanned.get((page / 64) as usize)?, 1 << (page % 64)))
+    /// Whether the page of `address` is watched.
+    #[inline]
+    pub fn is_watched(&self, address: GuestPhysAddr) -> bool {
+        self.touches_block(address)
+            && self.watched(address).is_some_and(|(word, bit)| word.load(Ordering::Acquire) & bit != 0)
     }
 
-    /// Whether any page in the block of `address` is here, so that the block cannot be mapped whole.
+    /// How often a page was watched no longer. As long as this stays, nothing was stored to any page that is watched.
+    #[inline]
+    pub fn unwatched(&self) -> &AtomicU64 {
+        &self.unwatched
+    }
+
+    /// Watches the page of `address`; says whether it does so from now on.
+    pub(crate) fn watch(&self, address: GuestPhysAddr) -> bool {
+        let (Some((word, bit)), Some(block)) = (self.watched(address), self.block(address)) else {
+            return false;
+        };
+        let is_new = word.fetch_or(bit, Ordering::AcqRel) & bit == 0;
+        if is_new {
+            block.fetch_add(1, Ordering::AcqRel);
+        }
+        is_new
+    }
+
+    /// Watches the page of `address` no longer; says whether it was watched.
+    pub(crate) fn unwatch(&self, address: GuestPhysAddr) -> bool {
+        let (Some((word, bit)), Some(block)) = (self.watched(address), self.block(address)) else {
+            return false;
+        };
+        let was = word.fetch_and(!bit, Ordering::AcqRel) & bit != 0;
+        if was {
+            block.fetch_sub(1, Ordering::AcqRel);
+            self.unwatched.fetch_add(1, Ordering::AcqRel);
+        }
+        was
+    }
+
+    fn watched(&self, address: GuestPhysAddr) -> Option<(&AtomicU64, u64)> {
+        self.bit_of(&self.watched, address)
+    }
+
+    fn scanned(&self, address: GuestPhysAddr) -> Option<(&AtomicU64, u64)> {
+        self.bit_of(&self.scanned, address)
+    }
+
+    fn bit_of<'a>(&self, bits: &'a [AtomicU64], address: GuestPhysAddr) -> Option<(&'a AtomicU64, u64)> {
+        let page = address.offset_from(self.base)? / PAGE_SIZE;
+        Some((bits.get((page / 64) as usize)?, 1 << (page % 64)))
+    }
+
+    /// Whether any page in the block of `address` is here or watched, so that the block cannot be mapped whole.
     #[inline]
     pub fn touches_block(&self, address: GuestPhysAddr) -> bool {
         self.block(address).is_some_and(|count| count.load(Ordering::Acquire) > 0)
@@ -122,12 +174,13 @@ impl Overlay {
         })
     }
 
-    /// Takes all pages out.
+    /// Takes all pages out, and watches none.
     pub(crate) fn clear(&self) {
         self.places.iter().for_each(|place| place.page.store(0, Ordering::Release));
         self.blocks.iter().for_each(|block| block.store(0, Ordering::Release));
         self.disturbed.store(false, Ordering::Release);
-        self.scanned.iter().for_each(|word| word.store(0, Ordering::Release));
+        self.scanned.iter().chain(&self.watched).for_each(|word| word.store(0, Ordering::Release));
+        self.unwatched.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether the hypervisor wrote to a page that is here since this was last asked: copies are stale then.
@@ -193,6 +246,26 @@ mod tests {
         assert!(!overlay.insert(PAGE.wrapping_add(PLACES * PAGE_SIZE), HostPhysAddr(0x2000)));
         assert!(!overlay.insert(GuestPhysAddr(0), HostPhysAddr(0x2000)));
         assert_eq!(overlay.copy_of(PAGE.wrapping_add(PLACES * PAGE_SIZE)), None);
+    }
+
+    #[test]
+    fn a_page_is_watched_until_it_is_not_and_that_is_counted() {
+        let overlay = Overlay::new(BASE, 4 * BLOCK_SIZE);
+        let count = || overlay.unwatched().load(Ordering::Relaxed);
+        assert!(overlay.watch(PAGE) && !overlay.watch(PAGE));
+        assert!(
+            overlay.is_watched(PAGE.wrapping_add(0xfff)) && !overlay.is_watched(PAGE.wrapping_add(0x1000))
+        );
+        assert!(overlay.touches_block(PAGE) && overlay.copy_of(PAGE).is_none());
+        assert_eq!(count(), 0);
+        assert!(overlay.unwatch(PAGE) && !overlay.unwatch(PAGE));
+        assert!(!overlay.is_watched(PAGE) && !overlay.touches_block(PAGE));
+        assert_eq!(count(), 1);
+        assert!(!overlay.watch(GuestPhysAddr(0)) && !overlay.is_watched(GuestPhysAddr(0)));
+        overlay.watch(PAGE);
+        overlay.clear();
+        assert!(!overlay.is_watched(PAGE) && !overlay.touches_block(PAGE));
+        assert_eq!(count(), 2);
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub struct GuestRam {
     host_base: HostPhysAddr,
     initial: Vec<InitialData>,
     blocks: Box<[AtomicU8]>,
-    /// For each block, 1 where it is `FULL` and no code of it is fetched from elsewhere.
+    /// For each block, 1 where it is `FULL`, no code of it is fetched from elsewhere, and none of it is watched.
     plain: Box<[AtomicU8]>,
     /// Counts what the hypervisor wrote: see `writes`.
     writes: AtomicU64,
@@ -120,7 +120,23 @@ impl GuestRam {
         }
     }
 
-    /// For each block, not 0 where it is filled in and no code of it is fetched from elsewhere.
+    /// Watches the page of `address`: no shadow may map it writable from now on. Says whether it was not watched before.
+    pub fn watch_page(&self, address: GuestPhysAddr) -> bool {
+        let done = self.overlay.watch(address);
+        self.note_plain(address);
+        done
+    }
+
+    /// Watches the page of `address` no longer, since it is about to be written; says whether it was watched.
+    pub fn unwatch_page(&self, address: GuestPhysAddr) -> bool {
+        let was = self.overlay.unwatch(address);
+        if was {
+            self.note_plain(address);
+        }
+        was
+    }
+
+    /// For each block, not 0 where it is filled in, no code of it is fetched from elsewhere, and none of it is watched.
     pub fn plain_blocks(&self) -> &[AtomicU8] {
         &self.plain
     }
@@ -164,12 +180,13 @@ impl GuestRam {
             .is_some_and(|end| end <= self.size())
     }
 
-    /// Whether code is fetched from a copy of any page in the `len` bytes at `address` in host memory. Slow: for checks.
+    /// Whether any page in the `len` bytes at `address` in host memory is watched or has its code fetched from a copy. Slow:
+    /// for checks.
     pub fn overlaid(&self, address: HostPhysAddr, len: u64) -> bool {
         let Some(offset) = address.offset_from(self.host_base) else { return false };
         (0..len.div_ceil(PAGE_SIZE))
             .map(|page| self.guest_base.wrapping_add(offset).wrapping_add(page * PAGE_SIZE))
-            .any(|page| self.overlay.copy_of(page).is_some())
+            .any(|page| self.overlay.copy_of(page).is_some() || self.overlay.is_watched(page))
     }
 
     /// Reads the aligned 64-bit word at `address` in one access; `None` where it is not RAM or not aligned.
@@ -190,7 +207,8 @@ impl GuestRam {
         Some(words.each_ref().map(|word| word.load(Ordering::Relaxed)))
     }
 
-    /// Replaces the aligned word at `address` by `new` if it still is `current`; says whether it did.
+    /// Replaces the aligned word at `address` by `new` if it still is `current`; says whether it did. A watched page stays
+    /// so: this is how A and D are set in page tables.
     pub fn compare_exchange(&self, address: GuestPhysAddr, current: u64, new: u64) -> Option<bool> {
         let word = self.word(address)?;
         self.overlay.note_write(address, WORD);
@@ -212,6 +230,18 @@ impl GuestRam {
     pub fn forget(&self) {
         for block in self.blocks.iter().chain(&self.plain) {
             block.store(EMPTY, Ordering::Release);
+        }
+    }
+
+    /// Notes a write of ours, or a device's, to `len` bytes at `address`.
+    fn note_write(&self, address: GuestPhysAddr, len: u64) {
+        self.overlay.note_write(address, len);
+        let last = address.wrapping_add(len.saturating_sub(1));
+        let mut page = address.align_down(PAGE_SIZE);
+        while page <= last {
+            self.unwatch_page(page);
+            let Some(next) = page.checked_add(PAGE_SIZE) else { return };
+            page = next;
         }
     }
 

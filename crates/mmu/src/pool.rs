@@ -214,6 +214,35 @@ impl TablePool {
         Slots { words: self.metas.get(table.0 as usize).map_or([0; 8], |meta| meta.used), word: 0 }
     }
 
+    /// The first slot from `first` on whose entry leads to `address`, if one does.
+    #[inline]
+    pub fn find_address(&self, table: TableId, first: usize, address: HostPhysAddr) -> Option<usize> {
+        /// All bits of an entry of ours but its address.
+        const FLAGS: u64 = 0x3ff;
+        let wanted = Pte::new(address.0, 0).0;
+        let used = &self.metas.get(table.0 as usize)?.used;
+        let entries = self.tables.get(table.0 as usize)?.0.as_chunks::<8>().0;
+        let mut group = first / 8;
+        let mut skip = first % 8;
+        while let Some(word) = used.get(group / 8) {
+            let mut word = word >> (8 * (group % 8));
+            let end = (group | 7) + 1;
+            while word != 0 {
+                if word as u8 != 0 {
+                    let leads = |entry: &u64| (entry ^ wanted) & !FLAGS == 0;
+                    if let Some(nth) = entries.get(group)?.iter().skip(skip).position(leads) {
+                        return Some(8 * group + skip + nth);
+                    }
+                }
+                skip = 0;
+                word >>= 8;
+                group += 1;
+            }
+            (group, skip) = (end, 0);
+        }
+        None
+    }
+
     /// Where the hypervisor has a table, what its entries were made of, and the bits of its slots in use.
     pub fn places(&self, table: TableId) -> Option<[u64; 3]> {
         let number = table.0 as usize;

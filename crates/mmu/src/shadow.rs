@@ -25,9 +25,13 @@ mod fill;
 mod forget;
 #[cfg(test)]
 pub(crate) mod tests;
+mod watch;
 
 use fill::Walked;
 pub use forget::DroppedCode;
+
+/// Guest tables that one round of comparing may begin to watch.
+const NEW_WATCHES: usize = 16;
 
 /// Contexts that a vCPU keeps.
 pub const CONTEXTS: usize = 64;
@@ -143,7 +147,7 @@ pub enum Verdict {
     /// The guest allows the access, but there is no RAM at this address: a device or a hole.
     NotRam(GuestPhysAddr),
     /// The guest allows the access, but its kernel's code is fetched from a copy of this page, so a load must be served
-    /// from RAM by hand, and a store must end the copy first.
+    /// from RAM by hand, and a store must end the copy first; or the page is watched, which a store must end.
     Overlaid(GuestPhysAddr),
     /// The guest may execute this page, whose code must be looked at before.
     Unscanned,
@@ -200,6 +204,15 @@ pub struct ShadowMmu {
     live: u64,
     /// The contexts that have something in an upper half of their own, a bit each.
     own_uppers: u64,
+    /// The contexts that are neither stale nor settled, a bit each: see `watch`.
+    restless: u64,
+    /// Whether the shared half is.
+    restless_shared: bool,
+    /// `Overlay::unwatched` when that was last looked at.
+    unwatched: u64,
+    quiet: watch::QuietTables,
+    /// Guest tables that are watched from now on.
+    new_watches: ArrayVec<GuestPhysAddr, NEW_WATCHES>,
     current: Option<usize>,
     /// The contexts that were made current since the last time that all had been, a bit each.
     recent: u64,
@@ -242,6 +255,11 @@ impl ShadowMmu {
             shared: None,
             live: 0,
             own_uppers: 0,
+            restless: 0,
+            restless_shared: false,
+            unwatched: 0,
+            quiet: watch::QuietTables::new(),
+            new_watches: ArrayVec::new(),
             current: None,
             recent: 0,
             next_victim: 0,
@@ -507,6 +525,7 @@ impl ShadowMmu {
         if let Some(place) = self.contexts.get_mut(KERNEL) {
             *place = Some(Context { key, root, tables, stale, shares, holds_code, hinted: 0, next });
         }
+        self.restless_shared = false;
         self.shared = Some(SharedHalf { mode, root, tables: TableList::default(), stale: false });
     }
 
@@ -557,6 +576,7 @@ impl ShadowMmu {
         self.pool.clear(context.root);
         self.dropped_code.all |= context.holds_code;
         self.own_uppers &= !bit(number);
+        self.restless &= !bit(number);
         let root = Root { table: self.pool.address(context.root), number };
         self.hints.forget_root(self.satp(root), context.hinted);
         self.pool.give_back(&mut context.tables);

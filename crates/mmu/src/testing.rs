@@ -84,6 +84,7 @@ impl Guest {
     pub fn set(&self, table: GuestPhysAddr, slot: usize, entry: Pte) {
         let address = entry_address(table, slot);
         let old = self.ram.read_word(address).unwrap();
+        self.ram.unwatch_page(address);
         assert_eq!(self.ram.compare_exchange(address, old, entry.0), Some(true));
     }
 

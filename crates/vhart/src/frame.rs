@@ -23,6 +23,8 @@ pub struct GuestMemory {
     /// Where the hypervisor has a byte for each block of it, not 0 where the block is filled in and no code of it is
     /// fetched from elsewhere.
     pub plain: u64,
+    /// Where the hypervisor counts how often a watched page was let go.
+    pub unwatched: u64,
 }
 
 /// A virtual hart's registers and CSRs, and the tables of the fast path. The assembly finds its fields by the offsets
@@ -62,6 +64,9 @@ pub struct VcpuFrame {
     pub hints: u64,
     /// Not 0 since the assembly has filled in a page that can be written.
     pub filled_writable: u64,
+    /// What the count at `memory.unwatched` is as long as a fence of all addresses has nothing to do; `u64::MAX` where it
+    /// has.
+    pub settled: u64,
     /// Fences that changes of the root wanted.
     pub switch_flushes: u64,
     /// Rewritten sites, by pc.
@@ -95,6 +100,7 @@ impl VcpuFrame {
             memory: GuestMemory::default(),
             hints: 0,
             filled_writable: 0,
+            settled: u64::MAX,
             switch_flushes: 0,
             sites: SiteTable::new(),
             spaces: SpaceTable::new(),

@@ -48,6 +48,10 @@ pub const MEMORY_SIZE: usize = offset_of!(VcpuFrame, memory) + offset_of!(GuestM
 pub const MEMORY_HOST: usize = offset_of!(VcpuFrame, memory) + offset_of!(GuestMemory, host);
 /// Where its blocks' bytes are.
 pub const MEMORY_PLAIN: usize = offset_of!(VcpuFrame, memory) + offset_of!(GuestMemory, plain);
+/// Where the count of watched pages that were let go is.
+pub const MEMORY_UNWATCHED: usize = offset_of!(VcpuFrame, memory) + offset_of!(GuestMemory, unwatched);
+/// See `VcpuFrame::settled`.
+pub const SETTLED: usize = offset_of!(VcpuFrame, settled);
 /// Where the hints are.
 pub const HINTS: usize = offset_of!(VcpuFrame, hints);
 /// See `VcpuFrame::filled_writable`.

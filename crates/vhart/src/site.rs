@@ -43,15 +43,19 @@ pub enum Op {
     StatusClear,
     /// Writes sstatus.
     StatusWrite,
+    /// Writes stvec.
+    Vector,
     /// Writes satp.
     Satp,
     /// SRET.
     Sret,
+    /// SFENCE.VMA of all addresses.
+    Fence,
 }
 
 impl Op {
     /// How many there are.
-    pub const COUNT: usize = Self::Sret as usize + 1;
+    pub const COUNT: usize = Self::Fence as usize + 1;
 }
 
 /// The assembly's addresses. Only the world switch knows them; without them no site is served fast.
@@ -130,6 +134,7 @@ impl Plan {
     fn of(instr: &Instr) -> Self {
         match *instr {
             Instr::Sret => Self { op: Op::Sret, ..Self::BAIL },
+            Instr::SfenceVma { rs1: Reg::ZERO, .. } => Self { op: Op::Fence, ..Self::BAIL },
             Instr::Csr { op, csr, rd, src } => Self::of_csr(op, csr, rd, src),
             _ => Self::BAIL,
         }
@@ -155,6 +160,7 @@ impl Plan {
             (CsrAddr::SSTATUS, CsrOp::Clear) => Self { op: Op::StatusClear, ..plan },
             (CsrAddr::SSTATUS, CsrOp::Write) => Self { op: Op::StatusWrite, ..plan },
             (CsrAddr::SATP, CsrOp::Write) if rd == Reg::ZERO => Self { op: Op::Satp, ..plan },
+            (CsrAddr::STVEC, CsrOp::Write) if rd == Reg::ZERO => Self { op: Op::Vector, ..plan },
             _ => match (CsrFile::plain_field(csr), op) {
                 (Some((field, _)), _) if !writes => Self { op: Op::Read, source: None, field, ..plan },
                 (Some((field, Some(mask))), CsrOp::Write) => {
@@ -216,8 +222,7 @@ impl SiteTable {
         let free = Site::NOWHERE.tag;
         let takes_first = tag_at(first) == site.tag
             || tag_at(second) != site.tag && (tag_at(first) == free || tag_at(second) != free);
-        // The assembly looks for sites of one space in their second place only.
-        let place = if takes_first && tag == 0 { first } else { second };
+        let place = if takes_first { first } else { second };
         if let Some(place) = self.places.get_mut(place) {
             *place = site;
         }

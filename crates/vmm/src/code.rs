@@ -74,8 +74,8 @@ pub(crate) fn replaced(machine: &Machine, vcpu: &mut Vcpu) -> Option<u32> {
     Some(bits)
 }
 
-/// Serves an access to a page whose code is fetched from a copy: a store ends the copy and is tried again, a load is
-/// carried out on RAM.
+/// Serves an access to a page whose code is fetched from a copy, or that is watched: a store ends that and is tried again,
+/// a load is carried out on RAM.
 pub(crate) fn access(
     machine: &mut Machine,
     vcpu: &mut Vcpu,
@@ -92,7 +92,15 @@ pub(crate) fn access(
         vcpu.frame.sites.forget_page(page.0 / PAGE_SIZE);
         fence_others(machine, vcpu);
     }
+    vcpu.shadow.unwatch(&machine.ram, page);
     Outcome::Resume
+}
+
+/// Lets other harts, too, write to no page that is watched from now on.
+pub(crate) fn follow_watches(machine: &Machine, vcpu: &mut Vcpu) {
+    if vcpu.shadow.take_new_watches() {
+        fence_others(machine, vcpu);
+    }
 }
 
 /// Ends all copies where the hypervisor itself has written to a copied page.

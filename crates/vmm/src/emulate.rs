@@ -128,7 +128,7 @@ fn fence(vcpu: &mut Vcpu, ram: &GuestRam, rs1: Reg, rs2: Reg) -> Outcome {
         _ => false,
     };
     if !is_done {
-        vcpu.shadow.fence(address, asid);
+        vcpu.shadow.fence(ram, address, asid);
     }
     Outcome::Advance(LENGTH)
 }

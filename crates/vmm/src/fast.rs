@@ -43,6 +43,13 @@ impl FastPath {
 /// runs.
 #[inline]
 pub(crate) fn root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
+    let root = known_root(machine, vcpu);
+    vcpu.frame.settled = vcpu.shadow.settled();
+    root
+}
+
+#[inline]
+fn known_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
     let frame = &mut vcpu.frame;
     frame.ready = frame.csr.ready();
     let enabling = if frame.ready != 0 { sstatus::SIE } else { 0 };
@@ -71,7 +78,7 @@ pub(crate) fn root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
     if is_same && root != 0 { root } else { find_root(machine, vcpu) }
 }
 
-/// What `root` does where something has changed.
+/// What `known_root` does where something has changed.
 #[cold]
 fn find_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
     let ram = &machine.ram;
@@ -90,6 +97,7 @@ fn find_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
         size: ram.size(),
         host: ram.host_base().0,
         plain: ram.plain_blocks().as_ptr().addr() as u64,
+        unwatched: core::ptr::from_ref(ram.overlay().unwatched()).addr() as u64,
     };
     // Activating may compare a context with the guest's tables, or drop one for want of room.
     if let Some(dropped) = vcpu.shadow.take_dropped_code() {

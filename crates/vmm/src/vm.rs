@@ -89,6 +89,7 @@ pub fn prepare(machine: &mut Machine, vcpu: &mut Vcpu) -> Next {
     }
     vcpu.take_interrupt();
     let root = fast::root(machine, vcpu);
+    code::follow_watches(machine, vcpu);
     Next::Run(Entry { root, flush: vcpu.shadow.take_flush() })
 }
 

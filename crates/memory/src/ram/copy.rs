@@ -72,7 +72,7 @@ impl GuestRam {
     /// As `write`.
     pub fn device_write(&self, address: GuestPhysAddr, from: &[u8]) -> Result<(), NotRam> {
         let start = self.fill_in(address, from.len() as u64)?;
-        self.overlay.note_write(address, from.len() as u64);
+        self.note_write(address, from.len() as u64);
         let mut words = self.words.get((start / WORD) as usize..).unwrap_or(&[]).iter();
         let (head, body) = from.split_at(from.len().min(head_len(start)));
         if !head.is_empty() {
@@ -112,7 +112,7 @@ impl GuestRam {
     /// Where it is not RAM or not aligned.
     pub fn store_u16(&self, address: GuestPhysAddr, value: u16) -> Result<(), NotRam> {
         let word = self.word(address.align_down(WORD)).filter(|_| address.is_aligned(2)).ok_or(NotRam)?;
-        self.overlay.note_write(address, 2);
+        self.note_write(address, 2);
         merge(word, address.0 % WORD, &value.to_le_bytes());
         Ok(())
     }

@@ -20,14 +20,14 @@ impl GuestRam {
     /// Where not all of it is RAM.
     pub fn dma_target(&self, address: GuestPhysAddr, len: u64) -> Result<HostPhysAddr, NotRam> {
         let target = self.dma_source(address, len)?;
-        self.overlay.note_write(address, len);
+        self.note_write(address, len);
         Ok(target)
     }
 
     /// A device has written to a range that it was given. The guest may have executed code there in the meantime, and
     /// copies of that are old.
     pub fn dma_arrived(&self, address: GuestPhysAddr, len: u64) {
-        self.overlay.note_write(address, len);
+        self.note_write(address, len);
     }
 }
 

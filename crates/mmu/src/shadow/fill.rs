@@ -105,7 +105,13 @@ fn covered(
         return Some(Mapping { host, flags, block: level >= 1 });
     }
     let whole = Mapping { host, flags, block: false };
-    let Some(copy) = overlay.copy_of(address) else { return Some(whole) };
+    let Some(copy) = overlay.copy_of(address) else {
+        return match access {
+            _ if !overlay.is_watched(address) => Some(whole),
+            Access::Store => None,
+            Access::Fetch | Access::Load => Some(Mapping { flags: flags & !Pte::W, ..whole }),
+        };
+    };
     let is_kernel_code = !matches!(view, View::User { .. }) && flags & Pte::X != 0;
     match access {
         Access::Store => None,
@@ -252,6 +258,11 @@ impl ShadowMmu {
         let shares = is_upper && self.context(number).is_some_and(|context| context.shares);
         if is_upper && !shares {
             self.own_uppers |= bit(number);
+        }
+        if !self.is_restless(number, shares)
+            && (translation.level..mode.levels()).any(|level| !ram.overlay().is_watched(walked.at(level).0))
+        {
+            self.set_restless(number, shares, true);
         }
         let Some(mut table) = self.start(number, shares) else { return };
         for level in (0..=top).rev() {

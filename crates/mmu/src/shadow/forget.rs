@@ -12,7 +12,7 @@ use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr, P
 use arrayvec::ArrayVec;
 
 use super::fill::PIECES;
-use super::{KERNEL, LostRoots, ShadowMmu, TlbFlush, UPPER};
+use super::{KERNEL, LostRoots, ShadowMmu, TlbFlush, UPPER, bit};
 use crate::context::ContextKey;
 use crate::pool::{Source, TableId, TablePool};
 use crate::walk::last_table;
@@ -40,7 +40,8 @@ impl DroppedCode {
 impl ShadowMmu {
     /// Carries out SFENCE.VMA for one address or all, in one address space or all. An address that is not
     /// canonical has nothing to drop. Fences more than asked where that is cheaper.
-    pub fn fence(&mut self, address: Option<GuestVirtAddr>, asid: Option<u16>) {
+    pub fn fence(&mut self, ram: &GuestRam, address: Option<GuestVirtAddr>, asid: Option<u16>) {
+        self.follow_unwatched(ram);
         self.flush = self.flush.and(address.map_or(TlbFlush::All, TlbFlush::Address));
         match address {
             None => self.mark_stale(asid),
@@ -60,6 +61,7 @@ impl ShadowMmu {
         }
         self.current = None;
         self.lost_roots = LostRoots::All;
+        self.restless_shared = false;
         self.hints.clear();
         self.dropped_code.all = true;
         self.flush = TlbFlush::All;
@@ -76,11 +78,7 @@ impl ShadowMmu {
         page: GuestPhysAddr,
         writable: bool,
     ) {
-        if (self.writable.take(page) || writable)
-            && let Some(host) = ram.host_address(page)
-        {
-            self.drop_leaves(host);
-        }
+        self.protect(ram, page, writable);
         if let Some((number, context)) = self.find(key) {
             let shares = context.shares && self.is_upper(pc);
             if let Some(root) = self.start(number, shares) {
@@ -88,6 +86,15 @@ impl ShadowMmu {
             }
         }
         self.flush = TlbFlush::All;
+    }
+
+    /// Drops all leaves by which the page of RAM at `page` might be written.
+    pub(super) fn protect(&mut self, ram: &GuestRam, page: GuestPhysAddr, writable: bool) {
+        if (self.writable.take(page) || writable)
+            && let Some(host) = ram.host_address(page)
+        {
+            self.drop_leaves(host);
+        }
     }
 
     /// Drops all leaves that map the page at `host`, the copy of a page. What was fetched from it is the caller's
@@ -103,15 +110,18 @@ impl ShadowMmu {
         let Some(context) = self.context_mut(number) else { return };
         let (satp, root, shares) = (context.key.satp, context.root, context.shares);
         if core::mem::take(&mut context.stale) {
-            self.compare(ram, satp, root, 0);
+            let is_settled = self.compare(ram, satp, root, 0);
+            self.set_restless(number, false, !is_settled);
         }
         if shares
             && let Some(shared) = &mut self.shared
             && core::mem::take(&mut shared.stale)
         {
             let root = shared.root;
-            self.compare(ram, satp, root, 0);
+            let is_settled = self.compare(ram, satp, root, 0);
+            self.set_restless(number, true, !is_settled);
         }
+        self.begin_watches(ram);
     }
 
     /// Forgets the hints whose ranges were fenced and which the guest's pointers no longer lead to. To be called before the
@@ -173,25 +183,42 @@ impl ShadowMmu {
         paging::index(address.0, self.top()) >= UPPER
     }
 
+    /// Marks the contexts that a fence of one address space, or all, concerns, but for those that are settled.
     fn mark_stale(&mut self, asid: Option<u16>) {
+        let before = (self.restless, self.restless_shared);
         match asid {
             Some(asid) => {
                 let mut next = self.chain(asid).next().map(|(number, _)| number);
-                while let Some(context) = next.and_then(|number| self.context_mut(number)) {
-                    context.stale |= context.key.satp.asid == asid && context.key.satp.mode != Mode::Bare;
+                while let Some(number) = next {
+                    let Some(context) = self.context(number) else { break };
                     next = context.next.map(usize::from);
+                    if context.key.satp.asid == asid {
+                        self.mark_one(number);
+                    }
                 }
             }
             None => {
-                let translated = self.contexts.iter_mut().take(super::CONTEXTS).flatten();
-                translated.for_each(|context| context.stale |= context.key.satp.mode != Mode::Bare);
+                while self.restless != 0 {
+                    self.mark_one(self.restless.trailing_zeros() as usize);
+                }
+                // A fence of one address space leaves alone what all have.
+                if let Some(shared) = &mut self.shared {
+                    shared.stale |= self.restless_shared;
+                }
+                self.restless_shared = false;
             }
         }
-        // A fence of one address space leaves alone what all have.
-        if let Some(shared) = &mut self.shared {
-            shared.stale |= asid.is_none();
+        if before != (self.restless, self.restless_shared) {
+            self.lost_roots = self.lost_roots.and(asid.map_or(LostRoots::All, LostRoots::Asid));
         }
-        self.lost_roots = self.lost_roots.and(asid.map_or(LostRoots::All, LostRoots::Asid));
+    }
+
+    fn mark_one(&mut self, number: usize) {
+        let is_restless = self.restless & bit(number) != 0;
+        self.restless &= !bit(number);
+        if let Some(context) = self.context_mut(number) {
+            context.stale |= is_restless;
+        }
     }
 
     fn fence_address(&mut self, address: GuestVirtAddr, asid: Option<u16>) {
@@ -303,17 +330,18 @@ impl ShadowMmu {
 
     fn drop_leaves_in(&mut self, table: TableId, host: HostPhysAddr) {
         let size = paging::leaf_size(self.pool.level(table));
-        for slot in self.pool.used(table) {
-            let entry = self.pool.entry(table, slot);
-            if entry.is_leaf() && entry.address() == host.align_down(size).0 {
+        let mut next = 0;
+        while let Some(slot) = self.pool.find_address(table, next, host.align_down(size)) {
+            if self.pool.entry(table, slot).is_leaf() {
                 self.pool.drop_entry(table, slot);
             }
+            next = slot.wrapping_add(1);
         }
     }
 
     /// Drops what the guest's tables, seen from the root of `satp`, no longer say as they did. `start` is the first
-    /// address that goes by way of `table`.
-    fn compare(&mut self, ram: &GuestRam, satp: Satp, table: TableId, start: u64) {
+    /// address that goes by way of `table`. Says whether all those of the guest's tables are watched.
+    fn compare(&mut self, ram: &GuestRam, satp: Satp, table: TableId, start: u64) -> bool {
         let level = self.pool.level(table);
         let source = match self.pool.source(table) {
             Source::None => None,
@@ -324,8 +352,10 @@ impl ShadowMmu {
         if level == 0
             && let Some(guest) = guest
         {
-            return self.compare_leaves(guest, table, start);
+            let is_quiet = self.compare_leaves(guest, table, start);
+            return self.is_watched(ram, source, is_quiet);
         }
+        let (mut is_quiet, mut all_watched) = (true, true);
         self.pool.used(table).for_each(|slot| {
             let entry = self.pool.entry(table, slot);
             let below = self.pool.below(entry);
@@ -334,6 +364,7 @@ impl ShadowMmu {
                 let now =
                     guest.and_then(|guest| guest.get(slot)).map_or(0, |now| now.load(Ordering::Relaxed));
                 if !still_holds(self.pool.seen(table, slot), now) {
+                    is_quiet = false;
                     return match below {
                         Some(next) => self.detach(next),
                         None => {
@@ -348,19 +379,22 @@ impl ShadowMmu {
             if let Some(next) = below
                 && !entry.has(PIECES)
             {
-                self.compare(ram, satp, next, start);
+                all_watched &= self.compare(ram, satp, next, start);
             }
         });
+        self.is_watched(ram, source, is_quiet) && all_watched
     }
 
-    /// `compare` for a last table, where most entries are.
-    fn compare_leaves(&mut self, guest: &[AtomicU64; 512], table: TableId, start: u64) {
+    /// `compare` for a last table, where most entries are. Says whether nothing has changed.
+    fn compare_leaves(&mut self, guest: &[AtomicU64; 512], table: TableId, start: u64) -> bool {
+        let mut is_quiet = true;
         let Self { pool, dropped_code, flush, .. } = self;
         let unused = 64 - self.host.mode.address_bits();
         pool.retain(table, |slot, entry, seen| {
             let now = guest.get(slot).map_or(0, |now| now.load(Ordering::Relaxed));
             let holds = still_holds(seen, now);
             if !holds {
+                is_quiet = false;
                 if is_code(entry) {
                     dropped_code.note(canonical(start | (slot as u64) << 12, unused));
                 }
@@ -369,6 +403,7 @@ impl ShadowMmu {
             }
             holds
         });
+        is_quiet
     }
 
     /// The address with these lower bits, as the host's mode has it.

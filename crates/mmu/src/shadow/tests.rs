@@ -110,7 +110,7 @@ impl Rig {
     /// Carries out SFENCE.VMA, with no flush pending before it, and returns the flush that it wants.
     fn fence(&mut self, address: Option<u64>, asid: Option<u16>) -> TlbFlush {
         self.shadow.take_flush();
-        self.shadow.fence(address.map(GuestVirtAddr), asid);
+        self.shadow.fence(&self.guest.ram, address.map(GuestVirtAddr), asid);
         self.shadow.take_flush()
     }
 }

@@ -51,8 +51,8 @@ fn sites_are_forgotten_by_their_page_and_by_their_address() {
 
 #[test]
 fn what_the_assembly_cannot_do_alone_is_left_to_rust() {
-    // sfence.vma, wfi, csrw stvec, csrs sie, csrs sscratch with a register, rdtime, csrrw satp with a result.
-    for bits in [0x1200_0073, 0x1050_0073, 0x1055_1073, 0x1045_2073, 0x1405_2073, 0xc010_2573, 0x1805_15f3] {
+    // sfence.vma a0, wfi, csrs stvec, csrs sie, csrs sscratch with a register, rdtime, csrrw satp with a result.
+    for bits in [0x1205_0073, 0x1050_0073, 0x1055_2073, 0x1045_2073, 0x1405_2073, 0xc010_2573, 0x1805_15f3] {
         assert_eq!(plan(bits).op, Op::Bail, "{bits:#x}");
     }
 }
@@ -73,6 +73,9 @@ fn sites_are_served_by_what_they_do() {
         (0x1402_1273, Op::Swap),              // csrrw tp, sscratch, tp
         (0x1420_2573, Op::Read),              // csrr a0, scause
         (0x1805_1073, Op::Satp),              // csrw satp, a0
+        (0x1055_1073, Op::Vector),            // csrw stvec, a0
+        (0x1200_0073, Op::Fence),             // sfence.vma
+        (0x12a0_0073, Op::Fence),             // sfence.vma zero, a0
     ];
     for (bits, op) in cases {
         assert_eq!(plan(bits).op, op, "{bits:#x}");

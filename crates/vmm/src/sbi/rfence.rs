@@ -42,7 +42,7 @@ pub(super) fn fence(
 ) -> SbiResult {
     for hart in bits(select_harts(machine, mask, base)?) {
         if hart == vcpu.id {
-            fence_here(vcpu, start, size, asid);
+            fence_here(machine, vcpu, start, size, asid);
         } else if let Some(link) = machine.links.get(hart) {
             link.request_fence();
         }
@@ -50,16 +50,16 @@ pub(super) fn fence(
     Ok(0)
 }
 
-fn fence_here(vcpu: &mut Vcpu, start: u64, size: u64, asid: Option<u16>) {
+fn fence_here(machine: &Machine, vcpu: &mut Vcpu, start: u64, size: u64, asid: Option<u16>) {
     let first = start & !(PAGE_SIZE - 1);
     let pages = start.checked_add(size).map(|end| end.saturating_sub(first).div_ceil(PAGE_SIZE));
     match pages {
         Some(pages) if size != 0 && pages <= MAX_PAGES => {
             for page in 0..pages {
                 let address = first.wrapping_add(page.wrapping_mul(PAGE_SIZE));
-                vcpu.shadow.fence(Some(GuestVirtAddr(address)), asid);
+                vcpu.shadow.fence(&machine.ram, Some(GuestVirtAddr(address)), asid);
             }
         }
-        _ => vcpu.shadow.fence(None, asid),
+        _ => vcpu.shadow.fence(&machine.ram, None, asid),
     }
 }

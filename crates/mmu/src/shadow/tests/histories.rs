@@ -115,7 +115,7 @@ impl History {
                 let is_filled =
                     asid.is_none() && address.is_some_and(|at| shadow.fence_shared(&guest.ram, at));
                 if !is_filled {
-                    shadow.fence(address, asid);
+                    shadow.fence(&guest.ram, address, asid);
                 }
                 self.known.iter_mut().for_each(|known| known.fence(address, asid));
                 if let Some(address) = address.filter(|_| is_filled) {
@@ -189,9 +189,8 @@ impl History {
     fn access(&mut self, key: ContextKey, address: u64, access: Access) {
         self.recent.rotate_right(1);
         self.recent[0] = address;
-        // The end of a copy, a fill, and where the TLB has less than that, a flush of what it has.
-        let ends_copy = access == Access::Store && !self.copies.is_empty();
-        for _ in 0..if ends_copy { 4 } else { 3 } {
+        // The end of a copy or of a watch, a fill, and where the TLB has less than that, a flush of what it has.
+        for _ in 0..if access == Access::Store { 5 } else { 3 } {
             let root = self.enter(key);
             if self.tlb.access(&self.rig.shadow, root, address, access) {
                 return;
@@ -234,6 +233,12 @@ impl History {
                 self.end_copy(GuestPhysAddr(reached.address));
             }
             return access == Access::Store;
+        }
+        if access == Access::Store && self.rig.guest.ram.overlay().is_watched(GuestPhysAddr(reached.address))
+        {
+            assert_eq!(verdict, Verdict::Overlaid(GuestPhysAddr(reached.address)));
+            self.rig.shadow.unwatch(&self.rig.guest.ram, GuestPhysAddr(reached.address));
+            return true;
         }
         assert_eq!(verdict, Verdict::Filled);
         let leaf = self.rig.seen(key, address).expect("a filled page is there");
