@@ -288,11 +288,12 @@ fn return_to_user(process: &mut Kernel) -> u64 {
 #[inline(never)]
 fn system_call() {
     const CALLS: [fn() -> u64; 2] = [get_pid, exit];
+    let process = current();
     // SAFETY: as in `user_trapped`.
-    let number = unsafe { *(*(*current()).frame).register(A7) };
+    let number = unsafe { *(*(*process).frame).register(A7) };
     let result = CALLS.get(number as usize).map_or(u64::MAX, |call| call());
     // SAFETY: as above.
-    unsafe { *(*(*current()).frame).register(A0) = result };
+    unsafe { *(*(*process).frame).register(A0) = result };
 }
 
 fn get_pid() -> u64 {
