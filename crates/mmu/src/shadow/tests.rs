@@ -8,6 +8,7 @@ mod hardware;
 mod histories;
 mod overlays;
 mod sharing;
+mod watches;
 mod window;
 
 use std::vec;
