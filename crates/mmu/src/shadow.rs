@@ -2,7 +2,7 @@
 //! context across satp writes, and dropped only by the guest's fences, or for want of room.
 //!
 //! Here are the contexts and the verdict on a fault; `fill` writes leaves, `forget` drops them. Belongs to one vCPU, so
-//! it needs no lock. Guest tables are never write-protected.
+//! it needs no lock. Guest tables are not write-protected, but for those that `watch` finds to stay as they are.
 //!
 //! The upper half of the address space, where kernels keep what all their address spaces have in common, is shared by
 //! the contexts of supervisor mode as long as what is filled there is global and no user page: it is filled, and

@@ -31,6 +31,7 @@ fn checks(_hart: u64, _device_tree: u64) {
         stage.upper_levels();
         stage.user_mode();
         stage.svinval();
+        stage.seldom_changed();
         paging::deactivate();
     }
 }
@@ -75,6 +76,69 @@ impl Stage {
         let spared = self.remap(Pte::G, || fence_asid(asid));
         check_any!(format_args!("{mode:?}_fence_of_an_asid_may_spare_global_pages"), spared, [1, 2]);
         fence_all();
+    }
+
+    /// Tables that are fenced again and again and nearly never changed: a hypervisor may get used to that.
+    fn seldom_changed(&self) {
+        let mode = self.mode;
+        let table = self.arena.tables.slot(DATA, 0) as u64 & !(PAGE - 1);
+        let alias = DATA + leaf_size(1);
+        let ways: [(&str, u64); 3] = [("in_place", table), ("by_an_alias", alias), ("by_user_mode", alias)];
+        self.arena.user_code(&arena::USER_ACCESSES);
+        for (way, at) in ways {
+            let rights = if way == "by_user_mode" { arena::USER_RWX } else { RW };
+            self.arena.map(alias, table, rights);
+            self.arena.map(DATA, frame_with(0), RW);
+            let mut wrong = 0;
+            for value in 1..6 {
+                for _ in 0..200 {
+                    fence_all();
+                    wrong += u64::from(load(DATA) != Ok(value - 1));
+                }
+                let (entry, slot) = (Pte::new(frame_with(value), RW), at + 8 * paging::index(DATA, 0) as u64);
+                let stored = if way == "by_user_mode" {
+                    arena::user_store(slot, entry.0)
+                } else {
+                    store(slot, entry.0)
+                };
+                fence_all();
+                wrong += u64::from(stored.is_err() || load(DATA) != Ok(value));
+            }
+            check!(format_args!("{mode:?}_table_fenced_often_and_written_{way}"), wrong, 0u64);
+        }
+        // The next level, and what the hart writes: A and D.
+        self.arena.map(DATA, frame_with(7), RW & !Pte::D);
+        (0..200).for_each(|_| {
+            fence_all();
+            let _ = load(DATA); // Only that it is used.
+        });
+        let is_clean = !self.arena.tables.get(DATA, 0).has(Pte::D);
+        let stored = store(DATA, 8);
+        if let Err(trap) = stored {
+            check!(
+                format_args!("{mode:?}_clean_page_fenced_often_faults_or_gets_dirty"),
+                trap.is(StorePageFault)
+            );
+        } else {
+            let dirty = (is_clean, self.arena.tables.get(DATA, 0).has(Pte::D));
+            check!(
+                format_args!("{mode:?}_clean_page_fenced_often_faults_or_gets_dirty"),
+                dirty,
+                (true, true)
+            );
+        }
+        let pointer = self.arena.tables.get(DATA, 1);
+        (0..200).for_each(|_| {
+            fence_all();
+            let _ = load(DATA); // Only that it is used.
+        });
+        self.arena.set(DATA, 1, Pte(0));
+        check!(
+            format_args!("{mode:?}_pointer_fenced_often_and_taken_away"),
+            exception(load(DATA)),
+            Some(LoadPageFault)
+        );
+        self.arena.set(DATA, 1, pointer);
     }
 
     fn odd_operands(&self) {
