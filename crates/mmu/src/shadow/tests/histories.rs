@@ -40,6 +40,9 @@ enum Step {
     Rewrite(usize, GuestVirtAddr, usize, Pte),
     /// The guest executes SFENCE.VMA in one of the contexts.
     Fence(usize, Option<GuestVirtAddr>, Option<u16>),
+    /// The guest uses an address in one of the contexts and fences everything, so often that tables come to be watched; then
+    /// it writes an entry as in `Rewrite`, and fences.
+    Settle(usize, GuestVirtAddr, usize, Pte),
     /// The code at an address in one of the contexts is copied, or its copy ends.
     Copy(usize, GuestVirtAddr),
     /// The virtual machine is reset.
@@ -123,6 +126,14 @@ impl History {
                 }
                 self.enter(key);
                 self.assert_explained();
+            }
+            Step::Settle(context, address, up, entry) => {
+                for _ in 0..3 {
+                    self.step(contexts, Step::Access(context, address, Access::Load));
+                    self.step(contexts, Step::Fence(context, None, None));
+                }
+                self.step(contexts, Step::Rewrite(context, address, up, entry));
+                self.step(contexts, Step::Fence(context, None, None));
             }
             Step::Copy(context, address) => self.copy(key_of(context), address.0),
             Step::Reset => {
@@ -454,7 +465,7 @@ fn steps(mode: Mode) -> impl Strategy<Value = Vec<Step>> {
         let address = address.boxed();
         let optional = prop::option::weighted(0.7, address.clone());
         let up = prop_oneof![4 => Just(0usize), 1 => Just(1)];
-        let rewrite = (0..8usize, address.clone(), up, random::entry());
+        let rewrite = (0..8usize, address.clone(), up, random::entry()).boxed();
         let access = (0..8usize, address.clone(), random::access()).boxed();
         let fence = (0..8usize, optional, prop::option::of(0..3u16));
         prop::collection::vec(
@@ -462,7 +473,8 @@ fn steps(mode: Mode) -> impl Strategy<Value = Vec<Step>> {
                 20 => access.clone().prop_map(|(c, a, kind)| Step::Access(c, a, kind)),
                 4 => access.prop_map(|(c, a, kind)| Step::Enter(c, a, kind)),
                 3 => (0..TABLES, select(&SLOTS[..]), random::entry()).prop_map(|(t, s, e)| Step::Edit(t, s, e)),
-                5 => rewrite.prop_map(|(c, a, up, e)| Step::Rewrite(c, a, up, e)),
+                5 => rewrite.clone().prop_map(|(c, a, up, e)| Step::Rewrite(c, a, up, e)),
+                2 => rewrite.prop_map(|(c, a, up, e)| Step::Settle(c, a, up, e)),
                 4 => fence.prop_map(|(c, a, asid)| Step::Fence(c, a, asid)),
                 2 => (0..8usize, address).prop_map(|(c, a)| Step::Copy(c, a)),
                 1 => Just(Step::Reset),
