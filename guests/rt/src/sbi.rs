@@ -41,6 +41,8 @@ pub const HSM: u64 = 0x48_534d;
 pub const SRST: u64 = 0x5352_5354;
 /// Debug console.
 pub const DBCN: u64 = 0x4442_434e;
+/// Steal-time accounting.
+pub const STA: u64 = 0x53_5441;
 
 /// Legacy extension: set the timer.
 pub const LEGACY_SET_TIMER: u64 = 0;

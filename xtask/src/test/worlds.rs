@@ -138,17 +138,28 @@ const ROUND: f64 = 2.0;
 /// How far a guest may be from its share.
 const TOLERANCE: f64 = 0.05;
 
-/// Each guest that works got what it has to, as it counted itself.
+/// Each guest that works got what it has to, as it counted itself, and was told that others had the rest.
 fn shares(world: &World, text: &str) -> Result<()> {
     for Guest { name, percent, .. } in world.guests.iter().filter(|guest| guest.percent > 0.0) {
-        let line =
-            lines(text, name).find_map(|line| line.strip_prefix("share spin: ")?.strip_suffix(" rounds"));
-        let rounds: f64 = line.with_context(|| format!("guest {name} has not said what it got"))?.parse()?;
+        let (rounds, stolen) = lines(text, name)
+            .find_map(said)
+            .with_context(|| format!("guest {name} has not said what it got and what was stolen"))?;
         let got = 100.0 * rounds * ROUND / WINDOW;
         let (least, most) = (percent * (1.0 - TOLERANCE), percent * (1.0 + TOLERANCE));
         ensure!((least..=most).contains(&got), "guest {name} got {got:.2} % of the hart, not {percent} %");
+        let all = got + 100.0 * stolen / WINDOW;
+        ensure!(
+            (98.0..101.0).contains(&all),
+            "guest {name} got {got:.2} %, and {all:.2} % with what was stolen"
+        );
     }
     Ok(())
+}
+
+/// The rounds of a guest that works, and the nanoseconds that were stolen from it.
+fn said(line: &str) -> Option<(f64, f64)> {
+    let (rounds, rest) = line.strip_prefix("share spin: ")?.split_once(" rounds, ")?;
+    Some((rounds.parse().ok()?, rest.strip_suffix(" ns stolen, 0")?.parse().ok()?))
 }
 
 /// All checks of all lives hold, and there were several.
@@ -177,13 +188,17 @@ mod tests {
         let world = &WORLDS[0];
         let text = |factor: f64| {
             let line = |guest: &Guest| {
-                format!("{}| share spin: {} rounds\r\n", guest.name, (factor * guest.percent * 5e7) as u64)
+                let got = factor * guest.percent * 1e8;
+                let (rounds, stolen) = ((got / ROUND) as u64, (WINDOW - got) as u64);
+                format!("{}| share spin: {rounds} rounds, {stolen} ns stolen, 0\r\n", guest.name)
             };
             world.guests.iter().map(line).collect::<String>()
         };
         assert!(shares(world, &text(0.96)).is_ok() && shares(world, &text(1.04)).is_ok());
         assert!(shares(world, &text(0.94)).is_err() && shares(world, &text(1.06)).is_err());
         assert!(shares(world, &text(1.0).replace("e| ", "x| ")).is_err());
+        assert!(shares(world, &text(1.0).replace(", 9", ", 8")).is_err(), "not all of the time is told of");
+        assert!(shares(world, &text(1.0).replace("stolen, 0", "stolen, -2")).is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One of several guests that share a hart: works, or does its worst to get more than its share, from `START` to `END` on
-//! the clock that all of them see, then says how often it went round. Its kernel command line says how: `share=spin`,
+//! the clock that all of them see, then says how often it went round, and for how long it had to wait, as it is told by
+//! the SBI. Its kernel command line says how: `share=spin`,
 //! `traps`, `interrupts`, `past` or `naps`.
 #![no_std]
 #![no_main]
@@ -25,6 +26,7 @@ fn main(_hart: u64, device_tree: u64) {
         wait();
     }
     csr_write!(SIE, 0u64);
+    let told = sbi::call(sbi::STA, 0, [(&raw const STOLEN) as u64, 0, 0, 0, 0, 0]).error;
     let role = role(device_tree, "share=");
     let rounds = match role {
         "spin" => spin(),
@@ -34,8 +36,16 @@ fn main(_hart: u64, device_tree: u64) {
         "naps" => nap(),
         _ => panic!("share={role} is no role"),
     };
-    println!("share {role}: {rounds} rounds");
+    // SAFETY: what others write to it, they write in one piece.
+    let stolen = unsafe { (&raw const STOLEN.0[1]).read_volatile() };
+    println!("share {role}: {rounds} rounds, {stolen} ns stolen, {told}");
 }
+
+/// What the hypervisor writes for us. SBI spec, "Steal-time Accounting Extension".
+#[repr(C, align(64))]
+struct Stolen([u64; 8]);
+
+static mut STOLEN: Stolen = Stolen([0; 8]);
 
 fn wait() {
     // SAFETY: waits.
