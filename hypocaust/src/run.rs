@@ -21,6 +21,9 @@ static RECENT: [Ring; bundle::MAX_VMS] = [const { Ring::new() }; bundle::MAX_VMS
 /// The guest that ran last.
 static LAST: AtomicUsize = AtomicUsize::new(0);
 
+/// The cost of one exit in so many is measured, and counts for all of them. A power of two.
+const SAMPLED: u64 = 16;
+
 /// Why a guest does not go on at once.
 enum Left {
     /// It waits for an interrupt.
@@ -131,7 +134,7 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
     let Some(vcpu) = vcpus.first_mut() else { return Left::Ended(StopReason::PowerOff) };
     // In registers while the guest runs.
     let (mut alarm, mut writes_seen) = (world.alarm, guest.writes_seen);
-    let mut left_at = host.cost_clock();
+    let mut sample = None;
     let left = loop {
         let entry = match vm::prepare(machine, vcpu) {
             Next::Run(entry) => entry,
@@ -150,9 +153,13 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
             writes_seen = writes;
             hart.fence_i();
         }
-        vcpu.exits.charge(host.cost_clock().wrapping_sub(left_at));
+        if let Some(left_at) = sample.take() {
+            vcpu.exits.charge(host.cost_clock().wrapping_sub(left_at).wrapping_mul(SAMPLED));
+        }
         let trap = hart.run(&mut vcpu.frame, entry.root);
-        left_at = host.cost_clock();
+        if hart.counts().runs.is_multiple_of(SAMPLED) {
+            sample = Some(host.cost_clock());
+        }
         recent.record(Event { pc: vcpu.frame.pc, cause: trap.cause, value: trap.value });
         if trap.cause & Interrupt::CAUSE_BIT != 0 {
             if trap.cause != Interrupt::Timer.cause() {
@@ -179,7 +186,9 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
             panic!("{violation}");
         }
     };
-    vcpu.exits.charge(host.cost_clock().wrapping_sub(left_at));
+    if let Some(left_at) = sample {
+        vcpu.exits.charge(host.cost_clock().wrapping_sub(left_at).wrapping_mul(SAMPLED));
+    }
     world.alarm = alarm;
     guest.writes_seen = writes_seen;
     left

@@ -227,6 +227,8 @@ pub struct ShadowMmu {
     hints: HintTable,
     /// Contexts and addresses of fences whose hints may be wrong.
     doubted: ArrayVec<(u8, GuestVirtAddr), 8>,
+    /// Fences so far, and whatever else ends translations.
+    fences: u64,
     /// Leaves written since the start.
     pub fills: u64,
 }
@@ -269,6 +271,7 @@ impl ShadowMmu {
             writable: fill::Writable::default(),
             hints: HintTable::new(),
             doubted: ArrayVec::new(),
+            fences: 0,
             fills: 0,
         }
     }
@@ -355,6 +358,12 @@ impl ShadowMmu {
     #[inline]
     pub fn take_flush(&mut self) -> TlbFlush {
         core::mem::take(&mut self.flush)
+    }
+
+    /// Changes whenever a translation that was found before may no longer be used.
+    #[inline]
+    pub fn fences(&self) -> u64 {
+        self.fences
     }
 
     /// Where the hints are, for the assembly.

@@ -241,6 +241,11 @@ impl CsrFile {
         self.sstatus & sstatus::MXR != 0
     }
 
+    /// Both, as they stand in sstatus.
+    pub const fn sum_and_mxr(&self) -> u64 {
+        self.sstatus & (sstatus::SUM | sstatus::MXR)
+    }
+
     /// sepc.
     pub const fn sepc(&self) -> u64 {
         self.sepc

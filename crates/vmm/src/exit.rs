@@ -49,6 +49,16 @@ impl Exit {
 
 /// Serves a synchronous exception of the vCPU.
 pub fn handle(machine: &mut Machine, vcpu: &mut Vcpu, trap: TrapInfo, host: &mut impl Host) -> Outcome {
+    const LOAD: u64 = Exception::LoadPageFault.code();
+    const STORE: u64 = Exception::StorePageFault.code();
+    // The devices first: there are many of these, and they are found quickly.
+    if let LOAD | STORE = trap.cause
+        && let access = if trap.cause == STORE { Access::Store } else { Access::Load }
+        && let Some(outcome) = mmio::again(machine, vcpu, access, host)
+    {
+        vcpu.exits.count(ExitKind::Mmio);
+        return outcome;
+    }
     match Exit::name(trap.cause, vcpu.frame.privilege) {
         Exit::Sbi => {
             vcpu.exits.count(ExitKind::Sbi);

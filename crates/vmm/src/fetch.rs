@@ -43,7 +43,7 @@ pub(crate) fn trapped(vcpu: &Vcpu, ram: &GuestRam, trap: TrapInfo) -> Result<u32
 }
 
 /// Where the instruction parcel at `pc` lies.
-fn locate(vcpu: &Vcpu, ram: &GuestRam, pc: u64) -> Result<GuestPhysAddr, Fault> {
+pub(crate) fn locate(vcpu: &Vcpu, ram: &GuestRam, pc: u64) -> Result<GuestPhysAddr, Fault> {
     let context = vcpu.context();
     translate(ram, context.satp, GuestVirtAddr(pc), Access::Fetch, context.view.rights())
         .map(|found| found.address)

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use devices::virtio::Slot;
-use devices::{Board, BoardEvent, BoardTime, Refused};
+use devices::{Board, BoardEvent, BoardTime, Refused, board};
 use isa::Width;
 use memory::{GuestPhysAddr, GuestRam};
 
@@ -102,6 +102,7 @@ impl Machine {
     ///
     /// # Errors
     /// Where no device answers.
+    #[inline(always)]
     pub fn read_device(
         &mut self,
         address: GuestPhysAddr,
@@ -110,8 +111,10 @@ impl Machine {
     ) -> Result<u64, Refused> {
         let value = self.board.read(address, width, self.clock.board_time(host.now()))?;
         self.update_deadline();
-        // A byte taken out makes room for the next one typed, which raises no interrupt on the host any more.
-        self.feed_console(host);
+        if board::is_uart_data(address) {
+            // A byte taken out makes room for the next one typed, which raises no interrupt on the host any more.
+            self.feed_console(host);
+        }
         Ok(value)
     }
 
@@ -119,6 +122,7 @@ impl Machine {
     ///
     /// # Errors
     /// Where no device answers.
+    #[inline(always)]
     pub fn write_device(
         &mut self,
         address: GuestPhysAddr,
@@ -132,9 +136,13 @@ impl Machine {
             event = self.board.write(address, width, value, now)?;
         }
         self.update_deadline();
-        self.drain_console(host);
-        // The FIFOs may have been turned on or emptied.
-        self.feed_console(host);
+        if board::is_uart(address) {
+            self.drain_console(host);
+            if !board::is_uart_data(address) {
+                // The FIFOs may have been turned on or emptied.
+                self.feed_console(host);
+            }
+        }
         Ok(match event {
             None => Written::Done,
             Some(BoardEvent::Notified(slot)) => {
@@ -189,9 +197,9 @@ impl Machine {
 
     /// Moves what the operator typed to the serial port, as far as it has room.
     pub fn feed_console(&mut self, host: &mut impl Host) {
-        let now = self.clock.board_time(host.now());
         while self.board.uart_receive_room() > 0 {
             let Some(byte) = host.console_read() else { return };
+            let now = self.clock.board_time(host.now());
             // There is room: it was asked for.
             let _ = self.board.uart_receive(byte, now);
             self.update_deadline();

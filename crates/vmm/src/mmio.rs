@@ -13,10 +13,38 @@ use crate::machine::{Machine, Written};
 use crate::outcome::Outcome;
 use crate::vcpu::Vcpu;
 
+mod known;
+
+pub(crate) use known::{KnownAccesses, again};
+
+/// A load or store, decoded.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    rs1: Reg,
+    offset: i32,
+    width: Width,
+    transfer: Transfer,
+}
+
+#[derive(Clone, Copy, Debug)]
 enum Transfer {
     Load { rd: Reg, signed: bool },
     FloatLoad { rd: FReg },
-    Store { value: u64 },
+    Store { rs2: Reg },
+    FloatStore { rs2: FReg },
+}
+
+impl Plan {
+    const fn access(self) -> Access {
+        match self.transfer {
+            Transfer::Store { .. } | Transfer::FloatStore { .. } => Access::Store,
+            Transfer::Load { .. } | Transfer::FloatLoad { .. } => Access::Load,
+        }
+    }
+
+    const fn is_float(self) -> bool {
+        matches!(self.transfer, Transfer::FloatLoad { .. } | Transfer::FloatStore { .. })
+    }
 }
 
 /// Carries out the load or store at the vCPU's pc, whose address is a device's, or the load from a copied page.
@@ -40,12 +68,8 @@ pub(crate) fn access(
         Instr::FpLoad { .. } | Instr::FpStore { .. } if float_off => return changed(machine),
         Instr::Load { rd, rs1, offset, width, signed } => (rs1, offset, width, Transfer::Load { rd, signed }),
         Instr::FpLoad { rd, rs1, offset, width } => (rs1, offset, width, Transfer::FloatLoad { rd }),
-        Instr::Store { rs2, rs1, offset, width } => {
-            (rs1, offset, width, Transfer::Store { value: vcpu.frame.get(rs2) })
-        }
-        Instr::FpStore { rs2, rs1, offset, width } => {
-            (rs1, offset, width, Transfer::Store { value: host.fp_read(rs2) })
-        }
+        Instr::Store { rs2, rs1, offset, width } => (rs1, offset, width, Transfer::Store { rs2 }),
+        Instr::FpStore { rs2, rs1, offset, width } => (rs1, offset, width, Transfer::FloatStore { rs2 }),
         // Devices do not take part in reservations and atomics.
         Instr::Atomic { kind: Atomic::LoadReserved, .. } => {
             return Outcome::Inject(Exception::LoadAccessFault, faulted.0);
@@ -54,11 +78,8 @@ pub(crate) fn access(
         // Cache blocks and vectors, which devices do not take either, and what is not decoded.
         _ => return refused,
     };
-    let wanted = match transfer {
-        Transfer::Store { .. } => Access::Store,
-        Transfer::Load { .. } | Transfer::FloatLoad { .. } => Access::Load,
-    };
-    if access != wanted {
+    let plan = Plan { rs1, offset, width, transfer };
+    if access != plan.access() {
         return changed(machine);
     }
     let address = vcpu.effective_address(rs1, offset);
@@ -75,8 +96,33 @@ pub(crate) fn access(
     if address & (width.bytes() - 1) != 0 && !is_copied {
         return refused;
     }
-    let done = match transfer {
-        Transfer::Store { value } => machine.write_device(target, width, value, host),
+    if !is_copied
+        && !plan.is_float()
+        && let Ok(code) = fetch::locate(vcpu, &machine.ram, vcpu.frame.pc)
+    {
+        known::remember(vcpu, code, bits, plan, address, target);
+    }
+    perform(machine, vcpu, plan, bits, address, target, host)
+}
+
+/// Carries out the load or store `bits` at `address`, which is mapped to `target`.
+#[inline(always)]
+fn perform(
+    machine: &mut Machine,
+    vcpu: &mut Vcpu,
+    plan: Plan,
+    bits: u32,
+    address: u64,
+    target: GuestPhysAddr,
+    host: &mut impl Host,
+) -> Outcome {
+    let width = plan.width;
+    let done = match plan.transfer {
+        Transfer::Store { rs2 } => machine.write_device(target, width, vcpu.frame.get(rs2), host),
+        Transfer::FloatStore { rs2 } => {
+            let value = host.fp_read(rs2);
+            machine.write_device(target, width, value, host)
+        }
         Transfer::Load { rd, signed } => load(machine, target, width, signed, host).map(|value| {
             vcpu.frame.set(rd, value);
             Written::Done
@@ -91,7 +137,7 @@ pub(crate) fn access(
         Ok(Written::Done) => Outcome::Advance(length(bits as u16)),
         Ok(Written::Later) => Outcome::Resume,
         Ok(Written::Ends(reason)) => Outcome::Stop(reason),
-        Err(devices::Refused) => Outcome::Inject(access.access_fault(), address),
+        Err(devices::Refused) => Outcome::Inject(plan.access().access_fault(), address),
     }
 }
 
@@ -102,6 +148,7 @@ fn changed(machine: &Machine) -> Outcome {
     Outcome::Resume
 }
 
+#[inline(always)]
 fn load(
     machine: &mut Machine,
     address: GuestPhysAddr,
@@ -117,15 +164,9 @@ fn load(
     } else {
         machine.read_device(address, width, host)?
     };
-    Ok(match (width, signed) {
-        (Width::Byte, false) => u64::from(value as u8),
-        (Width::Half, false) => u64::from(value as u16),
-        (Width::Word, false) => u64::from(value as u32),
-        (Width::Byte, true) => value as i8 as u64,
-        (Width::Half, true) => value as i16 as u64,
-        (Width::Word, true) => value as i32 as u64,
-        (Width::Double, _) => value,
-    })
+    let unused = 64 - 8 * width.bytes() as u32;
+    let high = value << unused;
+    Ok(if signed { (high as i64 >> unused) as u64 } else { high >> unused })
 }
 
 /// Unpriv. spec, "NaN Boxing of Narrower Values": the bits above a narrower value are ones.

@@ -7,6 +7,7 @@ use vhart::csr::SEPC_MASK;
 use vhart::{CsrFeatures, VcpuFrame};
 
 use crate::fast::FastPath;
+use crate::mmio::KnownAccesses;
 use crate::outcome::{Fatal, Outcome, StopReason};
 use crate::sbi::sta::StealTime;
 use crate::timer::VirtualTimer;
@@ -52,6 +53,8 @@ pub struct Vcpu {
     pub site_misses: u64,
     /// The time that others had while it would have run.
     pub steal: StealTime,
+    /// Accesses to devices that may come again.
+    pub(crate) known: KnownAccesses,
     /// What keeps the assembly's part of the frame in step.
     pub(crate) fast: FastPath,
 }
@@ -68,6 +71,7 @@ impl Vcpu {
             exits: ExitCounters::default(),
             site_misses: 0,
             steal: StealTime::default(),
+            known: KnownAccesses::default(),
             fast: FastPath::default(),
         }
     }

@@ -12,6 +12,11 @@ pub const RTC_IRQ: u32 = 11;
 /// The interrupt source of the first transport; the others follow.
 pub const VIRTIO_IRQ: u32 = 1;
 
+const UART_BASE: u64 = 0x1000_0000;
+/// Where the first transport is, and how far the next ones are from each other.
+const VIRTIO_BASE: u64 = 0x1000_1000;
+const VIRTIO_STEP: u64 = 0x1000;
+
 /// Which device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
@@ -43,7 +48,7 @@ pub struct Region {
 
 /// Every device, the most often used first. Any two are disjoint.
 pub const MAP: [Region; 12] = [
-    region("uart", Device::Uart, 0x1000_0000, 0x8, 0x100, Some(UART_IRQ)),
+    region("uart", Device::Uart, UART_BASE, 0x8, 0x100, Some(UART_IRQ)),
     region("plic", Device::Plic, 0x0c00_0000, 0x60_0000, 0x60_0000, None),
     virtio(0),
     virtio(1),
@@ -59,6 +64,7 @@ pub const MAP: [Region; 12] = [
 
 /// The device that answers an access of `width` at `address`, and the offset in it. An access that is
 /// misaligned or reaches over the end is nobody's.
+#[inline]
 pub fn find(address: GuestPhysAddr, width: Width) -> Option<(&'static Region, u64)> {
     if !address.is_aligned(width.bytes()) {
         return None;
@@ -68,6 +74,16 @@ pub fn find(address: GuestPhysAddr, width: Width) -> Option<(&'static Region, u6
         let fits = offset.checked_add(width.bytes())? <= region.size;
         fits.then_some((region, offset))
     })
+}
+
+/// Whether a register of the UART's is at `address`.
+pub const fn is_uart(address: GuestPhysAddr) -> bool {
+    address.0 & !7 == UART_BASE
+}
+
+/// Whether the console's bytes are read and written at `address`.
+pub const fn is_uart_data(address: GuestPhysAddr) -> bool {
+    address.0 == UART_BASE
 }
 
 const fn region(
@@ -82,7 +98,7 @@ const fn region(
 }
 
 const fn virtio(slot: usize) -> Region {
-    let base = 0x1000_1000 + 0x1000 * slot as u64;
+    let base = VIRTIO_BASE + VIRTIO_STEP * slot as u64;
     region("virtio-mmio", Device::Virtio(slot), base, 0x200, 0x1000, Some(VIRTIO_IRQ + slot as u32))
 }
 

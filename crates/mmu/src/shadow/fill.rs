@@ -200,6 +200,7 @@ impl ShadowMmu {
     /// table now says: kernels fence what they are about to use. Says whether it could: only where the neighbourhood is
     /// known.
     pub fn fence_shared(&mut self, ram: &GuestRam, address: GuestVirtAddr) -> bool {
+        self.fences = self.fences.wrapping_add(1);
         self.try_fence_shared(ram, address).is_some()
     }
 

@@ -43,6 +43,7 @@ impl ShadowMmu {
     pub fn fence(&mut self, ram: &GuestRam, address: Option<GuestVirtAddr>, asid: Option<u16>) {
         self.follow_unwatched(ram);
         self.flush = self.flush.and(address.map_or(TlbFlush::All, TlbFlush::Address));
+        self.fences = self.fences.wrapping_add(1);
         match address {
             None => self.mark_stale(asid),
             Some(address) => self.fence_address(address, asid),
@@ -51,6 +52,7 @@ impl ShadowMmu {
 
     /// Drops everything, as for a reset.
     pub fn clear(&mut self) {
+        self.fences = self.fences.wrapping_add(1);
         (0..super::CONTEXTS).for_each(|number| self.release(number));
         if let Some(mut shared) = self.shared.take() {
             self.pool.clear(shared.root);

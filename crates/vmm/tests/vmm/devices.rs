@@ -218,6 +218,62 @@ fn a_device_is_reached_through_the_guests_tables_with_the_guests_rights() {
     assert_eq!(guest.host.output, b"u");
 }
 
+#[test]
+fn an_access_that_comes_again_goes_by_the_instruction_and_the_rights_that_there_are_now() {
+    let mut guest = Guest::new();
+    let (word, byte) = (asm::load(2, A0, S0, 0), asm::load(4, A0, S0, 0));
+    for _ in 0..3 {
+        for (bits, address, expected) in
+            [(word, VIRTIO, MAGIC), (word, VIRTIO + 12, VENDOR), (byte, VIRTIO, MAGIC & 0xff)]
+        {
+            load(&mut guest, bits, 0, address);
+            assert_eq!(guest.reg(A0), expected);
+        }
+        // The same instruction reaches RAM, where nothing faults, or nothing at all.
+        load(&mut guest, word, 0, VIRTIO);
+        guest.vcpu.frame.pc = ENTRY;
+        guest.set_reg(S0, 0x4000_0000);
+        guest.touch(word, Exception::LoadPageFault, 0x4000_0000).unwrap();
+        assert_eq!(guest.csr(CsrAddr::SCAUSE), Exception::LoadAccessFault.code());
+    }
+    assert_eq!(guest.vcpu.exits.get(ExitKind::Mmio), 15);
+}
+
+#[test]
+fn an_access_that_comes_again_goes_by_the_guests_tables_from_its_fence_on() {
+    const FENCE: u32 = 0x1200_0073;
+    let mut tables = Tables::new();
+    let mut guest = Guest::new();
+    let word = asm::load(2, A0, S0, 0);
+    tables.map(&mut guest, ENTRY, ENTRY, USED | Pte::R | Pte::W | Pte::X);
+    tables.map(&mut guest, 0x5000, VIRTIO, USED | Pte::R);
+    tables.enable(&mut guest);
+    for _ in 0..2 {
+        load(&mut guest, word, 0, 0x5000);
+        assert_eq!(guest.reg(A0), MAGIC);
+    }
+    tables.map(&mut guest, 0x5000, RTC, USED | Pte::R);
+    guest.host.now = 1;
+    guest.execute(FENCE);
+    load(&mut guest, word, 0, 0x5000);
+    assert_eq!(guest.reg(A0), 100);
+    tables.unmap(&mut guest, 0x5000);
+    guest.execute(FENCE);
+    guest.vcpu.frame.pc = ENTRY;
+    guest.touch(word, Exception::LoadPageFault, 0x5000).unwrap();
+    assert_eq!(guest.csr(CsrAddr::SCAUSE), Exception::LoadPageFault.code());
+    // Another address space, another page at the same address; and user mode may not what the kernel may.
+    tables.map(&mut guest, 0x5000, VIRTIO, USED | Pte::R);
+    guest.vcpu.frame.privilege = Privilege::Supervisor;
+    guest.execute(FENCE);
+    load(&mut guest, word, 0, 0x5000);
+    assert_eq!(guest.reg(A0), MAGIC);
+    guest.vcpu.frame.privilege = Privilege::User;
+    guest.vcpu.frame.pc = ENTRY;
+    guest.touch(word, Exception::LoadPageFault, 0x5000).unwrap();
+    assert_eq!(guest.csr(CsrAddr::SCAUSE), Exception::LoadPageFault.code());
+}
+
 /// The address of the second virtio transport, in which the guest has a disk with a driver that runs.
 const DISK: u64 = 0x1000_2000;
 
