@@ -5,6 +5,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// A range of 2 MiB in one context, or in the half that contexts share.
 ///
@@ -37,6 +38,31 @@ pub struct FillHint {
     pub global: bool,
     /// For who makes hints: the guest-physical address of the guest's table.
     pub guest_table: u64,
+    /// The entry of the guest's root that led there. In the shared half each space has its own.
+    pub root_entry: u64,
+    /// The pointers between that and the guest's table.
+    pub pointers: [Pointer; 2],
+}
+
+/// A guest's pointer: where it is, if it is any, and what it was.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Pointer {
+    /// The word of RAM.
+    pub at: Option<&'static AtomicU64>,
+    /// What it held.
+    pub seen: u64,
+}
+
+impl Pointer {
+    /// None.
+    pub const NONE: Self = Self { at: None, seen: 0 };
+
+    /// Whether it is what it was.
+    #[inline]
+    pub fn stands(&self) -> bool {
+        self.at.is_none_or(|at| at.load(Ordering::Relaxed) == self.seen)
+    }
 }
 
 impl FillHint {
@@ -54,6 +80,8 @@ impl FillHint {
         table: 0,
         global: false,
         guest_table: 0,
+        root_entry: 0,
+        pointers: [Pointer::NONE; 2],
     };
 }
 

@@ -23,7 +23,7 @@ pub mod units;
 
 pub use csr::{CsrFeatures, CsrFile};
 pub use frame::{GuestMemory, VcpuFrame};
-pub use hint::{FillHint, HintTable};
+pub use hint::{FillHint, HintTable, Pointer};
 pub use site::{Handlers, Op, Site, SiteTable};
 pub use space::{Roots, Space, SpaceTable};
 pub use units::Units;

@@ -1,11 +1,12 @@
 //! Writes shadow leaves: what the guest's walk has found, and what lies beside it.
 
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use isa::paging::{self, Mode, Pte, Satp};
 use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr, PAGE_SIZE};
 
-use vhart::FillHint;
+use vhart::{FillHint, Pointer};
 
 use super::forget::{is_code, still_holds};
 use super::{Context, KERNEL, Root, ShadowMmu, TlbFlush, UPPER, Verdict, bit};
@@ -148,6 +149,14 @@ const fn can_be_shared(translation: Translation) -> bool {
 /// half those of another space may be others. The assembly does not ask.
 #[inline]
 fn leads_there(ram: &GuestRam, satp: Satp, address: GuestVirtAddr, hint: &FillHint) -> bool {
+    let root = ram.table(GuestPhysAddr(satp.ppn << 12));
+    let first =
+        root.and_then(|root| root.get(paging::index(address.0, satp.mode.levels().saturating_sub(1))));
+    if first.is_some_and(|first| first.load(Ordering::Relaxed) == hint.root_entry)
+        && hint.pointers.iter().all(Pointer::stands)
+    {
+        return true;
+    }
     last_table(ram, satp, address)
         .is_some_and(|(table, global)| table.0 == hint.guest_table && (global || !hint.global))
 }
@@ -164,11 +173,12 @@ impl ShadowMmu {
     ) -> Option<Verdict> {
         let (number, context) = self.current_context()?;
         let shares = context.shares && (address.0 as i64) < 0;
-        let hint = *self.hints.find(address.0 / BLOCK_SIZE, self.hint_root(number, shares))?;
-        let (table, guest_table) = (TablePool::numbered(hint.table), GuestPhysAddr(hint.guest_table));
-        if !leads_there(ram, key.satp, address, &hint) {
+        let hint = self.hints.find(address.0 / BLOCK_SIZE, self.hint_root(number, shares))?;
+        if !leads_there(ram, key.satp, address, hint) {
             return None;
         }
+        let (table, guest_table) = (TablePool::numbered(hint.table), GuestPhysAddr(hint.guest_table));
+        let is_global = hint.global;
         let slot = paging::index(address.0, 0);
         let place = guest_table.wrapping_add(slot as u64 * 8);
         let entry = Pte(ram.read_word(place)?);
@@ -182,7 +192,7 @@ impl ShadowMmu {
         }
         let found = GuestPhysAddr(leaf.address() | (address.0 % PAGE_SIZE));
         let translation =
-            Translation { address: found, leaf, level: 0, global: hint.global || leaf.has(Pte::G) };
+            Translation { address: found, leaf, level: 0, global: is_global || leaf.has(Pte::G) };
         if shares && !can_be_shared(translation) {
             return None;
         }
@@ -210,18 +220,19 @@ impl ShadowMmu {
         if self.own_uppers != 0 || shared.stale || (address.0 as i64) >= 0 {
             return None;
         }
-        let hint = *self.hints.find(address.0 / BLOCK_SIZE, 0)?;
-        let (table, guest_table) = (TablePool::numbered(hint.table), GuestPhysAddr(hint.guest_table));
+        let hint = self.hints.find(address.0 / BLOCK_SIZE, 0)?;
         let satp = self.current_context().filter(|(_, context)| context.shares)?.1.key.satp;
-        if !leads_there(ram, satp, address, &hint) {
+        if !leads_there(ram, satp, address, hint) {
             return None;
         }
+        let (table, guest_table) = (TablePool::numbered(hint.table), GuestPhysAddr(hint.guest_table));
+        let is_global = hint.global;
         let slot = paging::index(address.0, 0);
         self.note_code(self.pool.entry(table, slot), address);
         self.pool.drop_entry(table, slot);
         self.flush = self.flush.and(TlbFlush::Address(address));
         let entry = Pte(ram.read_word(guest_table.wrapping_add(slot as u64 * 8))?);
-        let global = hint.global || entry.has(Pte::G);
+        let global = is_global || entry.has(Pte::G);
         let found = Translation { address: GuestPhysAddr(entry.address()), leaf: entry, level: 0, global };
         let view = View::Supervisor { sum: false, mxr: false };
         if is_proper(entry)
@@ -281,7 +292,7 @@ impl ShadowMmu {
                 self.set_leaf(table, slot, level, address, mapping, translation, seen);
                 if level == 0 {
                     if let Source::Table(guest_table) = source {
-                        self.hint(ram, number, shares, address, table, guest_table, translation);
+                        self.hint(ram, number, shares, address, table, guest_table, walked);
                     }
                     self.fill_around(ram, table, address, source, translation, view, shares);
                 }
@@ -349,8 +360,9 @@ impl ShadowMmu {
         address: GuestVirtAddr,
         table: TableId,
         guest_table: GuestPhysAddr,
-        translation: Translation,
+        walked: &Walked,
     ) {
+        let Some(translation) = walked.translation else { return };
         let (Some(context), Some(guest)) = (self.context(number), ram.table(guest_table)) else { return };
         let Some([shadow, seen, used]) = self.pool.places(table) else { return };
         let plain = Pte::V | Pte::R | Pte::A;
@@ -364,6 +376,14 @@ impl ShadowMmu {
         };
         let global = translation.global && !translation.leaf.has(Pte::G);
         let shared = if shares && !global { Pte::G } else { 0 };
+        let top = context.key.satp.mode.levels().saturating_sub(1);
+        let mut pointers = [Pointer::NONE; 2];
+        for level in 1..top {
+            let (table, entry) = walked.at(level);
+            let at = ram.table(table).and_then(|table| table.get(paging::index(address.0, level)));
+            let (Some(at), Some(place)) = (at, pointers.get_mut(level.wrapping_sub(1))) else { return };
+            *place = Pointer { at: Some(at), seen: entry.0 };
+        }
         let hint = FillHint {
             range: address.0 / BLOCK_SIZE,
             root: self.hint_root(number, shares),
@@ -377,6 +397,8 @@ impl ShadowMmu {
             table: TablePool::number(table),
             global,
             guest_table: guest_table.0,
+            root_entry: walked.at(top).1.0,
+            pointers,
         };
         let place = self.hints.insert(hint);
         if let Some(context) = self.context_mut(number) {
