@@ -6,7 +6,8 @@
 //! to its middle finds what it found before. Copies are mapped execute-only by `mmu`, which asks `memory::Overlay`
 //! for them; loads are served from the original, and a store ends the copy. The guest sees nothing of it.
 //!
-//! On firmware that complains of some instructions, `scan` replaces those before they trap.
+//! On firmware that complains of some instructions, `scan` replaces those before they trap, and `store` keeps the copies of
+//! their pages through stores.
 //!
 //! Known limit: an instruction that overlaps a site from in front (starting two bytes before it, in a guest that executes
 //! the same bytes both ways) would read the breakpoint as its second half. `vmm` leaves such sites alone where the code
@@ -21,6 +22,7 @@
 extern crate alloc;
 
 mod scan;
+mod store;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -74,6 +76,8 @@ pub struct CodePages {
     base: HostPhysAddr,
     free: Vec<HostPhysAddr>,
     heat: Box<[Heat]>,
+    /// For each copy, whether it has instructions that the firmware complains of.
+    loud: Box<[bool]>,
     counts: Counts,
     exact: bool,
 }
@@ -86,6 +90,7 @@ impl CodePages {
             base,
             free: Vec::with_capacity(words.len() / WORDS),
             heat: (0..PLACES).map(|_| Heat { page: u64::MAX, traps: 0, limit: FIRST_LIMIT }).collect(),
+            loud: (0..words.len() / WORDS).map(|_| false).collect(),
             counts: Counts::default(),
             exact: false,
         };
@@ -155,6 +160,7 @@ impl CodePages {
             return Change::None;
         }
         let Some(copy) = self.cover(ram, page) else { return Change::None };
+        self.set_loud(copy, true);
         for offset in sites {
             self.replace(copy, page.wrapping_add(offset));
         }
@@ -177,19 +183,18 @@ impl CodePages {
     pub fn replaced(&self, ram: &GuestRam, site: GuestPhysAddr) -> Option<u32> {
         let copy = ram.overlay().copy_of(site)?;
         let word = self.word(copy, site)?.load(Ordering::Relaxed);
-        let parcel = |word: u64, at: GuestPhysAddr| (word >> (8 * (at.0 & 6))) as u16;
-        let original = |at: GuestPhysAddr| Some(parcel(ram.read_word(at.align_down(8))?, at));
-        let low = original(site)?;
-        if parcel(word, site) != BREAKPOINT || low == BREAKPOINT || length(low) != 4 {
+        if parcel(word, site) != BREAKPOINT {
             return None;
         }
-        Some(u32::from(original(site.wrapping_add(2))?) << 16 | u32::from(low))
+        let bits = instruction(ram, site)?;
+        (bits as u16 != BREAKPOINT && length(bits as u16) == 4).then_some(bits)
     }
 
     /// Ends the copy of the page of `address`, which is about to be written, if there is one, and says where it was:
     /// every shadow leaf that maps it must go before it is used again.
     pub fn end(&mut self, ram: &GuestRam, address: GuestPhysAddr) -> Option<HostPhysAddr> {
         let copy = ram.uncover_page(address)?;
+        self.set_loud(copy, false);
         self.free.push(copy);
         self.counts.ended = self.counts.ended.wrapping_add(1);
         let page = address.align_down(PAGE_SIZE);
@@ -207,9 +212,21 @@ impl CodePages {
     }
 
     fn refill(&mut self) {
+        self.loud.fill(false);
         self.free.clear();
         let pages = self.words.len() / WORDS;
         self.free.extend((0..pages as u64).rev().map(|page| self.base.wrapping_add(page * PAGE_SIZE)));
+    }
+
+    fn set_loud(&mut self, copy: HostPhysAddr, loud: bool) {
+        if let Some(place) = self.number(copy).and_then(|number| self.loud.get_mut(number)) {
+            *place = loud;
+        }
+    }
+
+    /// The number of a copy.
+    fn number(&self, copy: HostPhysAddr) -> Option<usize> {
+        Some((copy.offset_from(self.base)? / PAGE_SIZE) as usize)
     }
 
     fn is_hot(&mut self, page: GuestPhysAddr) -> bool {
@@ -229,20 +246,24 @@ impl CodePages {
     }
 
     fn copy(&self, ram: &GuestRam, page: GuestPhysAddr, copy: HostPhysAddr) -> bool {
-        let words = (0..WORDS as u64).map(|n| 8 * n);
-        words.into_iter().all(|offset| {
-            let (from, to) =
-                (ram.read_word(page.wrapping_add(offset)), self.word(copy, GuestPhysAddr(offset)));
-            from.zip(to).map(|(value, word)| word.store(value, Ordering::Relaxed)).is_some()
-        })
+        (0..WORDS as u64).all(|n| self.copy_word(ram, page.wrapping_add(8 * n), copy))
+    }
+
+    fn copy_word(&self, ram: &GuestRam, address: GuestPhysAddr, copy: HostPhysAddr) -> bool {
+        let (from, to) = (ram.read_word(address), self.word(copy, address));
+        from.zip(to).map(|(value, word)| word.store(value, Ordering::Relaxed)).is_some()
     }
 
     fn replace(&mut self, copy: HostPhysAddr, site: GuestPhysAddr) {
+        self.set_breakpoint(copy, site);
+        self.counts.sites = self.counts.sites.wrapping_add(1);
+    }
+
+    fn set_breakpoint(&self, copy: HostPhysAddr, site: GuestPhysAddr) {
         let shift = 8 * (site.0 & 6);
         let Some(word) = self.word(copy, site) else { return };
         let old = word.load(Ordering::Relaxed);
         word.store(old & !(0xffff << shift) | u64::from(BREAKPOINT) << shift, Ordering::Relaxed);
-        self.counts.sites = self.counts.sites.wrapping_add(1);
     }
 
     /// The word of `copy` in which the byte at the page offset of `address` lies.
@@ -250,6 +271,17 @@ impl CodePages {
         let offset = copy.offset_from(self.base)?.checked_add(address.0 % PAGE_SIZE)?;
         self.words.get((offset / 8) as usize)
     }
+}
+
+/// The parcel of `word` that lies at the address.
+const fn parcel(word: u64, at: GuestPhysAddr) -> u16 {
+    (word >> (8 * (at.0 & 6))) as u16
+}
+
+/// The two parcels in RAM at an address, as an instruction of four bytes.
+fn instruction(ram: &GuestRam, at: GuestPhysAddr) -> Option<u32> {
+    let read = |at: GuestPhysAddr| Some(u32::from(parcel(ram.read_word(at.align_down(8))?, at)));
+    Some(read(at.wrapping_add(2))? << 16 | read(at)?)
 }
 
 #[cfg(test)]

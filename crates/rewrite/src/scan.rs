@@ -64,7 +64,8 @@ fn sweep(parcels: &[u16], start: usize) -> Vec<u64> {
     found
 }
 
-fn is_loud(bits: u32) -> bool {
+/// Whether it is one of those instructions.
+pub(crate) fn is_loud(bits: u32) -> bool {
     matches!(
         decode(bits),
         Instr::Sret

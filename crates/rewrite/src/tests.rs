@@ -81,3 +81,99 @@ fn without_room_nothing_is_rewritten() {
     pages.clear(&ram);
     assert_eq!(heat(&mut pages, &ram, BASE.wrapping_add(0x1000)), 1);
 }
+
+/// SRET, which some firmware complains of.
+const SRET: u32 = 0x1020_0073;
+const NOP: u32 = 0x0000_0013;
+
+/// A page of instructions that was scanned, and what it is made of.
+fn scanned(instructions: &[u32]) -> (GuestRam, CodePages) {
+    let words = instructions.chunks(2).map(|pair| u64::from(pair[1]) << 32 | u64::from(pair[0])).collect();
+    let (ram, mut pages) = (ram(words), pages(2));
+    ram.overlay().require_scan();
+    assert_eq!(pages.scan(&ram, BASE), Change::Remap);
+    (ram, pages)
+}
+
+/// Asserts that the copy is RAM with breakpoints at these offsets.
+fn assert_in_step(ram: &GuestRam, pages: &CodePages, sites: &[u64]) {
+    let copy = ram.overlay().copy_of(BASE).unwrap();
+    for at in (0..64).step_by(2) {
+        let at = BASE.wrapping_add(at);
+        let has = parcel(pages.word(copy, at).unwrap().load(Ordering::Relaxed), at);
+        let is_site = sites.contains(&at.0.wrapping_sub(BASE.0));
+        let wants = if is_site { BREAKPOINT } else { instruction(ram, at).unwrap() as u16 };
+        assert_eq!(has, wants, "{at:?}");
+        assert_eq!(pages.replaced(ram, at).is_some(), is_site, "{at:?}");
+    }
+}
+
+#[test]
+fn a_store_to_a_page_with_loud_sites_keeps_the_copy_in_step() {
+    let (ram, mut pages) = scanned(&[NOP, SRET, NOP, SRET, NOP, SRET, NOP, NOP]);
+    assert!(pages.keeps(&ram, BASE.wrapping_add(0x800)) && !pages.keeps(&ram, BASE.wrapping_add(0x1000)));
+    assert_in_step(&ram, &pages, &[4, 12, 20]);
+    let put = |pages: &mut CodePages, at: u64, bytes: &[u8]| {
+        pages.store(&ram, BASE.wrapping_add(at), bytes).unwrap();
+        let len = bytes.len() as u64;
+        let word = ram.read_word(BASE.wrapping_add(at & !7)).unwrap() >> (8 * (at & 7));
+        assert_eq!(
+            word & (1u128 << (8 * len)).wrapping_sub(1) as u64,
+            bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+        );
+    };
+    // Beside a site, over one, over the second half of one, over the same again, a byte of one, a new one.
+    put(&mut pages, 8, &SITE.to_le_bytes());
+    assert_in_step(&ram, &pages, &[4, 12, 20]);
+    put(&mut pages, 12, &NOP.to_le_bytes());
+    assert_in_step(&ram, &pages, &[4, 20]);
+    put(&mut pages, 20, &SRET.to_le_bytes());
+    assert_in_step(&ram, &pages, &[4, 20]);
+    put(&mut pages, 22, &[0x50, 0x10]);
+    assert_in_step(&ram, &pages, &[4]);
+    put(&mut pages, 5, &[0]);
+    assert_in_step(&ram, &pages, &[4]);
+    put(&mut pages, 4, &[0x13]);
+    assert_in_step(&ram, &pages, &[]);
+    put(&mut pages, 16, &SRET.to_le_bytes());
+    assert_in_step(&ram, &pages, &[16]);
+    put(&mut pages, 16, &[0; 8]);
+    assert_in_step(&ram, &pages, &[]);
+    assert!(!ram.overlay().take_disturbed() && pages.counts().ended == 0);
+    assert_eq!(pages.end(&ram, BASE), Some(COPIES));
+    assert!(!pages.keeps(&ram, BASE));
+}
+
+#[test]
+fn a_hot_page_without_loud_sites_is_not_kept() {
+    let ram = ram(vec![u64::from(SITE)]);
+    let mut pages = pages(1);
+    heat(&mut pages, &ram, BASE);
+    assert!(!pages.keeps(&ram, BASE));
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_is_stored_the_copy_stays_in_step(
+        stores in proptest::collection::vec((0..56u64, 0..4u32, proptest::sample::select(&[0u64, 0x1020_0073, u64::MAX, 0x1050_0073_1020_0073, 0x0000_9002_9002_0013][..])), 1..40)
+    ) {
+        let (ram, mut pages) = scanned(&[SRET; 16]);
+        let mut bytes: Vec<u8> = [SRET; 16].iter().flat_map(|word| word.to_le_bytes()).collect();
+        for (at, size, value) in stores {
+            let len = 1usize << size;
+            pages.store(&ram, BASE.wrapping_add(at), &value.to_le_bytes()[..len]).unwrap();
+            bytes[at as usize..][..len].copy_from_slice(&value.to_le_bytes()[..len]);
+        }
+        let copy = ram.overlay().copy_of(BASE).unwrap();
+        for at in (0..62).step_by(2) {
+            let place = BASE.wrapping_add(at as u64);
+            let bits = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+            proptest::prop_assert_eq!(instruction(&ram, place), Some(bits));
+            let has = parcel(pages.word(copy, place).unwrap().load(Ordering::Relaxed), place);
+            match pages.replaced(&ram, place) {
+                Some(replaced) => proptest::prop_assert!(replaced == bits && crate::scan::is_loud(bits)),
+                None => proptest::prop_assert_eq!(has, bits as u16),
+            }
+        }
+    }
+}

@@ -128,5 +128,5 @@ const _: () = {
     assert!(SPACES + crate::space::SPACES * SPACE_SIZE <= 2048);
     assert!(size_of::<FillHint>() == 128 && crate::hint::HINTS == 64);
     // The pointer comes first.
-    assert!(size_of::<crate::site::SiteTable>() == 16);
+    assert!(size_of::<crate::site::SiteTable>() == 24);
 };

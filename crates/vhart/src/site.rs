@@ -182,14 +182,18 @@ pub const SITES: usize = 4096;
 pub struct SiteTable {
     places: Box<[Site; SITES]>,
     handlers: Option<Box<Handlers>>,
+    /// Pages that may have sites here, by their numbers modulo `PAGES`, a bit each: most that are to be forgotten have none.
+    pages: Box<[u64; PAGES / 64]>,
 }
+
+const PAGES: usize = 4096;
 
 impl SiteTable {
     /// An empty table, whose sites Rust serves.
     pub fn new() -> Self {
         // By way of the heap: it would be large for a stack.
         let Ok(places) = vec![Site::NOWHERE; SITES].into_boxed_slice().try_into() else { wrong_length() };
-        Self { places, handlers: None }
+        Self { places, handlers: None, pages: Box::new([0; PAGES / 64]) }
     }
 
     /// Lets the assembly serve the sites.
@@ -226,11 +230,26 @@ impl SiteTable {
         if let Some(place) = self.places.get_mut(place) {
             *place = site;
         }
+        let (word, bit) = page_bit(page);
+        if let Some(word) = self.pages.get_mut(word) {
+            *word |= bit;
+        }
     }
 
     /// Forgets the sites of the guest-physical page with this number.
     pub fn forget_page(&mut self, page: u64) {
+        let (word, bit) = page_bit(page);
+        if self.pages.get(word).is_none_or(|word| word & bit == 0) {
+            return;
+        }
         self.forget(|site| site.page == page as u32);
+        let alike =
+            |site: &Site| site.tag != Site::NOWHERE.tag && page_bit(u64::from(site.page)) == (word, bit);
+        if !self.places.iter().any(alike)
+            && let Some(word) = self.pages.get_mut(word)
+        {
+            *word &= !bit;
+        }
     }
 
     /// Forgets the sites at the addresses of one virtual page, in all spaces.
@@ -242,6 +261,7 @@ impl SiteTable {
     /// Forgets all.
     pub fn clear(&mut self) {
         self.places.fill(Site::NOWHERE);
+        self.pages.fill(0);
     }
 
     fn forget(&mut self, is_meant: impl Fn(&Site) -> bool) {
@@ -254,6 +274,12 @@ impl Default for SiteTable {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The word and the bit that stand for a page.
+const fn page_bit(page: u64) -> (usize, u64) {
+    let number = page as usize % PAGES;
+    (number / 64, 1 << (number % 64))
 }
 
 /// The two places of a pc; the assembly computes the same.

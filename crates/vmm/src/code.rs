@@ -75,7 +75,7 @@ pub(crate) fn replaced(machine: &Machine, vcpu: &mut Vcpu) -> Option<u32> {
 }
 
 /// Serves an access to a page whose code is fetched from a copy, or that is watched: a store ends that and is tried again,
-/// a load is carried out on RAM.
+/// a load is carried out on RAM. A store is carried out on both, where the copy would soon be made again.
 pub(crate) fn access(
     machine: &mut Machine,
     vcpu: &mut Vcpu,
@@ -84,7 +84,7 @@ pub(crate) fn access(
     access: Access,
     host: &mut impl Host,
 ) -> Outcome {
-    if access == Access::Load && loads_within_page(machine, vcpu) {
+    if (access == Access::Load || machine.code.keeps(&machine.ram, page)) && is_within_page(machine, vcpu) {
         return mmio::access(machine, vcpu, faulted, access, host);
     }
     if let Some(copy) = machine.code.end(&machine.ram, page) {
@@ -112,11 +112,24 @@ pub(crate) fn follow_own_writes(machine: &mut Machine, vcpu: &mut Vcpu) {
     }
 }
 
-/// Whether the instruction at pc is a plain load whose bytes lie in one page. Others are rare enough for the copy to go.
-fn loads_within_page(machine: &Machine, vcpu: &Vcpu) -> bool {
+/// Stores to a page whose copy is kept.
+pub(crate) fn store(machine: &mut Machine, vcpu: &mut Vcpu, address: GuestPhysAddr, bytes: &[u8]) {
+    vcpu.shadow.unwatch(&machine.ram, address);
+    // It is RAM: it has a copy.
+    let _ = machine.code.store(&machine.ram, address, bytes);
+    vcpu.frame.sites.forget_page(address.0 / PAGE_SIZE);
+    fence_others(machine, vcpu);
+}
+
+/// Whether the instruction at pc is a plain load or store whose bytes lie in one page. Others are rare enough for the copy
+/// to go.
+fn is_within_page(machine: &Machine, vcpu: &Vcpu) -> bool {
     let Ok(bits) = fetch::instruction(vcpu, &machine.ram) else { return false };
     match decode(bits) {
-        Instr::Load { rs1, offset, width, .. } | Instr::FpLoad { rs1, offset, width, .. } => {
+        Instr::Load { rs1, offset, width, .. }
+        | Instr::FpLoad { rs1, offset, width, .. }
+        | Instr::Store { rs1, offset, width, .. }
+        | Instr::FpStore { rs1, offset, width, .. } => {
             vcpu.effective_address(rs1, offset) % PAGE_SIZE <= PAGE_SIZE - width.bytes()
         }
         _ => false,

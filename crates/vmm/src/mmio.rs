@@ -1,5 +1,5 @@
 //! Loads and stores that the hardware cannot finish: finds out what the instruction wants and asks the board, or, for
-//! loads from a page whose code is rewritten, RAM.
+//! accesses to a page whose code is rewritten, RAM.
 
 use isa::csr::sstatus;
 use isa::instr::{Atomic, decode, length};
@@ -7,6 +7,7 @@ use isa::{Exception, FReg, Instr, Reg, Width};
 use memory::{GuestPhysAddr, GuestVirtAddr};
 use mmu::{Access, translate};
 
+use crate::code;
 use crate::fetch;
 use crate::host::Host;
 use crate::machine::{Machine, Written};
@@ -47,7 +48,7 @@ impl Plan {
     }
 }
 
-/// Carries out the load or store at the vCPU's pc, whose address is a device's, or the load from a copied page.
+/// Carries out the load or store at the vCPU's pc, whose address is a device's, or the access to a copied page.
 ///
 /// The address comes from the decoded instruction: firmware may finish misaligned accesses itself, and stval then
 /// lies in the middle.
@@ -89,12 +90,25 @@ pub(crate) fn access(
             Ok(translation) => translation.address,
             Err(exception) => return Outcome::Inject(exception, address),
         };
-    let is_copied = machine.ram.overlay().copy_of(target).is_some() && access == Access::Load;
+    let is_copied = match access {
+        Access::Store => machine.code.keeps(&machine.ram, target),
+        _ => machine.ram.overlay().copy_of(target).is_some(),
+    };
     if machine.ram.contains(target, width.bytes()) && !is_copied {
         return changed(machine);
     }
     if address & (width.bytes() - 1) != 0 && !is_copied {
         return refused;
+    }
+    if is_copied && plan.access() == Access::Store {
+        let value = match plan.transfer {
+            Transfer::FloatStore { rs2 } => host.fp_read(rs2),
+            Transfer::Store { rs2 } => vcpu.frame.get(rs2),
+            Transfer::Load { .. } | Transfer::FloatLoad { .. } => return refused,
+        };
+        let bytes = value.to_le_bytes();
+        code::store(machine, vcpu, target, bytes.get(..width.bytes() as usize).unwrap_or(&bytes));
+        return Outcome::Advance(length(bits as u16));
     }
     if !is_copied
         && !plan.is_float()

@@ -71,8 +71,16 @@ impl GuestRam {
     /// # Errors
     /// As `write`.
     pub fn device_write(&self, address: GuestPhysAddr, from: &[u8]) -> Result<(), NotRam> {
-        let start = self.fill_in(address, from.len() as u64)?;
         self.note_write(address, from.len() as u64);
+        self.write_beneath(address, from)
+    }
+
+    /// Copies to RAM beneath copies of code, which the caller keeps in step.
+    ///
+    /// # Errors
+    /// As `write`.
+    pub fn write_beneath(&self, address: GuestPhysAddr, from: &[u8]) -> Result<(), NotRam> {
+        let start = self.fill_in(address, from.len() as u64)?;
         let mut words = self.words.get((start / WORD) as usize..).unwrap_or(&[]).iter();
         let (head, body) = from.split_at(from.len().min(head_len(start)));
         if !head.is_empty() {

@@ -41,6 +41,10 @@ fn sites_are_forgotten_by_their_page_and_by_their_address() {
     let mut table = SiteTable::new();
     table.insert(PC, 0, SRET, 1);
     table.insert(PC + 0x1000, TAG, SRET, 2);
+    // One that is not here, and one that looks like it.
+    table.forget_page(3);
+    table.forget_page(1 + PAGES as u64);
+    assert_eq!(table.find(PC, TAG), Some(SRET));
     table.forget_page(1);
     assert_eq!((table.find(PC, TAG), table.find(PC + 0x1000, TAG)), (None, Some(SRET)));
     table.forget_addresses(PC);

@@ -1,0 +1,61 @@
+//! Stores to copied pages that keep their copies: where one of those would be made again at once, since the firmware
+//! complains of what is in the page.
+
+use memory::{GuestPhysAddr, GuestRam, HostPhysAddr, NotRam, PAGE_SIZE};
+
+use crate::scan::{is_loud, loud_sites};
+use crate::{CodePages, instruction};
+
+/// Places at which sites may begin in the words that a store of up to eight bytes concerns: the one before, and two.
+const NEAR: usize = 12;
+
+impl CodePages {
+    /// Whether the page of `address` has a copy that is to be kept through stores.
+    pub fn keeps(&self, ram: &GuestRam, address: GuestPhysAddr) -> bool {
+        let copy = ram.overlay().copy_of(address);
+        copy.and_then(|copy| self.loud.get(self.number(copy)?)).is_some_and(|loud| *loud)
+    }
+
+    /// Stores up to eight bytes that lie in one page, and does the same to the page's copy. Breakpoints stay where the
+    /// instruction that they stand for has stayed.
+    ///
+    /// # Errors
+    /// Where it is not RAM.
+    pub fn store(&mut self, ram: &GuestRam, address: GuestPhysAddr, bytes: &[u8]) -> Result<(), NotRam> {
+        let Some(copy) = ram.overlay().copy_of(address) else { return ram.write(address, bytes) };
+        let page = address.align_down(PAGE_SIZE);
+        let offset = address.0 % PAGE_SIZE;
+        let first = (offset & !7).saturating_sub(8);
+        let end = offset.saturating_add(bytes.len() as u64).next_multiple_of(8).min(PAGE_SIZE);
+        let mut sites = [(page, None); NEAR];
+        for (place, at) in sites.iter_mut().zip((first..end).step_by(2)) {
+            let site = page.wrapping_add(at);
+            *place = (site, self.replaced(ram, site));
+        }
+        ram.write_beneath(address, bytes)?;
+        for at in (first..end).step_by(8) {
+            self.copy_word(ram, page.wrapping_add(at), copy);
+        }
+        for (site, bits) in sites {
+            if bits.is_some() && instruction(ram, site) == bits {
+                self.set_breakpoint(copy, site);
+            }
+        }
+        self.replace_loud(ram, address, bytes.len(), copy);
+        ram.note_code_write();
+        Ok(())
+    }
+
+    /// Replaces what was stored if it is an instruction that the firmware complains of.
+    fn replace_loud(&mut self, ram: &GuestRam, address: GuestPhysAddr, len: usize, copy: HostPhysAddr) {
+        let (page, offset) = (address.align_down(PAGE_SIZE), address.0 % PAGE_SIZE);
+        if len >= 4
+            && offset.is_multiple_of(2)
+            && instruction(ram, address).is_some_and(is_loud)
+            && loud_sites(ram, page).contains(&offset)
+            && self.replaced(ram, address).is_none()
+        {
+            self.replace(copy, address);
+        }
+    }
+}
