@@ -50,6 +50,8 @@ fn main(_hart: u64, _device_tree: u64) {
     spinning::measure();
     poking::measure(&tables);
     teaching::measure();
+    tables.activate(1);
+    poking::measure_many();
 }
 
 /// Ticks that the operation takes `iterations` times.

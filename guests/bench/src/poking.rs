@@ -12,15 +12,53 @@ const POKES: u64 = 4_000;
 /// Where the page is executed; the page behind it is where it is written.
 const TEXT: u64 = 0x5000_0000;
 
+/// Where many pages of code are: physical memory that this guest has no other use for.
+const MANY: u64 = 0x9000_0000;
+
+/// Where much memory is mapped, and which.
+const WIDE: u64 = 0x2_0000_0000;
+const WIDE_PHYS: u64 = 0xa000_0000;
+
 /// `csrr a0, sscratch` and `csrr a0, sepc`.
 const FORMS: [u32; 2] = [0x1400_2573, 0x1410_2573];
 const RET: u32 = 0x0000_8067;
 const SRET: u32 = 0x1020_0073;
 
-/// Measures and reports pokes of a page of CSR accesses, and of one that has an SRET, too.
+/// Measures and reports pokes of a page of CSR accesses, of one that has an SRET, too, and of one in a large kernel.
 pub fn measure(tables: &Tables) {
     poke("text-poke", tables, &[FORMS[0], RET]);
     poke("text-poke-sret", tables, &[FORMS[0], RET, SRET]);
+    use_much_memory(tables);
+    poke("text-poke-wide", tables, &[FORMS[0], RET]);
+}
+
+/// Touches 64 MiB by 4 KiB pages: a hypervisor may have to look through all that it keeps of them.
+fn use_much_memory(tables: &Tables) {
+    const BYTES: u64 = 64 << 20;
+    for page in (0..BYTES).step_by(PAGE as usize) {
+        tables.map(WIDE + page, WIDE_PHYS + page, 0, RW);
+        // SAFETY: memory that nothing else uses, just mapped here.
+        unsafe { ((WIDE + page) as *mut u64).write_volatile(1) };
+    }
+}
+
+/// Measures and reports hot pages, more than a hypervisor has copies for.
+pub fn measure_many() {
+    const PAGES: u64 = 1_200;
+    const CALLS: u64 = 48;
+    for page in (MANY..).step_by(PAGE as usize).take(PAGES as usize) {
+        // SAFETY: memory that nothing else uses, mapped one to one.
+        unsafe { (page as *mut u64).write_volatile(u64::from(RET) << 32 | u64::from(FORMS[0])) };
+    }
+    let start = time::now();
+    for page in (MANY..).step_by(PAGE as usize).take(PAGES as usize) {
+        // SAFETY: the function just written there, which gives a0 a value; the fence is for the first call of each page.
+        unsafe {
+            asm!("fence.i", "1: jalr ra, 0({text})", "addi {calls}, {calls}, -1", "bnez {calls}, 1b",
+                text = in(reg) page, calls = inout(reg) CALLS => _, out("ra") _, out("a0") _);
+        }
+    }
+    report("hot-pages", PAGES * CALLS, time::now() - start);
 }
 
 fn poke(name: &str, tables: &Tables, words: &[u32]) {

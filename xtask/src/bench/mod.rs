@@ -4,6 +4,7 @@
 //! QEMU's `-icount` makes the figures the same on every machine. What is measured is decided in
 //! `guests/bench` and `guests/linux-bench`; here the runs are made and the table is put together.
 
+mod limits;
 mod lines;
 mod table;
 
@@ -55,7 +56,7 @@ struct Suite {
 const SUITES: [Suite; 2] =
     [Suite { name: "bare", arguments: bare }, Suite { name: "linux", arguments: linux }];
 
-/// Measures; false when a run failed.
+/// Measures; false when a bound was exceeded.
 pub fn run(options: &Options) -> Result<bool> {
     let project = Project::load()?;
     let hypo = Hypo::new(&project.build_hypo()?, Vec::new());
@@ -63,23 +64,31 @@ pub fn run(options: &Options) -> Result<bool> {
     if !options.native {
         project.build_bare(&["hypocaust"])?;
     }
-    let mut tables = Vec::new();
+    let (mut tables, mut exceeded) = (Vec::new(), Vec::new());
     for suite in &SUITES {
         if options.suite.as_deref().is_none_or(|name| name == suite.name) {
-            let table = measure(suite, &project, &hypo, options)?;
+            let (table, more) = measure(suite, &project, &hypo, options)?;
             println!("{}", table.to_markdown());
             tables.push(table);
+            exceeded.extend(more);
         }
     }
     if let Some(path) = &options.json {
         let text = serde_json::to_string_pretty(&tables)?;
         std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(true)
+    exceeded.iter().for_each(|line| println!("out of bounds: {line}"));
+    Ok(exceeded.is_empty())
 }
 
-/// Runs a suite on both sides at once; counted instructions do not mind the company.
-fn measure(suite: &Suite, project: &Project, hypo: &Hypo, options: &Options) -> Result<Table> {
+/// Runs a suite on both sides at once; counted instructions do not mind the company. Gives the table, and what is out of
+/// bounds.
+fn measure(
+    suite: &Suite,
+    project: &Project,
+    hypo: &Hypo,
+    options: &Options,
+) -> Result<(Table, Vec<String>)> {
     let firmware = ["--firmware", &options.firmware].map(String::from);
     let arguments = [(suite.arguments)(project)?, firmware.into()].concat();
     let native_arguments = [arguments.clone(), vec!["--native".into()]].concat();
@@ -94,7 +103,8 @@ fn measure(suite: &Suite, project: &Project, hypo: &Hypo, options: &Options) -> 
         Some(Err(_)) => bail!("{}: the thread of the guest's run panicked", suite.name),
     };
     let native = native.with_context(|| format!("{}, natively", suite.name))?;
-    Ok(Table::new(suite.name, &native, guest.as_ref(), &options.filter))
+    let exceeded = guest.as_ref().map_or(Vec::new(), |guest| limits::exceeded(&native, guest));
+    Ok((Table::new(suite.name, &native, guest.as_ref(), &options.filter), exceeded))
 }
 
 /// One run, to its end.
