@@ -6,7 +6,7 @@
 use alloc::boxed::Box;
 
 use isa::paging::{PageTable, Pte};
-use memory::{GuestPhysAddr, HostPhysAddr, PAGE_SIZE};
+use memory::{BLOCK_SIZE, GuestPhysAddr, HostPhysAddr, PAGE_SIZE};
 
 /// A table of the pool, by number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +38,7 @@ pub enum Source {
 }
 
 #[derive(Clone, Debug)]
+#[repr(C)]
 struct Meta {
     next: Option<TableId>,
     /// Entries of this table are at this level.
@@ -45,6 +46,9 @@ struct Meta {
     source: Source,
     /// A bit for each slot whose entry is not 0.
     used: [u64; 8],
+    /// Blocks of host memory in which leaves of this table may lie, by their numbers modulo 64, a bit each; the assembly
+    /// finds it behind `used`, and notes those that it makes writable.
+    blocks: u64,
 }
 
 /// A pool of page tables at consecutive host-physical addresses.
@@ -64,7 +68,7 @@ impl TablePool {
     pub fn new(tables: &'static mut [PageTable], base: HostPhysAddr, fixed: usize) -> Self {
         let count = tables.len() / 2;
         let (tables, seen) = tables.split_at_mut(count);
-        let meta = Meta { next: None, level: 0, source: Source::None, used: [u64::MAX; 8] };
+        let meta = Meta { next: None, level: 0, source: Source::None, used: [u64::MAX; 8], blocks: 0 };
         let metas = (0..count).map(|_| meta.clone()).collect();
         let mut pool = Self { metas, tables, seen, base, free: TableList::default() };
         let mut free = TableList::default();
@@ -165,6 +169,11 @@ impl TablePool {
             *place = seen;
         }
         self.mark(table, slot, entry.0 != 0);
+        if entry.is_leaf()
+            && let Some(meta) = self.metas.get_mut(table.0 as usize)
+        {
+            meta.blocks |= block_bit(HostPhysAddr(entry.address()));
+        }
     }
 
     /// Empties an entry.
@@ -214,13 +223,17 @@ impl TablePool {
         Slots { words: self.metas.get(table.0 as usize).map_or([0; 8], |meta| meta.used), word: 0 }
     }
 
-    /// The first slot from `first` on whose entry leads to `address`, if one does.
+    /// The first slot from `first` on with a leaf at `address`, if there is one; where the assembly has made it, only if it
+    /// can be written.
     #[inline]
     pub fn find_address(&self, table: TableId, first: usize, address: HostPhysAddr) -> Option<usize> {
         /// All bits of an entry of ours but its address.
         const FLAGS: u64 = 0x3ff;
         let wanted = Pte::new(address.0, 0).0;
-        let used = &self.metas.get(table.0 as usize)?.used;
+        let Meta { used, blocks, .. } = self.metas.get(table.0 as usize)?;
+        if blocks & block_bit(address) == 0 {
+            return None;
+        }
         let entries = self.tables.get(table.0 as usize)?.0.as_chunks::<8>().0;
         let mut group = first / 8;
         let mut skip = first % 8;
@@ -279,7 +292,7 @@ impl TablePool {
                 *entry = 0;
             }
         });
-        meta.used = [0; 8];
+        (meta.used, meta.blocks) = ([0; 8], 0);
     }
 
     /// Drops the entries of a table for which `holds`, told the slot, the entry and what it was made of, says no.
@@ -319,6 +332,16 @@ impl TablePool {
         let last = list.ends.map_or(table, |(_, last)| last);
         *list = TableList { ends: Some((table, last)), len: list.len.wrapping_add(1) };
     }
+}
+
+const _: () = assert!(
+    core::mem::offset_of!(Meta, blocks)
+        == core::mem::offset_of!(Meta, used) + vhart::layout::BLOCKS_BEHIND_USED
+);
+
+/// The bit that stands for the block of host memory in which an address lies.
+const fn block_bit(address: HostPhysAddr) -> u64 {
+    1 << (address.0 / BLOCK_SIZE % 64)
 }
 
 /// Slots of a table, in order. `for_each` is the quick way.

@@ -108,6 +108,8 @@ pub const HINT_SHADOW: usize = offset_of!(FillHint, shadow);
 pub const HINT_SEEN: usize = offset_of!(FillHint, seen);
 /// In a hint: the slots in use.
 pub const HINT_USED: usize = offset_of!(FillHint, used);
+/// How far behind the bits of the slots in use the bits of the blocks are in which leaves lie.
+pub const BLOCKS_BEHIND_USED: usize = 64;
 /// In a hint: the bits to look at.
 pub const HINT_MASK: usize = offset_of!(FillHint, mask);
 /// In a hint: what they have to be.

@@ -83,12 +83,7 @@ pub fn run(options: &Options) -> Result<bool> {
 
 /// Runs a suite on both sides at once; counted instructions do not mind the company. Gives the table, and what is out of
 /// bounds.
-fn measure(
-    suite: &Suite,
-    project: &Project,
-    hypo: &Hypo,
-    options: &Options,
-) -> Result<(Table, Vec<String>)> {
+fn measure(suite: &Suite, project: &Project, hypo: &Hypo, options: &Options) -> Result<(Table, Vec<String>)> {
     let firmware = ["--firmware", &options.firmware].map(String::from);
     let arguments = [(suite.arguments)(project)?, firmware.into()].concat();
     let native_arguments = [arguments.clone(), vec!["--native".into()]].concat();
