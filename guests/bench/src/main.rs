@@ -28,6 +28,9 @@ const FRESH_PAGES: u64 = 1024;
 /// Virtual and physical address of memory that nothing has touched before.
 const FRESH: u64 = 0x1_0000_0000;
 const FRESH_PHYS: u64 = 0x8400_0000;
+/// A page that is mapped to one of two others, and where those are.
+const CHANGING: u64 = 0x1_4000_0000;
+const CHANGING_PHYS: u64 = 0x8300_0000;
 
 /// Base extension, function 0: which version of the SBI this is.
 const GET_SPEC_VERSION: u64 = 0;
@@ -100,6 +103,15 @@ fn csrs() {
 fn fences(tables: &Tables, other: &Tables) {
     item("sfence-va", MANY, || paging::fence_address(FRESH));
     item("sfence-all", MANY, paging::fence_all);
+    // As above, but one entry is another each time.
+    let mut page = CHANGING_PHYS;
+    item("sfence-changed", SOME, || {
+        page ^= PAGE;
+        tables.map(CHANGING, page, 0, RW);
+        paging::fence_all();
+        // SAFETY: a page just mapped, which no Rust object lies in.
+        unsafe { (CHANGING as *const u64).read_volatile() };
+    });
     let (here, there) = (tables.satp(1), other.satp(2));
     let pair = || {
         csr_write!(SATP, there);

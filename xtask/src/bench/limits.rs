@@ -14,15 +14,17 @@ enum Bound {
 }
 
 /// By item.
-const BOUNDS: [(&str, Bound); 8] = [
+const BOUNDS: [(&str, Bound); 10] = [
     ("teaching-syscall", Ratio(8.0)),
     ("spin-sstatus", Ratio(6.0)),
     ("spin-tick", Instructions(5_000.0)),
     ("spin-tick-worst", Instructions(200_000.0)),
     ("text-poke", Instructions(2_500.0)),
-    ("text-poke-worst", Instructions(100_000.0)),
+    ("text-poke-worst", Instructions(50_000.0)),
     ("text-poke-sret", Instructions(6_500.0)),
-    ("text-poke-sret-worst", Instructions(150_000.0)),
+    ("text-poke-sret-worst", Instructions(120_000.0)),
+    ("text-poke-wide", Instructions(2_500.0)),
+    ("text-poke-wide-worst", Instructions(60_000.0)),
 ];
 
 /// Pages of memory that copies of code take at most.
