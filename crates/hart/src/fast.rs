@@ -583,6 +583,9 @@ core::arch::global_asm!(
     "ld t0, {MEMORY_UNWATCHED}(sp)",
     "ld t0, 0(t0)",
     "bne t0, t2, fast_bail",
+    "ld t0, {FAST_FENCES}(sp)",
+    "addi t0, t0, 1",
+    "sd t0, {FAST_FENCES}(sp)",
     "FAST_RETURN",
     //
     // Operands out of registers.
@@ -664,6 +667,7 @@ core::arch::global_asm!(
     MEMORY_PLAIN = const layout::MEMORY_PLAIN,
     MEMORY_UNWATCHED = const layout::MEMORY_UNWATCHED,
     SETTLED = const layout::SETTLED,
+    FAST_FENCES = const layout::FAST_FENCES,
     FILLED_WRITABLE = const layout::FILLED_WRITABLE,
     SCRATCH = const layout::X,
     SITES = const layout::SITES,

@@ -67,6 +67,8 @@ pub struct VcpuFrame {
     /// What the count at `memory.unwatched` is as long as a fence of all addresses has nothing to do; `u64::MAX` where it
     /// has.
     pub settled: u64,
+    /// Fences of all addresses for which there was nothing to do in the shadow.
+    pub fast_fences: u64,
     /// Fences that changes of the root wanted.
     pub switch_flushes: u64,
     /// Rewritten sites, by pc.
@@ -101,6 +103,7 @@ impl VcpuFrame {
             hints: 0,
             filled_writable: 0,
             settled: u64::MAX,
+            fast_fences: 0,
             switch_flushes: 0,
             sites: SiteTable::new(),
             spaces: SpaceTable::new(),

@@ -52,6 +52,8 @@ pub const MEMORY_PLAIN: usize = offset_of!(VcpuFrame, memory) + offset_of!(Guest
 pub const MEMORY_UNWATCHED: usize = offset_of!(VcpuFrame, memory) + offset_of!(GuestMemory, unwatched);
 /// See `VcpuFrame::settled`.
 pub const SETTLED: usize = offset_of!(VcpuFrame, settled);
+/// See `VcpuFrame::fast_fences`.
+pub const FAST_FENCES: usize = offset_of!(VcpuFrame, fast_fences);
 /// Where the hints are.
 pub const HINTS: usize = offset_of!(VcpuFrame, hints);
 /// See `VcpuFrame::filled_writable`.

@@ -57,7 +57,9 @@ impl Place {
     fn of(vcpu: &Vcpu) -> Self {
         let csr = &vcpu.frame.csr;
         let rights = vcpu.frame.privilege as u64 | csr.sum_and_mxr();
-        Self { pc: vcpu.frame.pc, satp: csr.satp_bits(), rights: vcpu.shadow.fences() << 20 | rights }
+        // Settled tables do not say what devices are mapped to, so all fences count.
+        let fences = vcpu.shadow.fences().wrapping_add(vcpu.frame.fast_fences);
+        Self { pc: vcpu.frame.pc, satp: csr.satp_bits(), rights: fences << 20 | rights }
     }
 }
 

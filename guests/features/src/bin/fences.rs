@@ -7,11 +7,12 @@ use core::arch::asm;
 use features::arena::{self, Arena, DATA, frame_with, load, store, user_load};
 use features::{exception, exec, fault, insn, modes, outcome};
 use guest_rt::isa::Exception::*;
+use guest_rt::isa::Width;
 use guest_rt::paging::{
     self, Mode, PAGE, Pte, RW, fence_address, fence_address_asid, fence_all, fence_asid, leaf_size,
 };
 use guest_rt::trap::catch;
-use guest_rt::{check, check_any};
+use guest_rt::{access, check, check_any};
 
 features::feature!(checks);
 
@@ -34,6 +35,12 @@ fn checks(_hart: u64, _device_tree: u64) {
         stage.seldom_changed();
         paging::deactivate();
     }
+}
+
+/// A fence of everything that is executed often.
+#[inline(never)]
+fn fence_hot() {
+    fence_all();
 }
 
 fn without_translation() {
@@ -78,67 +85,93 @@ impl Stage {
         fence_all();
     }
 
-    /// Tables that are fenced again and again and nearly never changed: a hypervisor may get used to that.
+    /// Tables that are fenced again and again and nearly never changed: a hypervisor may get used to that. Each part has a
+    /// last table of its own, for the hypervisor may lose that habit, too.
     fn seldom_changed(&self) {
-        let mode = self.mode;
-        let table = self.arena.tables.slot(DATA, 0) as u64 & !(PAGE - 1);
-        let alias = DATA + leaf_size(1);
-        let ways: [(&str, u64); 3] = [("in_place", table), ("by_an_alias", alias), ("by_user_mode", alias)];
+        self.device(DATA + (16 << 20));
         self.arena.user_code(&arena::USER_ACCESSES);
-        for (way, at) in ways {
-            let rights = if way == "by_user_mode" { arena::USER_RWX } else { RW };
-            self.arena.map(alias, table, rights);
-            self.arena.map(DATA, frame_with(0), RW);
-            let mut wrong = 0;
-            for value in 1..6 {
-                for _ in 0..200 {
-                    fence_all();
-                    wrong += u64::from(load(DATA) != Ok(value - 1));
-                }
-                let (entry, slot) = (Pte::new(frame_with(value), RW), at + 8 * paging::index(DATA, 0) as u64);
-                let stored = if way == "by_user_mode" {
-                    arena::user_store(slot, entry.0)
-                } else {
-                    store(slot, entry.0)
-                };
-                fence_all();
-                wrong += u64::from(stored.is_err() || load(DATA) != Ok(value));
+        self.written("in_place", DATA + (32 << 20));
+        self.written("by_an_alias", DATA + (48 << 20));
+        self.written("by_user_mode", DATA + (64 << 20));
+        self.clean_page(DATA + (80 << 20));
+        self.pointer(DATA + (96 << 20));
+    }
+
+    fn written(&self, way: &str, at: u64) {
+        let mode = self.mode;
+        self.arena.map(at, frame_with(0), RW);
+        let table = self.arena.tables.slot(at, 0) as u64 & !(PAGE - 1);
+        let alias = at + leaf_size(1);
+        self.arena.map(alias, table, if way == "by_user_mode" { arena::USER_RWX } else { RW });
+        let slot = 8 * paging::index(at, 0) as u64 + if way == "in_place" { table } else { alias };
+        let mut wrong = 0;
+        for value in 1..4 {
+            for _ in 0..200 {
+                fence_hot();
+                wrong += u64::from(load(at) != Ok(value - 1));
             }
-            check!(format_args!("{mode:?}_table_fenced_often_and_written_{way}"), wrong, 0u64);
+            let entry = Pte::new(frame_with(value), RW).0;
+            let stored =
+                if way == "by_user_mode" { arena::user_store(slot, entry) } else { store(slot, entry) };
+            fence_hot();
+            wrong += u64::from(stored.is_err() || load(at) != Ok(value));
         }
-        // The next level, and what the hart writes: A and D.
-        self.arena.map(DATA, frame_with(7), RW & !Pte::D);
-        (0..200).for_each(|_| {
-            fence_all();
-            let _ = load(DATA); // Only that it is used.
-        });
-        let is_clean = !self.arena.tables.get(DATA, 0).has(Pte::D);
-        let stored = store(DATA, 8);
-        if let Err(trap) = stored {
-            check!(
-                format_args!("{mode:?}_clean_page_fenced_often_faults_or_gets_dirty"),
-                trap.is(StorePageFault)
-            );
-        } else {
-            let dirty = (is_clean, self.arena.tables.get(DATA, 0).has(Pte::D));
-            check!(
-                format_args!("{mode:?}_clean_page_fenced_often_faults_or_gets_dirty"),
-                dirty,
-                (true, true)
-            );
+        check!(format_args!("{mode:?}_table_fenced_often_and_written_{way}"), wrong, 0u64);
+    }
+
+    /// What the hart itself writes to a table: A and D.
+    fn clean_page(&self, at: u64) {
+        self.arena.map(at, frame_with(7), RW & !Pte::D);
+        for _ in 0..200 {
+            fence_hot();
+            let _ = load(at); // Only that it is used.
         }
-        let pointer = self.arena.tables.get(DATA, 1);
-        (0..200).for_each(|_| {
-            fence_all();
-            let _ = load(DATA); // Only that it is used.
-        });
-        self.arena.set(DATA, 1, Pte(0));
-        check!(
-            format_args!("{mode:?}_pointer_fenced_often_and_taken_away"),
-            exception(load(DATA)),
-            Some(LoadPageFault)
-        );
-        self.arena.set(DATA, 1, pointer);
+        let before = self.arena.tables.get(at, 0).has(Pte::D);
+        let mode = self.mode;
+        let name = format_args!("{mode:?}_clean_page_fenced_often_faults_or_gets_dirty");
+        match store(at, 8) {
+            Ok(()) => check!(name, (before, self.arena.tables.get(at, 0).has(Pte::D)), (false, true)),
+            Err(trap) => check!(name, trap.is(StorePageFault)),
+        }
+    }
+
+    fn pointer(&self, at: u64) {
+        self.arena.map(at, frame_with(7), RW);
+        for _ in 0..200 {
+            fence_hot();
+            let _ = load(at); // Only that it is used.
+        }
+        self.arena.tables.set(at, 1, Pte(0));
+        fence_hot();
+        let mode = self.mode;
+        let name = format_args!("{mode:?}_pointer_fenced_often_and_taken_away");
+        check!(name, exception(load(at)), Some(LoadPageFault));
+    }
+
+    /// A page that is one of the PLIC's registers, then another, for the same load.
+    fn device(&self, at: u64) {
+        const PRIORITIES: u64 = 0x0c00_0000;
+        const PENDING: u64 = 0x0c00_1000;
+        const OF_SOURCE_1: u64 = 4;
+        #[inline(never)]
+        fn register(page: u64) -> Option<u64> {
+            access::load(Width::Word, page + OF_SOURCE_1).ok()
+        }
+        let mode = self.mode;
+        self.arena.map(at, PRIORITIES, RW);
+        let stored = access::store(Width::Word, at + OF_SOURCE_1, 5);
+        let mut wrong = u64::from(stored.is_err());
+        for _ in 0..200 {
+            fence_hot();
+            wrong += u64::from(register(at) != Some(5));
+        }
+        for (page, value) in [(PENDING, 0), (PRIORITIES, 5), (PENDING, 0)] {
+            self.arena.tables.map(at, page, 0, RW);
+            fence_hot();
+            wrong += u64::from(register(at) != Some(value));
+        }
+        check!(format_args!("{mode:?}_device_page_fenced_often_and_mapped_elsewhere"), wrong, 0u64);
+        self.arena.map(at, frame_with(0), 0);
     }
 
     fn odd_operands(&self) {
