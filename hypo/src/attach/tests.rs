@@ -223,7 +223,8 @@ fn without_the_hypervisor_a_guest_has_the_same_devices_in_the_same_slots() {
     let folder = folder();
     let path = folder.path().display().to_string();
     let forwarded = Net { to: To::User(vec!["tcp:2222:22".parse().unwrap()]), ..user() };
-    let one = vm("one", vec![snapshot(file(&folder, "a"))], vec![forwarded, on("back")]);
+    let disks = vec![snapshot(file(&folder, "a")), file(&folder, "b")];
+    let one = vm("one", disks, vec![forwarded, on("back")]);
     let manifest = manifest(vec![one]);
     let found = Attachments::of(&manifest).unwrap();
     assert_eq!(
@@ -231,12 +232,14 @@ fn without_the_hypervisor_a_guest_has_the_same_devices_in_the_same_slots() {
         format!(
             "-global virtio-mmio.force-legacy=false \
              -drive if=none,id=disk0,format=raw,discard=unmap,snapshot=on,file={path}/a \
-             -device virtio-blk-device,drive=disk0,serial=one-1,bus=virtio-mmio-bus.0 \
+             -device virtio-blk-device,drive=disk0,serial=one-1,bus=virtio-mmio-bus.1 \
+             -drive if=none,id=disk1,format=raw,discard=unmap,file={path}/b \
+             -device virtio-blk-device,drive=disk1,serial=one-2,bus=virtio-mmio-bus.0 \
              -netdev user,hostfwd=tcp:127.0.0.1:2222-:22,id=net0 \
-             -device virtio-net-device,netdev=net0,mac=52:54:00:00:01:01,bus=virtio-mmio-bus.1 \
+             -device virtio-net-device,netdev=net0,mac=52:54:00:00:01:01,bus=virtio-mmio-bus.3 \
              -netdev hubport,hubid=1,id=net1 \
              -device virtio-net-device,netdev=net1,mac=52:54:00:00:01:02,bus=virtio-mmio-bus.2 \
-             -device virtio-rng-device,bus=virtio-mmio-bus.3"
+             -device virtio-rng-device,bus=virtio-mmio-bus.4"
         )
     );
 }
