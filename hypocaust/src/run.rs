@@ -177,7 +177,10 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
         } else if let Err(reason) = vm::serve(machine, vcpu, trap, host) {
             break Left::Ended(reason);
         } else if machine.is_notified() {
-            io.serve(number, machine);
+            io.serve(number, machine, host.now());
+            if io.nets.has_waiting() {
+                break Left::Due;
+            }
         }
         if *check_every != 0
             && hart.counts().runs.is_multiple_of(u64::from(*check_every))
@@ -224,6 +227,7 @@ pub fn serve_sources(world: &mut World) -> bool {
                 was_console = true;
                 Some(host.console.shown())
             } else {
+                io.nets.serve_interrupt(source, from);
                 io.disks.serve_interrupt(source, guests, host)
             };
             interrupts.plic.complete(source);

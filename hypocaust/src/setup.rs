@@ -29,7 +29,7 @@ use crate::Stage;
 use crate::console::Console;
 use crate::drivers::{plic::Plic, rtc, uart::Uart};
 use crate::host::{Level, RealHost};
-use crate::io::{Io, attach};
+use crate::io::{Io, attach, interfaces};
 use crate::world::{Guest, Interrupts, World};
 
 /// The heap: the manifest, and what serves all guests.
@@ -73,10 +73,12 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
     let mut random = random_source(&stage.machine, &manifest);
     let attached = &mut memory;
     let mut disks = attach::open(stage, &hart, &mut host, interrupts.as_ref(), &manifest, payload, attached)?;
+    let nets = interfaces::open(stage, interrupts.as_ref(), &manifest, &mut memory)?;
     let mut guests = Vec::with_capacity(manifest.vms.len());
     for config in &manifest.vms {
         let entity = scheduler.add(Guest::share(config));
         let mut slots = attach::slots(disks.of(entity), &config.disks);
+        slots.extend(interfaces::slots(config));
         slots.push(Slot::Entropy(Entropy::new()));
         let parts = Parts { number: entity, config, slots, payload };
         let vm = build_vm(stage, &hart, parts, &mut random, &mut memory)?;
@@ -98,7 +100,7 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
         host,
         interrupts,
         typed: false,
-        io: Io::new(disks, random, stage.machine.timebase_frequency),
+        io: Io::new(disks, nets, random, stage.machine.timebase_frequency),
         guests,
         scheduler,
         current: None,

@@ -72,12 +72,14 @@ pub struct Switch {
     /// Its name in the manifest.
     pub name: String,
     ports: Vec<Port>,
+    /// Frames that wait at its ports.
+    waiting: usize,
 }
 
 impl Switch {
     /// A switch without ports.
     pub const fn new(name: String) -> Self {
-        Self { name, ports: Vec::new() }
+        Self { name, ports: Vec::new(), waiting: 0 }
     }
 
     /// Connects something; gives the port's number. There is one uplink at most.
@@ -121,7 +123,9 @@ impl Switch {
             if number == from || !(is_for || is_group) {
                 continue;
             }
-            if !port.waiting.push(frame) {
+            if port.waiting.push(frame) {
+                self.waiting += 1;
+            } else {
                 port.counters.dropped += 1;
             }
         }
@@ -147,7 +151,13 @@ impl Switch {
         if let Some(bytes) = port.waiting.front().map(<[u8]>::len) {
             port.count_received(bytes, is_received);
             port.waiting.pop();
+            self.waiting -= 1;
         }
+    }
+
+    /// Whether a frame waits at some port.
+    pub const fn has_waiting(&self) -> bool {
+        self.waiting > 0
     }
 }
 

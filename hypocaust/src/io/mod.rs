@@ -6,6 +6,8 @@
 pub mod attach;
 pub mod disks;
 pub mod host_disks;
+pub mod interfaces;
+pub mod nets;
 
 use devices::virtio::Slot;
 use rand_chacha::ChaCha20Rng;
@@ -17,12 +19,15 @@ use crate::run;
 use crate::world::{State, World};
 use disks::Disks;
 use host_disks::PATIENCE;
+use nets::Nets;
 
 /// The guests' virtio devices.
 #[derive(Debug)]
 pub struct Io {
     /// Disks, which have each guest's first slots.
     pub disks: Disks,
+    /// Network interfaces, which have the next.
+    pub nets: Nets,
     /// What entropy devices give out.
     random: ChaCha20Rng,
     /// The guest whose slots are served first.
@@ -33,16 +38,17 @@ pub struct Io {
 
 impl Io {
     /// These devices, on a host with a timebase of so many ticks a second.
-    pub const fn new(disks: Disks, random: ChaCha20Rng, timebase: u64) -> Self {
-        Self { disks, random, first: 0, patience: PATIENCE.saturating_mul(timebase) }
+    pub const fn new(disks: Disks, nets: Nets, random: ChaCha20Rng, timebase: u64) -> Self {
+        Self { disks, nets, random, first: 0, patience: PATIENCE.saturating_mul(timebase) }
     }
 
-    /// Serves the slots of guest `number` that were notified, each for a turn.
+    /// Serves the slots of guest `number` that were notified, each for a turn; `now` in ticks.
     #[inline(never)]
-    pub fn serve(&mut self, number: usize, machine: &mut Machine) {
+    pub fn serve(&mut self, number: usize, machine: &mut Machine, now: u64) {
         let notified = machine.take_notified();
         for slot in (0..u32::BITS as usize).filter(|slot| notified >> slot & 1 != 0) {
             self.disks.serve(number, slot, machine);
+            self.nets.serve(number, slot, machine, now);
             let random = &mut self.random;
             let more = machine.serve(slot, |device, ram| {
                 let Slot::Entropy(entropy) = device else { return false };
@@ -54,6 +60,7 @@ impl Io {
             }
         }
         self.disks.notify_hosts();
+        self.nets.notify_hosts();
     }
 }
 
@@ -68,12 +75,13 @@ impl World {
             let Some(guest) = guests.get_mut(number) else { continue };
             if guest.state == State::Running && guest.vm.machine.is_notified() {
                 let from = host.now();
-                io.serve(number, &mut guest.vm.machine);
+                io.serve(number, &mut guest.vm.machine, from);
                 scheduler.charge_for(guest.entity, from, host.now());
                 more |= guest.vm.machine.is_notified();
                 io.disks.tell_of_full(number, &guest.vm.name, host);
             }
         }
+        io.nets.deliver(guests);
         more
     }
 
