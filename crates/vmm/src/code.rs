@@ -90,6 +90,11 @@ pub(crate) fn access(
     if let Some(copy) = machine.code.end(&machine.ram, page) {
         vcpu.shadow.drop_copy(copy);
         vcpu.frame.sites.forget_page(page.0 / PAGE_SIZE);
+        // To be tried again, the store must be fetched. Where it lies in the page that it writes, looking at the page first
+        // would make the next copy, which the store would end, and so on for ever.
+        if is_fetched_from(machine, vcpu, page) {
+            machine.ram.overlay().note_scanned(page);
+        }
         fence_others(machine, vcpu);
     }
     vcpu.shadow.unwatch(&machine.ram, page);
@@ -134,6 +139,15 @@ fn is_within_page(machine: &Machine, vcpu: &Vcpu) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether the instruction at the vCPU's pc may lie in the page of `address`, if only with its last two bytes.
+fn is_fetched_from(machine: &Machine, vcpu: &Vcpu, address: GuestPhysAddr) -> bool {
+    let (context, pc) = (vcpu.context(), vcpu.frame.pc);
+    [pc, pc.wrapping_add(2)].into_iter().any(|parcel| {
+        fetched_from(machine, context, parcel)
+            .is_some_and(|place| place.align_down(PAGE_SIZE) == address.align_down(PAGE_SIZE))
+    })
 }
 
 fn fetched_from(machine: &Machine, context: ContextKey, pc: u64) -> Option<GuestPhysAddr> {

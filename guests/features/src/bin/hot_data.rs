@@ -36,7 +36,7 @@ struct Routine {
     step: fn(u64) -> u64,
 }
 
-const ROUTINES: [Routine; 8] = [
+const ROUTINES: [Routine; 10] = [
     Routine { name: "counter", code: counter, step: |_| 1 },
     Routine { name: "counter_by_bytes", code: byte_counter, step: |_| 1 },
     Routine { name: "stack", code: stack, step: |argument| argument },
@@ -44,6 +44,8 @@ const ROUTINES: [Routine; 8] = [
     Routine { name: "reservation", code: reservation, step: |argument| argument },
     Routine { name: "lock", code: lock, step: |_| 1 },
     Routine { name: "float", code: float, step: |_| 1 },
+    Routine { name: "fence", code: fenced_counter, step: |_| 1 },
+    Routine { name: "fence_and_atomic", code: fenced_atomic_counter, step: |argument| argument },
     Routine { name: "loop", code: many_stores, step: |_| 20 },
 ];
 
@@ -81,6 +83,13 @@ features::code! {
     fn float =
         "auipc t0, 0", "csrw sscratch, a0", "addi t0, t0, 0x400", "fld ft0, 0x400(t0)", "fmv.x.d t1, ft0",
         "addi t1, t1, 1", "fmv.d.x ft0, t1", "fsd ft0, 0x400(t0)", "fsw ft0, 0x408(t0)", "csrr a0, sscratch", "ret";
+    // With an instruction that some firmware complains of when it traps.
+    fn fenced_counter =
+        "auipc t0, 0", "csrw sscratch, a0", "addi t0, t0, 0x400", "sfence.vma zero, a0", "ld t1, 0x400(t0)",
+        "addi t1, t1, 1", "sd t1, 0x400(t0)", "csrr a0, sscratch", "ret";
+    fn fenced_atomic_counter =
+        "auipc t0, 0", "csrw sscratch, a0", "addi t0, t0, 0x400", "addi t0, t0, 0x400", "sfence.vma zero, a0",
+        "amoadd.d zero, a0, (t0)", "csrr a0, sscratch", "ret";
     fn many_stores =
         "auipc t0, 0", "csrw sscratch, a0", "addi t0, t0, 0x400", "li t2, 20",
         "1: csrr a0, sscratch", "ld t1, 0x400(t0)", "addi t1, t1, 1", "csrw sscratch, a0", "sd t1, 0x400(t0)",
