@@ -37,6 +37,13 @@ impl Hypo {
         if self.switches.iter().any(|(_, value)| value == "off") { limit * 3 } else { limit }
     }
 
+    /// The value of an option in a run with these arguments, if it is given.
+    pub fn value<'a>(&'a self, arguments: &'a [String], name: &str) -> Option<&'a String> {
+        let own = arguments.iter().position(|argument| argument == name);
+        let switch = || self.switches.iter().find(|(switch, _)| *switch == name).map(|(_, value)| value);
+        own.map_or_else(switch, |at| arguments.get(at + 1))
+    }
+
     /// All that a run gets that would get `arguments`.
     fn arguments(&self, arguments: &[String], limit: Duration) -> Vec<String> {
         let mut all = arguments.to_vec();
@@ -107,6 +114,9 @@ mod tests {
         assert_eq!(arguments("run linux"), "run linux --rewrite off --fast on --timeout 7");
         assert_eq!(arguments("run --fast off --timeout 5"), "run --fast off --timeout 5 --rewrite off");
         assert_eq!(arguments("doctor"), "doctor");
+        assert_eq!(hypo.value(&[], "--rewrite"), Some(&"off".into()));
+        assert_eq!(hypo.value(&["--rewrite".into(), "on".into()], "--rewrite"), Some(&"on".into()));
+        assert_eq!(hypo.value(&[], "--firmware"), None);
         assert_eq!(hypo.limit(Duration::from_secs(7)), Duration::from_secs(21), "one of them is off");
     }
 }

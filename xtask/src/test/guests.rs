@@ -1,8 +1,8 @@
 //! Our own feature guests, from the table `tests/guests.toml`: each runs on QEMU alone and under the
 //! hypervisor, and must come to the same verdict. The native run keeps the guests' expectations honest.
 
+use super::Setting;
 use super::disks::{Disk, Disks};
-use super::firmwares;
 use super::runner::Case;
 use crate::launch::{self, Hypo};
 use crate::project::Project;
@@ -67,7 +67,8 @@ struct Verdict {
 }
 
 /// The table's cases.
-pub fn cases(project: &Project, hypo: &Hypo, firmware: &str) -> Result<Vec<Case>> {
+pub fn cases(project: &Project, setting: &Setting) -> Result<Vec<Case>> {
+    let Setting { hypo, firmware, .. } = setting;
     let path = project.root().join("tests/guests.toml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let table: Table = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
@@ -77,7 +78,7 @@ pub fn cases(project: &Project, hypo: &Hypo, firmware: &str) -> Result<Vec<Case>
         let arguments = |more: &[&str]| {
             ["run", "--kernel", &kernel].iter().chain(more).map(|&word| word.into()).collect()
         };
-        for (firmware, suffix) in firmwares(firmware, &entry.firmware) {
+        for (firmware, suffix) in setting.firmwares(&entry.firmware) {
             if entry.cpu.is_empty() || !suffix.is_empty() {
                 let name = format!("{}{suffix}", entry.name);
                 let slow = entry.slow && suffix.is_empty();

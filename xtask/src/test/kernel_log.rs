@@ -1,6 +1,7 @@
 //! Compares what Linux logs natively and as a guest: apart from the differences that the table
 //! `tests/kernel-log.toml` explains, the lines are the same.
 
+use super::Setting;
 use super::runner::Case;
 use crate::launch::{self, Hypo};
 use crate::project::Project;
@@ -30,8 +31,11 @@ struct Entry {
     why: String,
 }
 
+/// The name of the one case.
+pub const NAME: &str = "linux/kernel-log";
+
 /// The one case.
-pub fn case(project: &Project, hypo: &Hypo, firmware: &str) -> Result<Case> {
+pub fn case(project: &Project, Setting { hypo, firmware, .. }: &Setting) -> Result<Case> {
     let path = project.root().join("tests/kernel-log.toml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let table: Table = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
@@ -41,7 +45,7 @@ pub fn case(project: &Project, hypo: &Hypo, firmware: &str) -> Result<Case> {
     let hypo = hypo.clone();
     let firmware = firmware.to_owned();
     Ok(Case {
-        name: "linux/kernel-log".into(),
+        name: NAME.into(),
         about: "the kernel logs the same as natively, but for what tests/kernel-log.toml explains".into(),
         long: false,
         run: Box::new(move |log| {
@@ -128,6 +132,7 @@ mod tests {
 
     #[test]
     fn the_table_of_differences_is_well_formed() {
-        assert!(case(&Project::load().unwrap(), &Hypo::new("hypo".as_ref(), Vec::new()), "default").is_ok());
+        let setting = Setting::plain(Hypo::new("hypo".as_ref(), Vec::new()));
+        assert!(case(&Project::load().unwrap(), &setting).is_ok());
     }
 }

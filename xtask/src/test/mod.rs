@@ -35,6 +35,9 @@ const HOST: &str = "host";
 /// The firmware that all cases run on unless told otherwise.
 const DEFAULT_FIRMWARE: &str = "default";
 
+/// All firmwares that `hypo run --firmware` knows by a name.
+const FIRMWARES: &[&str] = &[DEFAULT_FIRMWARE, "opensbi-1.6", "rustsbi"];
+
 /// What to test.
 #[derive(clap::Args)]
 pub struct Options {
@@ -59,27 +62,106 @@ pub struct Options {
     /// Run the guests with the assembly's fast path on or off: passed on to hypo
     #[arg(long, value_name = "on|off")]
     fast: Option<OnOff>,
+    /// Run all of it on all firmwares, as it is, without rewritten code pages, and without the fast path; takes hours
+    #[arg(long, conflicts_with_all = ["firmware", "rewrite", "fast"])]
+    matrix: bool,
 }
 
 impl Options {
     /// What each `hypo run` gets.
-    fn switches(&self) -> Vec<(&'static str, String)> {
+    fn switches(&self) -> Vec<Switch> {
         let word = |switch: OnOff| if switch == OnOff::On { "on" } else { "off" };
         let given = [("--rewrite", self.rewrite), ("--fast", self.fast)];
         given.into_iter().filter_map(|(name, switch)| Some((name, word(switch?).into()))).collect()
     }
+
+    /// The settings in which the cases are run.
+    fn settings(&self, program: &Path) -> Vec<Setting> {
+        if self.matrix {
+            return matrix(program);
+        }
+        let hypo = Hypo::new(program, self.switches());
+        vec![Setting { firmware: self.firmware.clone(), ..Setting::plain(hypo) }]
+    }
+}
+
+/// An option of `hypo run` and its value.
+type Switch = (&'static str, String);
+
+/// How cases are run.
+pub struct Setting {
+    /// The program, with the switches that each run gets.
+    pub hypo: Hypo,
+    /// The firmware that all cases run on.
+    pub firmware: String,
+    /// Whether, with the default one, cases also run on those that the tables list for them.
+    pub listed: bool,
+    /// Whether cases also run on QEMU alone, where the switches change nothing.
+    pub native: bool,
+    /// What cases' names begin with.
+    pub prefix: String,
+}
+
+impl Setting {
+    /// The default firmware, and those that the tables list.
+    pub fn plain(hypo: Hypo) -> Self {
+        Self { hypo, firmware: DEFAULT_FIRMWARE.into(), listed: true, native: true, prefix: String::new() }
+    }
+
+    /// The firmwares that a case runs on. Each has the part of the case's name that tells it.
+    fn firmwares<'a>(&'a self, listed: &'a [String]) -> Vec<(&'a str, String)> {
+        let mut all = vec![(self.firmware.as_str(), String::new())];
+        if self.listed && self.firmware == DEFAULT_FIRMWARE {
+            all.extend(listed.iter().map(|name| (name.as_str(), format!("/{name}"))));
+        }
+        all
+    }
+
+    /// All cases of the tables in this setting.
+    fn cases(&self, project: &Project) -> Result<Vec<Case>> {
+        let mut cases = guests::cases(project, self)?;
+        cases.extend(sessions::cases(project, self)?);
+        cases.extend(worlds::cases(project, &self.hypo, &self.firmware));
+        if !sessions::is_unusable(project, kernel_log::NAME, self)? {
+            cases.push(kernel_log::case(project, self)?);
+        }
+        cases.retain(|case| self.native || !case.name.ends_with("/native"));
+        cases.iter_mut().for_each(|case| case.name.insert_str(0, &self.prefix));
+        Ok(cases)
+    }
+}
+
+/// Each firmware with nothing switched off, and with each part that only makes guests faster.
+fn matrix(program: &Path) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    for firmware in FIRMWARES {
+        for switch in [None, Some("rewrite"), Some("fast")] {
+            let option = match switch {
+                Some("rewrite") => vec![("--rewrite", "off".to_owned())],
+                Some(_) => vec![("--fast", "off".to_owned())],
+                None => Vec::new(),
+            };
+            let part = switch.map_or_else(|| "all".to_owned(), |part| format!("no-{part}"));
+            settings.push(Setting {
+                hypo: Hypo::new(program, option),
+                firmware: (*firmware).into(),
+                listed: false,
+                native: switch.is_none(),
+                prefix: format!("{firmware}/{part}/"),
+            });
+        }
+    }
+    settings
 }
 
 /// Tests; true when all passed.
 pub fn run(options: &Options) -> Result<bool> {
     let project = Project::load()?;
     let wanted = |name: &str| options.filter.as_deref().is_none_or(|text| name.contains(text));
-    let hypo = Hypo::new(&project.target_directory().join("debug/hypo"), options.switches());
-    let firmware = options.firmware.as_str();
-    let mut cases = guests::cases(&project, &hypo, firmware)?;
-    cases.extend(sessions::cases(&project, &hypo, firmware)?);
-    cases.extend(worlds::cases(&project, &hypo, firmware));
-    cases.push(kernel_log::case(&project, &hypo, firmware)?);
+    let mut cases = Vec::new();
+    for setting in options.settings(&project.target_directory().join("debug/hypo")) {
+        cases.extend(setting.cases(&project)?);
+    }
     let asked = options.long || options.list || options.filter.is_some();
     cases.retain(|case| wanted(&case.name) && (asked || !case.long));
     if options.list {
@@ -118,16 +200,6 @@ pub fn run(options: &Options) -> Result<bool> {
     Ok(tally.failed == 0)
 }
 
-/// The firmwares that a case of the tables runs on: the one that was asked for, and with the default one those that the
-/// table lists. Each has the part of the case's name that tells it.
-fn firmwares<'a>(asked: &'a str, listed: &'a [String]) -> Vec<(&'a str, String)> {
-    let mut all = vec![(asked, String::new())];
-    if asked == DEFAULT_FIRMWARE {
-        all.extend(listed.iter().map(|name| (name.as_str(), format!("/{name}"))));
-    }
-    all
-}
-
 fn jobs(options: &Options) -> usize {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     options.jobs.unwrap_or(processors.min(4))
@@ -146,11 +218,31 @@ fn list(cases: &[Case], host: bool) {
 mod tests {
     use super::*;
 
+    fn plain() -> Setting {
+        Setting::plain(Hypo::new("hypo".as_ref(), Vec::new()))
+    }
+
     #[test]
     fn listed_firmwares_come_with_the_default_one_only() {
         let listed = ["rustsbi".to_owned()];
         let both = [("default", String::new()), ("rustsbi", "/rustsbi".to_owned())];
-        assert_eq!(firmwares("default", &listed), both);
-        assert_eq!(firmwares("opensbi-1.6", &listed), [("opensbi-1.6", String::new())]);
+        assert_eq!(plain().firmwares(&listed), both);
+        let other = Setting { firmware: "opensbi-1.6".into(), ..plain() };
+        assert_eq!(other.firmwares(&listed), [("opensbi-1.6", String::new())]);
+    }
+
+    #[test]
+    fn the_matrix_has_each_case_in_each_setting_by_a_name_of_its_own() {
+        let project = Project::load().unwrap();
+        let settings = matrix("hypo".as_ref());
+        assert_eq!(settings.len(), 9);
+        let cases = settings.iter().flat_map(|setting| setting.cases(&project).unwrap());
+        let names: Vec<_> = cases.map(|case| case.name).collect();
+        let unique: std::collections::BTreeSet<_> = names.iter().collect();
+        assert_eq!(unique.len(), names.len());
+        assert_eq!(names.iter().filter(|name| name.ends_with("/guests/csr/rv64/guest")).count(), 9);
+        assert_eq!(names.iter().filter(|name| name.ends_with("/linux/guest")).count(), 8);
+        assert_eq!(names.iter().filter(|name| name.ends_with("/linux/native")).count(), 3);
+        assert!(names.contains(&"rustsbi/no-fast/minikernel/guest".to_owned()));
     }
 }

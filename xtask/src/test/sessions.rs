@@ -2,9 +2,9 @@
 //! for, what to type, and the exit status that it must end with.
 
 use super::disks::{Disk, Disks};
-use super::firmwares;
 use super::outside::{self, OwnCache};
 use super::runner::Case;
+use super::{DEFAULT_FIRMWARE, Setting};
 use crate::expect::{Missed, Session};
 use crate::launch::{self, Hypo};
 use crate::project::Project;
@@ -17,6 +17,19 @@ use std::time::Duration;
 #[serde(deny_unknown_fields)]
 struct Table {
     session: Vec<Entry>,
+    unusable: Vec<Unusable>,
+}
+
+/// Guests that are not run with these settings.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unusable {
+    /// The names of their sessions.
+    sessions: Pattern,
+    firmware: String,
+    rewrite: String,
+    #[expect(dead_code, reason = "for the reader of the table")]
+    why: String,
 }
 
 /// One session of the table.
@@ -44,7 +57,7 @@ struct Entry {
     /// Whether there is a TCP peer on this machine that sends back what it gets; `{peer}` in a line is its port.
     #[serde(default)]
     peer: bool,
-    /// More firmwares to play it on.
+    /// More firmwares to play it on. One whose arguments name the firmware is played on that.
     #[serde(default)]
     firmware: Vec<String>,
     /// Disks of the only guest.
@@ -52,6 +65,17 @@ struct Entry {
     disks: Vec<Disk>,
     #[serde(default)]
     steps: Vec<Step>,
+    at_most: Option<AtMost>,
+}
+
+/// How often its output may have a text.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AtMost {
+    text: Pattern,
+    times: usize,
+    /// What comes before it no more.
+    before: Pattern,
 }
 
 /// Types keys, as they are, and a line, if there are any, then waits for a text, if there is one. The guest echoes
@@ -80,10 +104,8 @@ impl TryFrom<String> for Pattern {
 }
 
 /// The table's cases.
-pub fn cases(project: &Project, hypo: &Hypo, firmware: &str) -> Result<Vec<Case>> {
-    let path = project.root().join("tests/sessions.toml");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let table: Table = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
+pub fn cases(project: &Project, setting: &Setting) -> Result<Vec<Case>> {
+    let table = Table::load(project)?;
     let places = [
         ("{tests}", project.root().join("tests").display().to_string()),
         ("{guests}", project.bare_program("").display().to_string()),
@@ -95,21 +117,54 @@ pub fn cases(project: &Project, hypo: &Hypo, firmware: &str) -> Result<Vec<Case>
                 *argument = argument.replace(name, place.trim_end_matches('/'));
             }
         }
-        for (firmware, suffix) in firmwares(firmware, &entry.firmware) {
+        let fixed = entry.hypo.iter().any(|argument| argument == "--firmware");
+        for (firmware, suffix) in setting.firmwares(&entry.firmware) {
             let mut entry = entry.clone();
+            if !fixed {
+                entry.hypo.extend(["--firmware".into(), firmware.into()]);
+            } else if firmware != DEFAULT_FIRMWARE {
+                continue;
+            }
+            let mut settings = table.unusable.iter();
+            let unusable =
+                settings.any(|settings| settings.cover(&entry.name, firmware, &setting.hypo, &entry.hypo));
             entry.name.push_str(&suffix);
-            entry.hypo.extend(["--firmware".into(), firmware.into()]);
             if entry.native {
                 let mut native = entry.clone();
                 native.hypo.push("--native".into());
-                cases.push(case(native, "native", hypo));
-                cases.push(case(entry, "guest", hypo));
-            } else {
-                cases.push(case(entry, "", hypo));
+                cases.push(case(native, "native", &setting.hypo));
+            }
+            if !unusable {
+                let side = if entry.native { "guest" } else { "" };
+                cases.push(case(entry, side, &setting.hypo));
             }
         }
     }
     Ok(cases)
+}
+
+impl Table {
+    fn load(project: &Project) -> Result<Self> {
+        let path = project.root().join("tests/sessions.toml");
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("in {}", path.display()))
+    }
+}
+
+/// Whether the session `name` is not to be played with these settings, as the table says.
+pub fn is_unusable(project: &Project, name: &str, setting: &Setting) -> Result<bool> {
+    let table = Table::load(project)?;
+    Ok(table.unusable.iter().any(|settings| settings.cover(name, &setting.firmware, &setting.hypo, &[])))
+}
+
+impl Unusable {
+    /// Whether a run of the session `name` with these arguments is among them.
+    fn cover(&self, name: &str, firmware: &str, hypo: &Hypo, arguments: &[String]) -> bool {
+        self.sessions.0.is_match(name.as_bytes())
+            && self.firmware == firmware
+            && hypo.value(arguments, "--rewrite") == Some(&self.rewrite)
+    }
 }
 
 fn case(entry: Entry, side: &str, hypo: &Hypo) -> Case {
@@ -143,7 +198,24 @@ fn play(entry: &Entry, hypo: &Hypo, log: &mut Vec<u8>) -> Result<()> {
     let status = run.finish(log)?;
     ensure!(status == entry.status, "exit status {status}, not {}", entry.status);
     disks.check()?;
-    cache.map_or(Ok(()), |cache| cache.check_disk(log))
+    cache.map_or(Ok(()), |cache| cache.check_disk(log))?;
+    entry.at_most.as_ref().map_or(Ok(()), |limit| limit.check(log))
+}
+
+impl AtMost {
+    fn check(&self, output: &[u8]) -> Result<()> {
+        let Self { text: Pattern(text), times, before: Pattern(before) } = self;
+        let found = text.find_iter(output).count();
+        ensure!(found <= *times, "{:?} came {found} times, more than {times}", text.as_str());
+        let late = before.find(output).and_then(|end| output.get(end.end()..));
+        ensure!(
+            !late.is_some_and(|late| text.is_match(late)),
+            "{:?} came after {:?}",
+            text.as_str(),
+            before.as_str()
+        );
+        Ok(())
+    }
 }
 
 /// Types and waits. `captured` are texts that stand for others in lines.
@@ -196,12 +268,41 @@ mod tests {
     #[test]
     fn the_table_is_well_formed() {
         let project = Project::load().unwrap();
-        let cases =
-            cases(&project, &Hypo::new("hypo".as_ref(), Vec::new()), super::super::DEFAULT_FIRMWARE).unwrap();
+        let cases = cases(&project, &Setting::plain(Hypo::new("hypo".as_ref(), Vec::new()))).unwrap();
         let mut names: Vec<_> = cases.iter().map(|case| case.name.as_str()).collect();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), cases.len(), "names are unique");
+    }
+
+    #[test]
+    fn what_firmware_makes_unusable_is_left_out() {
+        let project = Project::load().unwrap();
+        let names = |firmware: &str, rewrite: &str| {
+            let hypo = Hypo::new("hypo".as_ref(), vec![("--rewrite", rewrite.into())]);
+            let setting = Setting { firmware: firmware.into(), ..Setting::plain(hypo) };
+            assert_eq!(
+                is_unusable(&project, "linux/kernel-log", &setting).unwrap(),
+                (firmware, rewrite) == ("opensbi-1.6", "off")
+            );
+            let cases = cases(&project, &setting).unwrap();
+            cases.into_iter().map(|case| case.name).collect::<Vec<_>>()
+        };
+        let has = |names: &[String], name: &str| names.iter().any(|other| other == name);
+        let off = names("opensbi-1.6", "off");
+        assert!(!has(&off, "linux/guest") && has(&off, "linux/native") && has(&off, "u-boot/guest"));
+        let on = names("opensbi-1.6", "on");
+        assert!(has(&on, "linux/guest") && !has(&on, "linux/slow"), "it switches off by itself");
+        assert!(has(&names("rustsbi", "off"), "linux/slow"));
+    }
+
+    #[test]
+    fn a_text_may_come_so_often_and_so_late() {
+        let limit: AtMost = toml::from_str("text = 'no'\ntimes = 2\nbefore = '^go'").unwrap();
+        assert!(limit.check(b"no no\ngo\n").is_ok());
+        assert!(limit.check(b"no no no").unwrap_err().to_string().contains("3 times"));
+        assert!(limit.check(b"no\ngo\nno").unwrap_err().to_string().contains("after"));
+        assert!(limit.check(b"").is_ok());
     }
 
     #[test]
