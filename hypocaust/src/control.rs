@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 use memory::GuestPhysAddr;
-use monitor::{Change, Control, Disk, Exits, Guest, HostFacts, KindOfExit, Port, State, Switch};
+use monitor::{Change, Control, Disk, Exits, Guest, HostFacts, KindOfExit, State, Switch};
 use trace::{Event, ExitKind};
 use vmm::{Host, StopReason};
 
@@ -121,16 +121,7 @@ impl Control for World {
     }
 
     fn switches(&self) -> Vec<Switch> {
-        let port = |port: &net::Port| {
-            let net::Counters { sent, sent_bytes, received, received_bytes, dropped } = port.counters;
-            let (owner, mac) = (port.owner.clone(), port.kind.mac());
-            Port { owner, mac, sent, sent_bytes, received, received_bytes, dropped }
-        };
-        let switch = |switch: &net::Switch| Switch {
-            name: switch.name.clone(),
-            ports: switch.ports().iter().map(port).collect(),
-        };
-        self.io.nets.switches().map(switch).collect()
+        self.io.nets.report(&self.guests)
     }
 
     fn disks(&self) -> Vec<Disk> {

@@ -176,7 +176,8 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
             }
         } else if let Err(reason) = vm::serve(machine, vcpu, trap, host) {
             break Left::Ended(reason);
-        } else if machine.is_notified() {
+        }
+        if machine.is_notified() {
             io.serve(number, machine, host.now());
             if io.nets.has_waiting() {
                 break Left::Due;
@@ -227,8 +228,8 @@ pub fn serve_sources(world: &mut World) -> bool {
                 was_console = true;
                 Some(host.console.shown())
             } else {
-                io.nets.serve_interrupt(source, from);
-                io.disks.serve_interrupt(source, guests, host)
+                let whose = io.nets.serve_interrupt(source, guests, from);
+                whose.or_else(|| io.disks.serve_interrupt(source, guests, host))
             };
             interrupts.plic.complete(source);
             // The one that it was for pays, not the one that runs.

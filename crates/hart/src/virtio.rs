@@ -14,11 +14,18 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use virtio_drivers::transport::mmio::{MmioError, MmioTransport, VirtIOHeader};
-use virtio_drivers::transport::{DeviceStatus, DeviceType, Transport};
+use virtio_drivers::transport::{DeviceStatus, Transport};
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
 
 use crate::mmio::Mmio;
 use crate::space::HostSpace;
+
+/// Registers that tell what a device is ("MMIO Device Register Layout").
+const MAGIC_VALUE: u64 = 0;
+const VERSION: u64 = 4;
+const DEVICE_ID: u64 = 8;
+/// "virt", little-endian.
+const MAGIC: u32 = 0x7472_6976;
 
 /// What to subtract from a pointer into RAM to get its physical address.
 static RAM_OFFSET: AtomicU64 = AtomicU64::new(0);
@@ -65,10 +72,14 @@ impl fmt::Display for OpenError {
 
 /// What stands in the slot with these registers; `None` where it is empty.
 pub fn probe(registers: &Mmio) -> Option<Kind> {
-    // A transport resets its device when it is dropped, which nobody drives yet.
-    match transport(registers).ok()?.device_type() {
-        DeviceType::Block => Some(Kind::Block),
-        DeviceType::Network => Some(Kind::Net),
+    // Not by a transport, which resets its device when it is dropped: one that was found before may be at work.
+    if registers.read32(MAGIC_VALUE) != MAGIC || !(1..=2).contains(&registers.read32(VERSION)) {
+        return None;
+    }
+    match registers.read32(DEVICE_ID) {
+        0 => None,
+        1 => Some(Kind::Net),
+        2 => Some(Kind::Block),
         _ => Some(Kind::Other),
     }
 }

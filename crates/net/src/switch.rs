@@ -101,14 +101,17 @@ impl Switch {
 
     /// Takes a frame that came from port `from` at `now`, in ticks, and lets it wait at those that it is for.
     pub fn forward(&mut self, from: usize, frame: &[u8], now: u64) -> Out {
+        // A guest's own frame that comes back, or somebody outside who poses as it.
+        let is_guests = |source| self.ports.iter().any(|port| port.kind == PortKind::Guest(source));
+        let from_outside = self.ports.get(from).is_some_and(|port| matches!(port.kind, PortKind::Uplink(_)));
+        let poses = from_outside && source(frame).is_some_and(is_guests);
         let Some(port) = self.ports.get_mut(from) else { return Out::Stays };
-        if !port.admits(frame, now) {
+        if poses || !port.admits(frame, now) {
             port.counters.dropped += 1;
             return Out::Stays;
         }
         port.counters.sent += 1;
         port.counters.sent_bytes += frame.len() as u64;
-        let from_outside = matches!(port.kind, PortKind::Uplink(_));
         let Some(to) = frame.first_chunk::<6>() else { return Out::Stays };
         // Broadcast and multicast: the lowest bit of the first byte.
         let is_group = to[0] & 1 != 0;
@@ -164,12 +167,8 @@ impl Switch {
 impl Port {
     /// Whether a frame may come from here.
     fn admits(&mut self, frame: &[u8], now: u64) -> bool {
-        let from = match frame {
-            [_, _, _, _, _, _, from @ ..] => from.first_chunk::<6>(),
-            _ => None,
-        };
         let is_own = match self.kind {
-            PortKind::Guest(mac) => from == Some(&mac),
+            PortKind::Guest(mac) => source(frame) == Some(mac),
             PortKind::Whole(_) | PortKind::Uplink(_) => true,
         };
         (MIN_FRAME..=MAX_FRAME).contains(&frame.len())
@@ -185,6 +184,11 @@ impl Port {
             self.counters.dropped += 1;
         }
     }
+}
+
+/// Whom a frame says that it is from.
+fn source(frame: &[u8]) -> Option<Mac> {
+    frame.get(6..)?.first_chunk().copied()
 }
 
 #[cfg(test)]

@@ -13,13 +13,15 @@ use hart::virtio::net::NetDevice;
 use hart::virtio::{self, Kind};
 use memory::PAGE_SIZE;
 
-use super::nets::{Lan, Nets, Plug};
+use super::nets::{HostNic, Lan, Nets, Plug};
 use crate::Stage;
 use crate::setup::NO_MEMORY;
 use crate::world::Interrupts;
 
 /// Bytes of heap that the buffers of an interface of the host's take, and some more.
 const NIC_HEAP: u64 = 320 << 10;
+/// Bytes of heap that the frames that wait at a port take, and some more.
+const PORT_HEAP: u64 = 64 << 10;
 
 /// Opens the host's interfaces that the manifest names, and makes the switches.
 ///
@@ -32,9 +34,12 @@ pub fn open(
     memory: &mut HostMemory,
 ) -> Result<Nets, String> {
     let (now, frequency) = (hart::time::now(), stage.machine.timebase_frequency);
-    let mut nics = open_nics(stage, interrupts, &wanted(manifest), memory)?;
+    let wanted = wanted(manifest);
+    let ports = wanted.len() + manifest.vms.iter().map(|vm| vm.nets.len()).sum::<usize>();
+    add_heap(PORT_HEAP * ports as u64, memory)?;
+    let mut nics = open_nics(stage, interrupts, &wanted, memory)?;
     let mut take = |mac: &Mac, whose: &str| {
-        let found = nics.iter().position(|(nic, _)| nic.mac() == mac.0);
+        let found = nics.iter().position(|nic| nic.device.mac() == mac.0);
         found.map(|index| nics.swap_remove(index)).ok_or_else(|| {
             format!(
                 "{whose}: the host has no network interface with the address {mac}; attach one to QEMU, or correct \
@@ -96,7 +101,7 @@ fn open_nics(
     interrupts: Option<&Interrupts>,
     wanted: &[Mac],
     memory: &mut HostMemory,
-) -> Result<Vec<(NetDevice, u32)>, String> {
+) -> Result<Vec<HostNic>, String> {
     let mut nics = Vec::new();
     if wanted.is_empty() {
         return Ok(nics);
@@ -110,16 +115,24 @@ fn open_nics(
         if virtio::probe(&registers) != Some(Kind::Net) {
             continue;
         }
-        let (_, heap) = memory.take_words(NIC_HEAP, PAGE_SIZE).ok_or_else(|| String::from(NO_MEMORY))?;
-        hart::heap::add(heap);
-        let nic = NetDevice::open(&registers).map_err(|error| {
+        let address = NetDevice::address(&registers);
+        if !wanted.iter().any(|mac| mac.0 == address) {
+            continue;
+        }
+        add_heap(NIC_HEAP, memory)?;
+        let device = NetDevice::open(&registers).map_err(|error| {
             format!("the host's network interface at {} does not work: {error}", slot.registers.start)
         })?;
-        // One that nobody wants goes on receiving into its own buffers, and never interrupts.
-        if wanted.iter().any(|mac| mac.0 == nic.mac()) {
-            interrupts.plic.enable_source(slot.irq);
-            nics.push((nic, slot.irq));
-        }
+        interrupts.plic.enable_source(slot.irq);
+        nics.push(HostNic { device, source: slot.irq, is_behind: false });
     }
     Ok(nics)
+}
+
+fn add_heap(size: u64, memory: &mut HostMemory) -> Result<(), String> {
+    if size > 0 {
+        let (_, words) = memory.take_words(size, PAGE_SIZE).ok_or_else(|| String::from(NO_MEMORY))?;
+        hart::heap::add(words);
+    }
+    Ok(())
 }

@@ -70,18 +70,28 @@ impl World {
         let Self { io, guests, host, scheduler, .. } = self;
         let count = guests.len();
         io.first = (io.first + 1).checked_rem(count).unwrap_or(0);
-        let mut more = false;
+        // What the last one to run has sent.
+        io.nets.deliver(guests);
+        if io.nets.is_behind() {
+            let from = host.now();
+            if let Some(guest) = io.nets.catch_up(guests, from) {
+                scheduler.charge_for(guest, from, host.now());
+            }
+        }
+        let mut more = io.nets.is_behind();
         for number in (io.first..count).chain(0..io.first) {
             let Some(guest) = guests.get_mut(number) else { continue };
             if guest.state == State::Running && guest.vm.machine.is_notified() {
                 let from = host.now();
                 io.serve(number, &mut guest.vm.machine, from);
-                scheduler.charge_for(guest.entity, from, host.now());
                 more |= guest.vm.machine.is_notified();
                 io.disks.tell_of_full(number, &guest.vm.name, host);
+                let entity = guest.entity;
+                io.nets.deliver(guests);
+                // Who sends pays, also for what it costs to give it to others.
+                scheduler.charge_for(entity, from, host.now());
             }
         }
-        io.nets.deliver(guests);
         more
     }
 

@@ -15,6 +15,9 @@ use crate::mmio::Mmio;
 /// Bytes of the longest frame, without its checksum: Ethernet's, with a VLAN tag.
 pub const MAX_FRAME: usize = 1518;
 
+/// Where the configuration begins, and with it the address.
+const CONFIG: u64 = 0x100;
+
 const RECEIVE: u16 = 0;
 const TRANSMIT: u16 = 1;
 /// Frames that wait in each direction.
@@ -61,6 +64,13 @@ pub struct NetDevice {
 }
 
 impl NetDevice {
+    /// The address of the interface with these registers, whether anybody drives it or not.
+    pub fn address(registers: &Mmio) -> [u8; 6] {
+        let mut mac = [0; 6];
+        mac.iter_mut().zip(CONFIG..).for_each(|(byte, offset)| *byte = registers.read8(offset));
+        mac
+    }
+
     /// Takes over the interface with these registers, and lets it receive.
     ///
     /// # Errors

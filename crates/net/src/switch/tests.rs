@@ -80,6 +80,16 @@ fn nobody_sends_under_anothers_address_or_a_frame_of_no_proper_length() {
 }
 
 #[test]
+fn nobody_outside_poses_as_a_guest() {
+    let mut switch = lab();
+    for to in [A, C, ALL] {
+        assert_eq!(switch.forward(3, &frame(to, B, 60), 0), Out::Stays);
+        assert_eq!(reached(&mut switch), [0; 0]);
+    }
+    assert_eq!(switch.ports()[3].counters.dropped, 3);
+}
+
+#[test]
 fn a_guest_that_has_the_uplink_to_itself_uses_what_addresses_it_likes() {
     let mut switch = Switch::new("nic".into());
     switch.connect("router".into(), PortKind::Whole(A), None);
@@ -157,7 +167,8 @@ proptest! {
                     let (to, source): (Mac, Mac) =
                         (frame[..6].try_into().unwrap(), frame[6..12].try_into().unwrap());
                     prop_assert!(to == macs[port] || to[0] & 1 != 0, "{}", format!("{frame:x?}"));
-                    prop_assert!(from == 3 || source == macs[from]);
+                    let is_true = if from == 3 { !macs[..3].contains(&source) } else { source == macs[from] };
+                    prop_assert!(is_true);
                     prop_assert!(port != from);
                     switch.delivered(port, true);
                 }
