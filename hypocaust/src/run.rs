@@ -135,6 +135,8 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
     // In registers while the guest runs.
     let (mut alarm, mut writes_seen) = (world.alarm, guest.writes_seen);
     let mut sample = None;
+    // With the scanner on, speed does not matter, and everything is measured.
+    let watched = *check_every != 0;
     let left = loop {
         let entry = match vm::prepare(machine, vcpu) {
             Next::Run(entry) => entry,
@@ -156,7 +158,11 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
         if let Some(left_at) = sample.take() {
             vcpu.exits.charge(host.cost_clock().wrapping_sub(left_at).wrapping_mul(SAMPLED));
         }
+        let entered = if watched { host.cost_clock() } else { 0 };
         let trap = hart.run(&mut vcpu.frame, entry.root);
+        if watched {
+            guest.executed = guest.executed.wrapping_add(host.cost_clock().wrapping_sub(entered));
+        }
         if hart.counts().runs.is_multiple_of(SAMPLED) {
             sample = Some(host.cost_clock());
         }
@@ -183,11 +189,14 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
                 break Left::Due;
             }
         }
-        if *check_every != 0
-            && hart.counts().runs.is_multiple_of(u64::from(*check_every))
-            && let Err(violation) = mmu::check::check(&vcpu.shadow, &machine.ram)
-        {
-            panic!("{violation}");
+        if watched && hart.counts().runs.is_multiple_of(u64::from(*check_every)) {
+            let from = host.cost_clock();
+            if let Err(violation) = mmu::check::check(&vcpu.shadow, &machine.ram) {
+                panic!("{violation}");
+            }
+            // That is no exit's cost.
+            let took = host.cost_clock().wrapping_sub(from);
+            sample = sample.map(|left_at| left_at.wrapping_add(took));
         }
     };
     if let Some(left_at) = sample {

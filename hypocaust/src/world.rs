@@ -85,6 +85,8 @@ pub struct Guest {
     pub writes_seen: u64,
     /// What the hart has counted for it.
     pub counts: HartCounts,
+    /// Cycles that the hart was in the guest, what the assembly served included. Only counted with the scanner on.
+    pub executed: u64,
     /// How it ended last.
     pub status: Status,
 }
@@ -158,6 +160,7 @@ impl Guest {
             on_stop: config.on_stop,
             writes_seen: 0,
             counts: HartCounts::default(),
+            executed: 0,
             status: Status::PoweredOff,
         }
     }
@@ -367,6 +370,14 @@ impl World {
             let _ = write!(line, " tlb-flushes-address={}", counts.flushes_address);
             let _ = write!(line, " tlb-flushes-switch={}", vcpu.frame.switch_flushes);
             self.host.say(Level::Counters, format_args!("exits{line}"));
+            if self.check_every != 0 {
+                let (name, executed, fast) = (&guest.vm.name, guest.executed, vcpu.frame.fast_exits);
+                let message = format_args!(
+                    "guest `{name}` executed {executed} cycles in {} runs with {fast} exits in assembly",
+                    counts.runs
+                );
+                self.host.say(Level::Counters, message);
+            }
         }
     }
 

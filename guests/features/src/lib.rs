@@ -13,6 +13,7 @@ pub mod hot;
 pub mod insn;
 pub mod mmio;
 pub mod native;
+pub mod poison;
 pub mod virtio;
 pub mod walk;
 

@@ -5,6 +5,7 @@
 //! `N passed, M failed`, and CI reads it.
 
 mod disks;
+mod fuzz;
 mod guests;
 mod host;
 mod kernel_log;
@@ -122,6 +123,7 @@ impl Setting {
         let mut cases = guests::cases(project, self)?;
         cases.extend(sessions::cases(project, self)?);
         cases.extend(worlds::cases(project, &self.hypo, &self.firmware));
+        cases.extend(fuzz::cases(project, &self.hypo, &self.firmware));
         if !sessions::is_unusable(project, kernel_log::NAME, self)? {
             cases.push(kernel_log::case(project, self)?);
         }

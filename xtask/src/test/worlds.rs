@@ -174,7 +174,7 @@ fn lives(world: &World, text: &str) -> Result<()> {
 }
 
 /// What a guest has said, line by line.
-fn lines<'a>(text: &'a str, guest: &str) -> impl Iterator<Item = &'a str> {
+pub fn lines<'a>(text: &'a str, guest: &str) -> impl Iterator<Item = &'a str> {
     let name = format!("{guest}| ");
     text.lines().filter_map(move |line| line.trim_end().strip_prefix(name.as_str()))
 }
