@@ -87,12 +87,12 @@ pub fn native_words(manifest: &Manifest, devices: &Devices, drives: &[Drive]) ->
     for (number, (net, config)) in vm.nets.iter().zip(&devices.nets).enumerate() {
         let backend = match &net.to {
             To::User(forward) => user_network(forward),
-            To::Switch(name) => match manifest.switches.iter().find(|switch| switch.name == *name) {
-                Some(switch) => match &switch.uplink {
+            To::Switch(name) => match manifest.switches.iter().zip(0..).find(|(it, _)| it.name == *name) {
+                Some((switch, hub)) => match &switch.uplink {
                     Some(Uplink::User(forward)) => user_network(forward),
                     Some(Uplink::Nic(_)) => return Err(refused("NIC of the host's")),
-                    // Nobody else is there.
-                    None => format!("hubport,hubid={number}"),
+                    // Only this guest's interfaces are there.
+                    None => format!("hubport,hubid={hub}"),
                 },
                 None => return Err(refused("switch of this name")),
             },

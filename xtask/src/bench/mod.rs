@@ -52,9 +52,12 @@ struct Suite {
     arguments: fn(&Project) -> Result<Vec<String>>,
 }
 
-/// Each kind of exit from a bare guest; what a Linux kernel does for its programs.
-const SUITES: [Suite; 2] =
-    [Suite { name: "bare", arguments: bare }, Suite { name: "linux", arguments: linux }];
+/// Each kind of exit from a bare guest; its disk and network; what a Linux kernel does for its programs.
+const SUITES: [Suite; 3] = [
+    Suite { name: "bare", arguments: bare },
+    Suite { name: "devices", arguments: devices },
+    Suite { name: "linux", arguments: linux },
+];
 
 /// Measures; false when a bound was exceeded.
 pub fn run(options: &Options) -> Result<bool> {
@@ -116,6 +119,20 @@ fn run_one(hypo: &Hypo, arguments: &[String]) -> Result<Output> {
 fn bare(project: &Project) -> Result<Vec<String>> {
     let kernel = project.bare_program("bench").display().to_string();
     Ok(["run", "--kernel", &kernel, "--memory", "1G", "--icount"].map(String::from).to_vec())
+}
+
+/// A guest with a disk in memory and two interfaces on one switch.
+fn devices(project: &Project) -> Result<Vec<String>> {
+    let folder = project.target_directory();
+    let (disk, manifest) = (folder.join("bench-disk.img"), folder.join("bench-devices.toml"));
+    std::fs::write(&disk, vec![0x5a; 1 << 20]).with_context(|| format!("cannot write {}", disk.display()))?;
+    let kernel = project.bare_program("bench-devices");
+    let text = format!(
+        "[[switch]]\nname = \"lan\"\n\n[[vm]]\nname = \"devices\"\nkernel = {kernel:?}\nmemory = \"64M\"\n\n\
+         [[vm.disk]]\nimage = {disk:?}\n\n[[vm.net]]\nswitch = \"lan\"\n\n[[vm.net]]\nswitch = \"lan\"\n"
+    );
+    std::fs::write(&manifest, text).with_context(|| format!("cannot write {}", manifest.display()))?;
+    Ok(["run", &manifest.display().to_string(), "--icount"].map(String::from).to_vec())
 }
 
 /// Debian's kernel with an initial RAM disk that holds nothing but our two programs.
