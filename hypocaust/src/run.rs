@@ -184,7 +184,7 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
             break Left::Ended(reason);
         }
         if machine.is_notified() {
-            io.serve(number, machine, host.now());
+            io.serve(number, machine, host);
             if io.nets.has_waiting() {
                 break Left::Due;
             }
@@ -260,6 +260,9 @@ fn move_console_bytes(world: &mut World) {
         host.serve(number);
         guest.vm.machine.drain_console(host);
         guest.vm.machine.feed_console(host);
+        for slot in guest.vm.machine.consoles() {
+            guest.vm.machine.notify(slot);
+        }
     }
     if let Some(current) = current {
         host.serve(*current);

@@ -4,10 +4,10 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use bundle::{Manifest, Show, VmConfig};
+use bundle::{ConsoleConfig, Manifest, Show, VmConfig};
 use devices::Board;
-use devices::virtio::Slot;
 use devices::virtio::entropy::Entropy;
+use devices::virtio::{self, Slot};
 use devicetree::{Extension, HostInfo};
 use hart::Hart;
 use hart::memory::HostMemory;
@@ -79,6 +79,9 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
         let entity = scheduler.add(Guest::share(config));
         let mut slots = attach::slots(disks.of(entity), &config.disks);
         slots.extend(interfaces::slots(config));
+        if config.console == ConsoleConfig::Virtio {
+            slots.push(Slot::Console(virtio::console::Console::new(None)));
+        }
         slots.push(Slot::Entropy(Entropy::new()));
         let parts = Parts { number: entity, config, slots, payload };
         let vm = build_vm(stage, &hart, parts, &mut random, &mut memory)?;

@@ -9,7 +9,7 @@ use bundle::{OnReset, OnStop};
 use hart::{Hart, HartCounts};
 use monitor::Operator;
 use scheduler::{EntityId, Scheduler, Share};
-use vmm::machine::Clock;
+use vmm::machine::{Clock, ConsoleTurn};
 use vmm::vm::Vm;
 use vmm::{StopReason, timer::Alarm};
 
@@ -17,6 +17,9 @@ use crate::drivers::plic::Plic;
 use crate::finish::Status;
 use crate::host::{Level, RealHost};
 use crate::io::Io;
+
+/// Turns that a virtio console of a guest that ends still has.
+const LAST_TURNS: usize = 64;
 
 /// Everything that runs.
 #[derive(Debug)]
@@ -344,6 +347,16 @@ impl World {
         self.host.serve(number);
         while !guest.vm.machine.drain_console(&mut self.host) {
             self.host.console.flush();
+        }
+        for slot in guest.vm.machine.consoles() {
+            // No longer than a well-meant ring is.
+            for _ in 0..LAST_TURNS {
+                match guest.vm.machine.serve_console(slot, &mut self.host) {
+                    Some(ConsoleTurn::More) => {}
+                    Some(ConsoleTurn::Full) => self.host.console.flush(),
+                    Some(ConsoleTurn::Done) | None => break,
+                }
+            }
         }
     }
 

@@ -29,6 +29,19 @@ pub struct Machine {
     deadline: u64,
     /// Virtio slots that want to be served, a bit each.
     notified: u32,
+    /// Which virtio console gets what is typed; `None` is the serial port. The one that the guest has written to last.
+    typed_to: Option<usize>,
+}
+
+/// What a virtio console has left after its turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConsoleTurn {
+    /// Nothing that could be done now.
+    Done,
+    /// More than a turn may move.
+    More,
+    /// More than the operator's console has room for.
+    Full,
 }
 
 /// What became of a write to a device.
@@ -84,7 +97,7 @@ impl Machine {
     /// A machine of `harts` harts.
     pub fn new(ram: GuestRam, code: CodePages, board: Board, harts: usize, clock: Clock) -> Self {
         let links = (0..harts).map(|_| Link::new()).collect();
-        Self { ram, code, board, links, clock, deadline: u64::MAX, notified: 0 }
+        Self { ram, code, board, links, clock, deadline: u64::MAX, notified: 0, typed_to: None }
     }
 
     /// Power-on state, but for the vCPUs. No request of a virtio device may be in flight (`Board::in_flight`): a device
@@ -96,6 +109,7 @@ impl Machine {
         self.links.iter_mut().for_each(|link| *link = Link::new());
         self.deadline = u64::MAX;
         self.notified = 0;
+        self.typed_to = None;
     }
 
     /// Reads a device register.
@@ -192,11 +206,50 @@ impl Machine {
                 return false;
             }
             self.board.uart_transmitted(taken);
+            self.typed_to = None;
         }
+    }
+
+    /// Moves what the virtio console in `slot` has to the operator's console, for a turn, and to it what was typed, if the
+    /// guest has written to it last. `None` where there is no console.
+    pub fn serve_console(&mut self, slot: usize, host: &mut impl Host) -> Option<ConsoleTurn> {
+        let Self { board, ram, typed_to, .. } = self;
+        let turn = board.serve(slot, |device| {
+            let Slot::Console(console) = device else { return None };
+            let mut full = false;
+            console.output(ram, |bytes| {
+                let taken = host.console_write(bytes);
+                full = taken < bytes.len();
+                *typed_to = Some(slot);
+                taken
+            });
+            while *typed_to == Some(slot) && console.has_room(ram) {
+                let Some(byte) = host.console_read() else { break };
+                console.input(ram, &[byte]);
+            }
+            Some(match (full, console.has_output(ram)) {
+                (true, _) => ConsoleTurn::Full,
+                (false, true) => ConsoleTurn::More,
+                (false, false) => ConsoleTurn::Done,
+            })
+        });
+        turn.flatten()
+    }
+
+    /// The slots of virtio consoles.
+    pub fn consoles(&self) -> impl Iterator<Item = usize> + use<> {
+        let is_console = |slot: &usize| matches!(self.board.slots().get(*slot), Some(Slot::Console(_)));
+        let slots = (0..self.board.slots().len().min(u32::BITS as usize)).filter(is_console);
+        // A bit each: who iterates may change the machine.
+        let found = slots.fold(0_u32, |found, slot| found | 1 << slot);
+        (0..u32::BITS as usize).filter(move |slot| found >> slot & 1 != 0)
     }
 
     /// Moves what the operator typed to the serial port, as far as it has room.
     pub fn feed_console(&mut self, host: &mut impl Host) {
+        if self.typed_to.is_some() {
+            return;
+        }
         while self.board.uart_receive_room() > 0 {
             let Some(byte) = host.console_read() else { return };
             let now = self.clock.board_time(host.now());
@@ -208,6 +261,7 @@ impl Machine {
 
     /// Writes to the operator's console behind what the serial port has sent; says how many bytes went.
     pub fn console_write(&mut self, bytes: &[u8], host: &mut impl Host) -> usize {
+        self.typed_to = None;
         if self.drain_console(host) { host.console_write(bytes) } else { 0 }
     }
 

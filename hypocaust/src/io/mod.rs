@@ -12,9 +12,10 @@ pub mod nets;
 use devices::virtio::Slot;
 use rand_chacha::ChaCha20Rng;
 use rand_core::RngCore;
+use vmm::machine::ConsoleTurn;
 use vmm::{Host, Machine};
 
-use crate::host::Level;
+use crate::host::{Level, RealHost};
 use crate::run;
 use crate::world::{State, World};
 use disks::Disks;
@@ -42,13 +43,18 @@ impl Io {
         Self { disks, nets, random, first: 0, patience: PATIENCE.saturating_mul(timebase) }
     }
 
-    /// Serves the slots of guest `number` that were notified, each for a turn; `now` in ticks.
+    /// Serves the slots of guest `number` that were notified, each for a turn. It is the one that the host serves.
     #[inline(never)]
-    pub fn serve(&mut self, number: usize, machine: &mut Machine, now: u64) {
+    pub fn serve(&mut self, number: usize, machine: &mut Machine, host: &mut RealHost) {
+        let now = host.now();
         let notified = machine.take_notified();
         for slot in (0..u32::BITS as usize).filter(|slot| notified >> slot & 1 != 0) {
             self.disks.serve(number, slot, machine);
             self.nets.serve(number, slot, machine, now);
+            if machine.serve_console(slot, host) == Some(ConsoleTurn::More) {
+                // Where the operator's console is full, it interrupts once it has room.
+                machine.notify(slot);
+            }
             let random = &mut self.random;
             let more = machine.serve(slot, |device, ram| {
                 let Slot::Entropy(entropy) = device else { return false };
@@ -67,7 +73,7 @@ impl Io {
 impl World {
     /// Gives each guest that runs a turn of its notified slots, a different one first each time. Says whether more is left.
     pub fn serve_io(&mut self) -> bool {
-        let Self { io, guests, host, scheduler, .. } = self;
+        let Self { io, guests, host, scheduler, current, .. } = self;
         let count = guests.len();
         io.first = (io.first + 1).checked_rem(count).unwrap_or(0);
         // What the last one to run has sent.
@@ -83,7 +89,8 @@ impl World {
             let Some(guest) = guests.get_mut(number) else { continue };
             if guest.state == State::Running && guest.vm.machine.is_notified() {
                 let from = host.now();
-                io.serve(number, &mut guest.vm.machine, from);
+                host.serve(number);
+                io.serve(number, &mut guest.vm.machine, host);
                 more |= guest.vm.machine.is_notified();
                 io.disks.tell_of_full(number, &guest.vm.name, host);
                 let entity = guest.entity;
@@ -91,6 +98,9 @@ impl World {
                 // Who sends pays, also for what it costs to give it to others.
                 scheduler.charge_for(entity, from, host.now());
             }
+        }
+        if let Some(current) = current {
+            host.serve(*current);
         }
         more
     }

@@ -25,7 +25,7 @@ const FAST_EXIT: u64 = 100;
 const SWITCH: u64 = 200;
 
 /// How long a case may take.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Processor models, taken in turn.
 const CPUS: [&str; 3] = ["rv64,h=off,v=true,vlen=256,elen=64", "rv64,h=off", "rv64,h=off,sstc=off"];
@@ -97,6 +97,7 @@ append = 'fuzz={seed} until={UNTIL}'
 weight = 150
 on-stop = 'restart'
 on-reset = 'restart'
+console = 'virtio'
 [[vm.disk]]
 file = '1.img'
 [[vm.disk]]

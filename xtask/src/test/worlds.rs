@@ -5,6 +5,7 @@ use super::runner::Case;
 use crate::launch::{self, Hypo};
 use crate::project::Project;
 use anyhow::{Context, Result, ensure};
+use regex::bytes::Regex;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -79,7 +80,19 @@ const WORLDS: &[World] = &[
         ],
         check: lives,
     },
+    World {
+        name: "console",
+        about: "a virtio console and the UART are one terminal: what is typed goes to the one that was written to last",
+        program: "console",
+        cpu: &["rv64,h=off"],
+        guests: &[guest("a", "console = 'virtio'", 0.0)],
+        check: speaks,
+    },
 ];
+
+/// What is typed once a text is there, in the worlds in which something is.
+const TYPED: &[(&str, &[(&str, &str)])] =
+    &[("console", &[("virtio: type something", "v"), ("uart: type something", "u")])];
 
 /// How long a case may take.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -117,7 +130,16 @@ fn run(
         .with_context(|| format!("cannot write {}", path.display()))?;
     let path = path.display().to_string();
     let arguments = ["run", &path, "--icount", "--cpu", cpu, "--firmware", firmware].map(String::from);
-    let status = launch::to_end(hypo, &arguments, hypo.limit(LIMIT), log)?;
+    let mut run = launch::start(hypo, &arguments, hypo.limit(LIMIT))?;
+    log.extend(format!("$ {}\n", run.shown).bytes());
+    let typed = TYPED.iter().filter(|(name, _)| *name == world.name).flat_map(|(_, typed)| *typed);
+    for (expected, keys) in typed {
+        // What does not come is in the log, and missed below.
+        if run.session.expect(&Regex::new(expected)?, LIMIT).is_ok() {
+            run.session.send(keys)?;
+        }
+    }
+    let status = run.finish(log)?;
     ensure!(status == 0, "exit status {status}");
     (world.check)(world, &String::from_utf8_lossy(log))
 }
@@ -160,6 +182,14 @@ fn shares(world: &World, text: &str) -> Result<()> {
 fn said(line: &str) -> Option<(f64, f64)> {
     let (rounds, rest) = line.strip_prefix("share spin: ")?.split_once(" rounds, ")?;
     Some((rounds.parse().ok()?, rest.strip_suffix(" ns stolen, 0")?.parse().ok()?))
+}
+
+/// Both consoles have spoken, and their checks hold.
+fn speaks(_: &World, text: &str) -> Result<()> {
+    for said in ["virtio: type something", "uart: type something", "features/console: 6 checks, 0 failed"] {
+        ensure!(lines(text, "a").any(|line| line == said), "`{said}` was not said");
+    }
+    Ok(())
 }
 
 /// All checks of all lives hold, and there were several.

@@ -105,6 +105,11 @@ impl Console {
         self.transport.is_running() && self.moved.is_some() || self.transport.has_available(ram, TRANSMIT)
     }
 
+    /// Whether [`Self::input`] would find a buffer.
+    pub fn has_room(&mut self, ram: &GuestRam) -> bool {
+        self.transport.has_available(ram, RECEIVE)
+    }
+
     /// Gives the guest what was typed: how many bytes it has room for. The device will be notified once there is more.
     pub fn input(&mut self, ram: &GuestRam, bytes: &[u8]) -> usize {
         let mut done = 0;

@@ -109,7 +109,13 @@ fn input_goes_where_there_is_room() {
         console.input(ram, bytes)
     };
     assert_eq!(give(&mut bench, b"x"), 0);
+    let has_room = |bench: &mut Bench| {
+        let (console, ram) = bench.console();
+        console.has_room(ram)
+    };
+    assert!(!has_room(&mut bench));
     bench.receive.offer_chain(&bench.ram, 0, &[], &[(DATA, 4)]);
+    assert!(has_room(&mut bench));
     bench.receive.offer_chain(&bench.ram, 1, &[], &[(DATA + 16, 2), (DATA + 32, 8)]);
     assert_eq!(give(&mut bench, b"abcdefgh"), 8);
     assert_eq!((get(&bench.ram, DATA), get(&bench.ram, DATA + 16)), (*b"abcd", *b"ef"));
