@@ -62,12 +62,11 @@ fn run(seed: u64, programs: &[PathBuf; 2], hypo: &Hypo, firmware: &str, log: &mu
     let arguments = ["run", &path, "--icount", "--cpu", cpu, "--firmware", firmware].map(String::from);
     let status = launch::to_end(hypo, &arguments, hypo.limit(LIMIT), log)?;
     ensure!(status == 0, "exit status {status}");
-    let snapshot = fs::read(folder.path().join("2.img")).context("cannot read a disk")?;
-    ensure!(snapshot.iter().all(|byte| *byte == 0), "a snapshot disk was written");
     check(&String::from_utf8_lossy(log))
 }
 
-/// The sibling comes first, so that it is shown where a terminal shows one guest.
+/// The disks are images in memory: counted instructions let time leap while the hypervisor waits for a disk of the host's
+/// before it starts a guest anew, and half a minute later it would give up. The sibling comes first, so that it is shown where a terminal shows one guest.
 fn manifest(seed: u64, [sibling, fuzz]: &[PathBuf; 2]) -> String {
     let (sibling, fuzz) = (show(sibling), show(fuzz));
     format!(
@@ -99,10 +98,10 @@ on-stop = 'restart'
 on-reset = 'restart'
 console = 'virtio'
 [[vm.disk]]
-file = '1.img'
+image = '1.img'
 [[vm.disk]]
-file = '2.img'
-snapshot = true
+image = '2.img'
+readonly = true
 [[vm.disk]]
 image = '3.img'
 [[vm.net]]
