@@ -26,6 +26,8 @@ struct Table {
 struct Entry {
     /// What such a line contains.
     line: String,
+    /// The firmware on which it may differ, if it is not all of them.
+    firmware: Option<String>,
     /// Why it may differ.
     #[expect(dead_code, reason = "for the reader of the table")]
     why: String,
@@ -39,7 +41,8 @@ pub fn case(project: &Project, Setting { hypo, firmware, .. }: &Setting) -> Resu
     let path = project.root().join("tests/kernel-log.toml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let table: Table = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
-    let patterns = table.difference.iter().map(|entry| Regex::new(&entry.line));
+    let here = |entry: &&Entry| entry.firmware.as_ref().is_none_or(|only| only == firmware);
+    let patterns = table.difference.iter().filter(here).map(|entry| Regex::new(&entry.line));
     let patterns: Vec<_> =
         patterns.collect::<Result<_, _>>().with_context(|| format!("in {}", path.display()))?;
     let hypo = hypo.clone();
