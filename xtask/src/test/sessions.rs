@@ -20,14 +20,21 @@ struct Table {
     unusable: Vec<Unusable>,
 }
 
-/// Guests that are not run with these settings.
+/// The option that leaves the hypervisor out.
+const NATIVE: &str = "--native";
+
+/// Sessions that are not played with these settings.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Unusable {
     /// The names of their sessions.
     sessions: Pattern,
     firmware: String,
-    rewrite: String,
+    /// Whether code is rewritten, if that matters.
+    rewrite: Option<String>,
+    /// Whether this is about QEMU alone, and not about guests.
+    #[serde(default)]
+    native: bool,
     #[expect(dead_code, reason = "for the reader of the table")]
     why: String,
 }
@@ -125,16 +132,19 @@ pub fn cases(project: &Project, setting: &Setting) -> Result<Vec<Case>> {
             } else if firmware != DEFAULT_FIRMWARE {
                 continue;
             }
-            let mut settings = table.unusable.iter();
-            let unusable =
-                settings.any(|settings| settings.cover(&entry.name, firmware, &setting.hypo, &entry.hypo));
+            let name = entry.name.clone();
+            let usable = |entry: &Entry| {
+                !table.unusable.iter().any(|one| one.covers(&name, firmware, &setting.hypo, &entry.hypo))
+            };
             entry.name.push_str(&suffix);
             if entry.native {
                 let mut native = entry.clone();
-                native.hypo.push("--native".into());
-                cases.push(case(native, "native", &setting.hypo));
+                native.hypo.push(NATIVE.into());
+                if usable(&native) {
+                    cases.push(case(native, "native", &setting.hypo));
+                }
             }
-            if !unusable {
+            if usable(&entry) {
                 let side = if entry.native { "guest" } else { "" };
                 cases.push(case(entry, side, &setting.hypo));
             }
@@ -155,15 +165,16 @@ impl Table {
 /// Whether the session `name` is not to be played with these settings, as the table says.
 pub fn is_unusable(project: &Project, name: &str, setting: &Setting) -> Result<bool> {
     let table = Table::load(project)?;
-    Ok(table.unusable.iter().any(|settings| settings.cover(name, &setting.firmware, &setting.hypo, &[])))
+    Ok(table.unusable.iter().any(|one| one.covers(name, &setting.firmware, &setting.hypo, &[])))
 }
 
 impl Unusable {
     /// Whether a run of the session `name` with these arguments is among them.
-    fn cover(&self, name: &str, firmware: &str, hypo: &Hypo, arguments: &[String]) -> bool {
+    fn covers(&self, name: &str, firmware: &str, hypo: &Hypo, arguments: &[String]) -> bool {
         self.sessions.0.is_match(name.as_bytes())
             && self.firmware == firmware
-            && hypo.value(arguments, "--rewrite") == Some(&self.rewrite)
+            && self.native == arguments.iter().any(|argument| argument == NATIVE)
+            && self.rewrite.as_ref().is_none_or(|is| hypo.value(arguments, "--rewrite") == Some(is))
     }
 }
 
@@ -293,7 +304,9 @@ mod tests {
         assert!(!has(&off, "linux/guest") && has(&off, "linux/native") && has(&off, "u-boot/guest"));
         let on = names("opensbi-1.6", "on");
         assert!(has(&on, "linux/guest") && !has(&on, "linux/slow"), "it switches off by itself");
-        assert!(has(&names("rustsbi", "off"), "linux/slow"));
+        let rustsbi = names("rustsbi", "off");
+        assert!(has(&rustsbi, "linux/slow") && has(&rustsbi, "linux/modules/guest"));
+        assert!(!has(&rustsbi, "linux/modules/native") && has(&rustsbi, "linux/native"));
     }
 
     #[test]
