@@ -138,7 +138,8 @@ impl Multiplexer {
         self.view
     }
 
-    /// Notes what a guest is doing: one that does not run takes no typing, so it must not hold any up.
+    /// Notes what a guest is doing: one that does not run takes no typing, so it must not hold any up. Where the one that is
+    /// shown has ended, the next one that has not is shown.
     pub fn set_state(&mut self, guest: usize, state: State) {
         let Some(console) = self.consoles.get_mut(guest) else { return };
         console.state = state;
@@ -148,13 +149,25 @@ impl Multiplexer {
         console.input.clear();
         if self.view == View::All {
             self.lines.finish(guest, &self.names, &mut self.staged);
-            if guest == self.shown {
-                // Typing goes to one that reads it.
-                self.lines.leave(&mut self.staged);
-                let alive = self.consoles.iter().position(|console| console.state.is_alive());
-                self.shown = alive.unwrap_or(guest);
-            }
         }
+        // Typing goes to one that reads it.
+        let Some(alive) = self.next_alive().filter(|_| guest == self.shown) else { return };
+        match self.view {
+            View::Guest => self.show(alive),
+            View::All => {
+                self.lines.leave(&mut self.staged);
+                self.shown = alive;
+            }
+            // What the monitor was left for is what it leads back to.
+            View::Monitor => {}
+        }
+    }
+
+    /// The first guest after the one that is shown that has not ended.
+    fn next_alive(&self) -> Option<usize> {
+        let count = self.consoles.len();
+        let mut others = (self.shown + 1..count).chain(0..self.shown);
+        others.find(|guest| self.consoles.get(*guest).is_some_and(|it| it.state.is_alive()))
     }
 
     /// Takes what a guest writes and says how many bytes; the rest must be offered again once the screen has room.

@@ -156,6 +156,7 @@ fn a_guest_that_does_not_run_holds_no_typing_up() {
     setup.typed(b"y");
     assert_eq!(setup.shown(), "\x07");
     assert_eq!(setup.read(0).len(), INPUT, "what was typed before waits for it");
+    setup.consoles.set_state(1, State::Stopped);
     setup.consoles.set_state(0, State::Off);
     setup.typed(b"z");
     assert_eq!((setup.shown().as_str(), setup.read(0).len()), ("\x07", 0));
@@ -282,6 +283,27 @@ fn typing_goes_to_a_guest_that_is_alive_where_all_are_shown() {
     assert_eq!(consoles.read(1), Some(b'x'));
     consoles.set_state(1, State::Off);
     assert_eq!(consoles.shown(), 1);
+}
+
+#[test]
+fn where_the_shown_guest_ends_the_next_one_is_shown_and_gets_the_typing() {
+    let mut setup = Setup::new(&["web", "db", "mail"]);
+    setup.written(1, "db> ");
+    setup.consoles.set_state(2, State::Off);
+    assert_eq!((setup.shown().as_str(), setup.consoles.shown()), ("", 0));
+    setup.consoles.set_state(0, State::Failed);
+    let shown = setup.shown();
+    assert!(shown.contains("[db, guest 2 of 3]") && shown.ends_with("db> "), "{shown:?}");
+    setup.typed(b"uptime\n");
+    assert_eq!(setup.read(1), b"uptime\n");
+    // The last one stays, and so does what the monitor was opened for.
+    setup.consoles.set_state(1, State::Off);
+    assert_eq!((setup.shown().as_str(), setup.consoles.shown()), ("", 1));
+    setup.consoles.set_state(0, State::Running);
+    setup.typed(b"\x1d1\x1dm");
+    setup.consoles.set_state(2, State::Running);
+    setup.consoles.set_state(0, State::Off);
+    assert_eq!((setup.consoles.shown(), setup.consoles.view()), (0, View::Monitor));
 }
 
 #[test]
