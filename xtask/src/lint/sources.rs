@@ -36,7 +36,7 @@ pub fn unsafe_only_where_it_may_be(project: &Project) -> Result<()> {
             }
         }
     }
-    for path in rust_files(project)?.iter().filter(|path| path.starts_with(IMAGE)) {
+    for path in source_files(project, &["*.rs"])?.iter().filter(|path| path.starts_with(IMAGE)) {
         if let Some(line) = unsafe_line(&read(&project.root().join(path))?) {
             wrong.push(format!("{}: `{}`", path.display(), line));
         }
@@ -46,7 +46,7 @@ pub fn unsafe_only_where_it_may_be(project: &Project) -> Result<()> {
 
 /// Prints a line for each long file; never fails, as a long file may have a reason.
 pub fn warn_of_long_rooms(project: &Project) -> Result<()> {
-    for path in rust_files(project)? {
+    for path in source_files(project, &["*.rs", "*.s"])? {
         let lines = read(&project.root().join(&path))?.lines().count();
         if lines > LONG {
             println!("warning: {}: {lines} lines; more than one subject?", path.display());
@@ -72,10 +72,11 @@ fn unsafe_line(source: &str) -> Option<&str> {
     source.lines().map(str::trim).filter(code).find(says)
 }
 
-/// The checkout's Rust files, relative to its top; files that git ignores are not among them.
-fn rust_files(project: &Project) -> Result<Vec<PathBuf>> {
+/// The checkout's files with these names, relative to its top; files that git ignores are not among them.
+fn source_files(project: &Project, names: &[&str]) -> Result<Vec<PathBuf>> {
     let output = Command::new("git")
-        .args(["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"])
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .args(names)
         .current_dir(project.root())
         .output()
         .context("git ls-files cannot be started")?;
@@ -106,7 +107,7 @@ mod tests {
 
     #[test]
     fn this_file_is_among_the_rust_files() {
-        let files = rust_files(&Project::load().unwrap()).unwrap();
+        let files = source_files(&Project::load().unwrap(), &["*.rs"]).unwrap();
         assert!(files.contains(&PathBuf::from("xtask/src/lint/sources.rs")));
     }
 }
