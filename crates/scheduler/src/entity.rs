@@ -100,10 +100,30 @@ impl Entity {
         self.virtual_time = self.virtual_time.saturating_add(self.virtual_ticks(ticks));
         let number = now / period;
         if number > self.period {
-            self.used = self.used_in(now, period);
-            self.period = number;
+            self.turn_to(number, now.saturating_sub(ticks), period);
+            // The rest is of the new period.
+            self.used = self.used.saturating_add(ticks.min(now % period));
+        } else {
+            self.used = self.used.saturating_add(ticks);
         }
-        self.used = self.used.saturating_add(ticks);
+    }
+
+    /// Goes on to a later period, when it has been running since `since`: what it ran in the periods before counts there.
+    fn turn_to(&mut self, number: u64, since: u64, period: u64) {
+        let Some(budget) = self.budget(period) else {
+            (self.period, self.used) = (number, 0);
+            return;
+        };
+        let began = since / period;
+        if began < number {
+            // It stood still up to then, and ran all through the periods in between.
+            self.used = self.used_in(since, period).saturating_add(period - since % period);
+            let whole = (number - began).wrapping_sub(1);
+            self.used = self.used.saturating_sub(budget).saturating_add(whole.saturating_mul(period - budget));
+        } else {
+            self.used = self.used_in(since, period);
+        }
+        self.period = number;
     }
 
     /// Whether its cap holds it up.

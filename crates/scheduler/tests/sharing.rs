@@ -118,6 +118,21 @@ fn a_cap_holds_an_entity_that_is_alone() {
 }
 
 #[test]
+fn what_is_run_across_the_end_of_a_period_counts_where_it_was_run() {
+    // The second runs when the first period ends, which leaves the whole of its cap for the next one but what it runs there.
+    let mut hart = Hart::new(&[capped(45), capped(55)]);
+    hart.run_until(2 * TUNING.period, || u64::MAX);
+    assert_eq!((hart.ran(0), hart.ran(1)), (900_000, 1_100_000));
+    let mut hart = Hart::new(&[capped(60)]);
+    hart.scheduler.choose(0);
+    hart.scheduler.sleep(0, 0);
+    hart.scheduler.wake(0, 900_000);
+    hart.now = 900_000;
+    hart.run_until(2 * TUNING.period, || u64::MAX);
+    assert_eq!(hart.ran(0), 100_000 + 600_000);
+}
+
+#[test]
 fn what_a_cap_leaves_goes_to_others() {
     let mut hart = Hart::new(&[capped(10), weighing(1)]);
     hart.run_until(20 * TUNING.period, || u64::MAX);
