@@ -289,9 +289,10 @@ impl Disk {
             Kind::WriteZeroes { .. } => self.counters.zeroed += 1,
         }
         let Request { token, kind, sector, segments } = *request;
+        let wanted = Wanted { token, kind, sector, segments: ArrayVec::new() };
+        let pending = place.insert(Pending { request: wanted, total, parts: 0, failed });
         // A device gives out no more segments than these.
-        let segments = segments.iter().copied().take(MAX_SEGMENTS as usize).collect();
-        *place = Some(Pending { request: Wanted { token, kind, sector, segments }, total, parts: 0, failed });
+        pending.request.segments.extend(segments.iter().copied().take(MAX_SEGMENTS as usize));
         self.cursor = Some(Cursor { tag, done: 0, flushed: false, segment: 0, offset: 0 });
         true
     }
@@ -368,13 +369,12 @@ impl Disk {
     }
 
     fn end(&mut self, ram: &GuestRam, tag: usize) -> Step {
-        let Some(Pending { request, total, failed, .. }) = self.pending.get_mut(tag).and_then(Option::take)
-        else {
-            return Step::Nothing;
-        };
-        match (request.kind, failed) {
-            (Kind::Read, None) => self.counters.sectors_read += total,
-            (Kind::Write, None) => self.counters.sectors_written += total,
+        let Some(place) = self.pending.get_mut(tag) else { return Step::Nothing };
+        // Looked at where it is: it is too large to be moved for nothing.
+        let Some(Pending { request, total, failed, .. }) = place else { return Step::Nothing };
+        match (request.kind, &failed) {
+            (Kind::Read, None) => self.counters.sectors_read += *total,
+            (Kind::Write, None) => self.counters.sectors_written += *total,
             (_, None) => {}
             (_, Some(_)) => self.counters.errors += 1,
         }
@@ -384,7 +384,9 @@ impl Disk {
                 ram.dma_arrived(segment.address, u64::from(segment.len));
             }
         }
-        Step::Ended(request.token, failed.unwrap_or(Status::Ok))
+        let ended = Step::Ended(request.token, failed.unwrap_or(Status::Ok));
+        *place = None;
+        ended
     }
 }
 

@@ -4,6 +4,7 @@
 use arrayvec::ArrayVec;
 use devices::virtio::block::Kind;
 use memory::{Extent, GuestPhysAddr, GuestRam, NotRam};
+use zerocopy::IntoBytes;
 
 use super::{Cursor, HostAbilities, OPERATION_SEGMENTS, Operation, OperationKind, Source, Wanted};
 use crate::SECTOR;
@@ -44,7 +45,7 @@ impl Work<'_> {
                     Source::Host { first, abilities } if !in_overlay => {
                         self.transfer(cursor, OperationKind::Read, first + sector, run, abilities).map(Some)
                     }
-                    _ => self.copy_out(cursor, sector, run.min(COPIED)).map(|()| None),
+                    _ => self.copy_out(cursor, in_overlay, sector, run.min(COPIED)).map(|()| None),
                 }
             }
             Kind::Write => match self.source {
@@ -178,41 +179,43 @@ impl Work<'_> {
         if operation.memory.is_empty() { Err(Failure::Memory) } else { Ok(operation) }
     }
 
-    /// Copies sectors from the overlay or the image to the guest.
-    fn copy_out(&self, cursor: &mut Cursor, sector: u64, count: u64) -> Result<(), Failure> {
-        for sector in sector..sector + count {
-            let image = match self.source {
-                Source::Image(words) => {
-                    words.get(sector as usize * SECTOR_WORDS..).and_then(<[_]>::first_chunk)
-                }
-                Source::Host { .. } => None,
-            };
-            let kept = self.overlay.as_ref().and_then(|overlay| overlay.read(sector));
-            let words: &[u64; SECTOR_WORDS] = kept.or(image).ok_or(Failure::Memory)?;
-            let mut bytes = [0; SECTOR as usize];
-            for (to, from) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-                *to = from.to_le_bytes();
+    /// Copies sectors to the guest, all of them from the overlay or all of them from the image.
+    fn copy_out(
+        &self,
+        cursor: &mut Cursor,
+        in_overlay: bool,
+        sector: u64,
+        count: u64,
+    ) -> Result<(), Failure> {
+        match (&self.overlay, self.source) {
+            (Some(overlay), _) if in_overlay => (sector..sector + count).try_for_each(|sector| {
+                self.copy_words(cursor, overlay.read(sector).ok_or(Failure::Memory)?)
+            }),
+            (_, Source::Image(words)) => {
+                let (first, count) = (sector as usize * SECTOR_WORDS, count as usize * SECTOR_WORDS);
+                let words = words.get(first..).and_then(|words| words.get(..count));
+                self.copy_words(cursor, words.ok_or(Failure::Memory)?)
             }
-            self.copy(cursor, |address, range| {
-                let from = bytes.get(range).ok_or(NotRam)?;
-                self.ram.write(address, from)
-            })?;
+            _ => Err(Failure::Memory),
         }
-        Ok(())
+    }
+
+    /// Copies whole sectors to the guest.
+    fn copy_words(&self, cursor: &mut Cursor, words: &[u64]) -> Result<(), Failure> {
+        let bytes = words.as_bytes();
+        self.copy(cursor, bytes.len() as u64, |address, range| {
+            self.ram.device_write(address, bytes.get(range).ok_or(NotRam)?)
+        })
     }
 
     /// Copies sectors from the guest to the overlay.
     fn copy_in(&mut self, cursor: &mut Cursor, sector: u64, count: u64) -> Result<(), Failure> {
         for sector in sector..sector + count {
-            let mut bytes = [0; SECTOR as usize];
-            self.copy(cursor, |address, range| {
-                let into = bytes.get_mut(range).ok_or(NotRam)?;
-                self.ram.read(address, into)
-            })?;
             let mut words = [0; SECTOR_WORDS];
-            for (to, from) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
-                *to = u64::from_le_bytes(*from);
-            }
+            let bytes = words.as_mut_bytes();
+            self.copy(cursor, SECTOR, |address, range| {
+                self.ram.read(address, bytes.get_mut(range).ok_or(NotRam)?)
+            })?;
             self.keep(sector, &words)?;
         }
         Ok(())
@@ -223,21 +226,22 @@ impl Work<'_> {
         overlay.write(sector, words).map_err(|Full| Failure::OverlayFull)
     }
 
-    /// Moves the cursor over a sector, piece by piece: each one's address, and which bytes of the sector it is.
+    /// Moves the cursor over whole sectors, piece by piece: each one's address, and which of the bytes it is.
     fn copy(
         &self,
         cursor: &mut Cursor,
+        bytes: u64,
         mut piece: impl FnMut(GuestPhysAddr, core::ops::Range<usize>) -> Result<(), NotRam>,
     ) -> Result<(), Failure> {
         let mut done = 0;
-        while done < SECTOR {
-            let len = self.piece(cursor, SECTOR - done).ok_or(Failure::Memory)?;
+        while done < bytes {
+            let len = self.piece(cursor, bytes - done).ok_or(Failure::Memory)?;
             let address = self.place(cursor).ok_or(Failure::Memory)?;
             piece(address, done as usize..(done + len) as usize).map_err(|NotRam| Failure::Memory)?;
             cursor.offset += len as u32;
             done += len;
         }
-        cursor.done += 1;
+        cursor.done += bytes / SECTOR;
         Ok(())
     }
 

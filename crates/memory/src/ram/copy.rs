@@ -33,9 +33,7 @@ impl GuestRam {
         let words = self.words.get((start / WORD) as usize..).unwrap_or(&[]);
         let shift = start % WORD * 8;
         if shift == 0 {
-            for (to, word) in into.iter_mut().zip(words) {
-                *to = word.load(Ordering::Relaxed);
-            }
+            load_all(words, into);
             return;
         }
         let Some((first, words)) = words.split_first() else { return };
@@ -91,9 +89,15 @@ impl GuestRam {
         let (aligned, _) = rest.split_at(rest.len() & !(WORD as usize - 1));
         let buffer = <[u64]>::ref_from_bytes(aligned).unwrap_or(&[]);
         let (mut low, shift) = (little_endian(carried), carried.len() as u32 * 8);
-        for (value, word) in buffer.iter().zip(&mut words) {
-            word.store(low | value << shift, Ordering::Relaxed);
-            low = value.checked_shr(64 - shift).unwrap_or(0);
+        if shift == 0 {
+            let (places, behind) = words.as_slice().split_at(buffer.len().min(words.len()));
+            store_all(places, buffer);
+            words = behind.iter();
+        } else {
+            for (value, word) in buffer.iter().zip(&mut words) {
+                word.store(low | value << shift, Ordering::Relaxed);
+                low = value >> (64 - shift);
+            }
         }
         let (whole, tail) = body.get(buffer.as_bytes().len()..).unwrap_or(&[]).as_chunks::<8>();
         for (bytes, word) in whole.iter().zip(&mut words) {
@@ -123,6 +127,33 @@ impl GuestRam {
         self.note_write(address, 2);
         merge(word, address.0 % WORD, &value.to_le_bytes());
         Ok(())
+    }
+}
+
+/// Loads as many words as both have, eight at a time: most of the rest would be counting.
+fn load_all(words: &[AtomicU64], into: &mut [u64]) {
+    let (eights, rest) = into.as_chunks_mut::<8>();
+    let done = eights.len() * 8;
+    for (values, places) in eights.iter_mut().zip(words.as_chunks::<8>().0) {
+        for (to, word) in values.iter_mut().zip(places) {
+            *to = word.load(Ordering::Relaxed);
+        }
+    }
+    for (to, word) in rest.iter_mut().zip(words.get(done..).unwrap_or(&[])) {
+        *to = word.load(Ordering::Relaxed);
+    }
+}
+
+/// Stores as many words as both have, as `load_all` loads them.
+fn store_all(words: &[AtomicU64], from: &[u64]) {
+    let (eights, rest) = from.as_chunks::<8>();
+    for (values, places) in eights.iter().zip(words.as_chunks::<8>().0) {
+        for (value, word) in values.iter().zip(places) {
+            word.store(*value, Ordering::Relaxed);
+        }
+    }
+    for (value, word) in rest.iter().zip(words.get(eights.len() * 8..).unwrap_or(&[])) {
+        word.store(*value, Ordering::Relaxed);
     }
 }
 
