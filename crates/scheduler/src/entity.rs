@@ -119,7 +119,8 @@ impl Entity {
             // It stood still up to then, and ran all through the periods in between.
             self.used = self.used_in(since, period).saturating_add(period - since % period);
             let whole = (number - began).wrapping_sub(1);
-            self.used = self.used.saturating_sub(budget).saturating_add(whole.saturating_mul(period - budget));
+            self.used =
+                self.used.saturating_sub(budget).saturating_add(whole.saturating_mul(period - budget));
         } else {
             self.used = self.used_in(since, period);
         }

@@ -188,9 +188,8 @@ impl Work<'_> {
         count: u64,
     ) -> Result<(), Failure> {
         match (&self.overlay, self.source) {
-            (Some(overlay), _) if in_overlay => (sector..sector + count).try_for_each(|sector| {
-                self.copy_words(cursor, overlay.read(sector).ok_or(Failure::Memory)?)
-            }),
+            (Some(overlay), _) if in_overlay => (sector..sector + count)
+                .try_for_each(|sector| self.copy_words(cursor, overlay.read(sector).ok_or(Failure::Memory)?)),
             (_, Source::Image(words)) => {
                 let (first, count) = (sector as usize * SECTOR_WORDS, count as usize * SECTOR_WORDS);
                 let words = words.get(first..).and_then(|words| words.get(..count));
