@@ -23,10 +23,12 @@
 
 extern crate alloc;
 
+mod frame;
 mod limiter;
 mod queue;
 mod switch;
 
+pub use frame::Frame;
 pub use limiter::Limiter;
 pub use queue::{Queue, WAITING};
 pub use switch::{Counters, Out, Port, PortKind, Switch};

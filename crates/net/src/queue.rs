@@ -3,14 +3,14 @@
 use alloc::boxed::Box;
 use alloc::vec;
 
-use crate::MAX_FRAME;
+use crate::frame::Frame;
 
 /// Frames that may wait at a port.
 pub const WAITING: usize = 32;
 
 #[derive(Clone, Debug)]
 struct Place {
-    bytes: [u8; MAX_FRAME],
+    frame: Frame,
     len: usize,
 }
 
@@ -24,7 +24,7 @@ pub struct Queue {
 
 impl Default for Queue {
     fn default() -> Self {
-        let place = Place { bytes: [0; MAX_FRAME], len: 0 };
+        let place = Place { frame: Frame::default(), len: 0 };
         Self { places: vec![place; WAITING].into_boxed_slice(), first: 0, count: 0 }
     }
 }
@@ -37,7 +37,7 @@ impl Queue {
             return false;
         }
         let Some(place) = self.places.get_mut((self.first + self.count) % WAITING) else { return false };
-        let Some(bytes) = place.bytes.get_mut(..frame.len()) else { return false };
+        let Some(bytes) = place.frame.bytes.get_mut(..frame.len()) else { return false };
         bytes.copy_from_slice(frame);
         place.len = frame.len();
         self.count += 1;
@@ -47,7 +47,7 @@ impl Queue {
     /// The frame that has waited longest.
     pub fn front(&self) -> Option<&[u8]> {
         let place = self.places.get(self.first).filter(|_| self.count > 0)?;
-        place.bytes.get(..place.len)
+        place.frame.bytes.get(..place.len)
     }
 
     /// Takes it out.
@@ -72,6 +72,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MAX_FRAME;
 
     #[test]
     fn frames_come_out_in_order_and_only_so_many_wait() {

@@ -7,7 +7,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use ::net::{Counters, MAX_FRAME, Out, Switch, WAITING};
+use ::net::{Counters, Frame, Out, Switch, WAITING};
 use devices::virtio::Slot;
 use devices::virtio::net::Received;
 use hart::virtio::net::NetDevice;
@@ -79,13 +79,13 @@ pub struct Nets {
     /// The interfaces of each guest.
     guests: Vec<Vec<Plug>>,
     /// A frame on its way.
-    frame: Box<[u8; MAX_FRAME]>,
+    frame: Box<Frame>,
 }
 
 impl Nets {
     /// These switches, and the guests' interfaces.
     pub fn new(lans: Vec<Lan>, guests: Vec<Vec<Plug>>) -> Self {
-        Self { lans, guests, frame: Box::new([0; MAX_FRAME]) }
+        Self { lans, guests, frame: Box::default() }
     }
 
     /// What the operator is told of all switches.
@@ -125,8 +125,8 @@ impl Nets {
         let more = machine.serve(slot, |device, ram| {
             let Slot::Net(net) = device else { return false };
             for _ in 0..TURN {
-                let Some(len) = net.transmit(ram, &mut frame[..]) else { break };
-                lan.forward(plug.port, frame.get(..len).unwrap_or(&[]), now);
+                let Some(len) = net.transmit(ram, &mut frame.bytes) else { break };
+                lan.forward(plug.port, frame.bytes.get(..len).unwrap_or(&[]), now);
             }
             net.has_frames(ram)
         });
