@@ -1,8 +1,10 @@
 //! Shadow page tables as a virtual TLB: filled from the guest's tables when the hardware faults, kept for each
 //! context across satp writes, and dropped only by the guest's fences, or for want of room.
 //!
-//! Here are the contexts and the verdict on a fault; `fill` writes leaves, `forget` drops them. Belongs to one vCPU, so
-//! it needs no lock. Guest tables are not write-protected, but for those that `watch` finds to stay as they are.
+//! Here are the state and the verdict on a fault. `contexts` finds, makes and releases roots; `fill` writes leaves, by what
+//! `mapping` allows, and `hints` without a walk; `forget` drops them; `compare` keeps what the guest has not changed.
+//! Belongs to one vCPU, so it needs no lock. Guest tables are not write-protected, but for those that `watch` finds to
+//! stay as they are.
 //!
 //! The upper half of the address space, where kernels keep what all their address spaces have in common, is shared by
 //! the contexts of supervisor mode as long as what is filled there is global and no user page: it is filled, and
@@ -13,28 +15,37 @@ use alloc::boxed::Box;
 
 use arrayvec::ArrayVec;
 use isa::Exception;
-use isa::paging::{self, Mode, PageTable, Pte};
+use isa::paging::{self, Mode, PageTable};
 use memory::{GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr};
 use vhart::HintTable;
 
-use crate::context::{ContextKey, View};
-use crate::pool::{Source, TableId, TableList, TablePool};
+use crate::context::ContextKey;
+use crate::pool::{TableId, TableList, TablePool};
 use crate::walk::{Access, translate_by};
 
+mod compare;
+mod contexts;
+mod effects;
 mod fill;
 mod forget;
+mod hints;
+mod host;
+mod mapping;
 #[cfg(test)]
 pub(crate) mod tests;
 mod watch;
+mod writable;
 
+pub use effects::{DroppedCode, LostRoots, TlbFlush};
 use fill::Walked;
-pub use forget::DroppedCode;
-
-/// Guest tables that one round of comparing may begin to watch.
-const NEW_WATCHES: usize = 16;
+pub use host::{HostPaging, Window};
+use mapping::mapping;
+use writable::Writable;
 
 /// Contexts that a vCPU keeps.
 pub const CONTEXTS: usize = 64;
+
+const _: () = assert!(CONTEXTS == 64, "a bit each");
 
 /// Roots: one for each context, and one for the half that they share. The hypervisor may run under any of them at any
 /// time, so they are never anything else, and keep the hypervisor's window.
@@ -46,89 +57,6 @@ const KERNEL: usize = CONTEXTS;
 /// The fewest tables that a pool may have: what one instruction can need at once (two pages fetched, two pages
 /// accessed, five levels each) must fit beside the roots, or it would never finish.
 pub const MIN_TABLES: usize = ROOTS + 32;
-
-/// Root entries of the hypervisor's own mappings, which every shadow root carries.
-#[derive(Clone, Debug, Default)]
-pub struct Window {
-    /// The root slot of the first entry.
-    pub first_slot: usize,
-    /// The entries.
-    pub entries: ArrayVec<Pte, 64>,
-}
-
-impl Window {
-    /// Whether the entry of a root at `slot` is the window's.
-    pub fn covers(&self, slot: usize) -> bool {
-        slot.checked_sub(self.first_slot).is_some_and(|nth| nth < self.entries.len())
-    }
-}
-
-/// How the real hart translates.
-#[derive(Clone, Debug)]
-pub struct HostPaging {
-    /// Sv39, Sv48 or Sv57.
-    pub mode: Mode,
-    /// Where the hypervisor lives.
-    pub window: Window,
-    /// The first of the `CONTEXTS` real ASIDs, not 0, that tell this vCPU's roots from each other and from other vCPUs';
-    /// `None` where the hart has too few.
-    pub first_asid: Option<u16>,
-}
-
-impl HostPaging {
-    /// The widest mode that a guest may have: narrower than the host's, so that no guest address names the
-    /// hypervisor; on a host with Sv39 only, the same.
-    pub const fn widest_guest_mode(&self) -> Mode {
-        match self.mode {
-            Mode::Sv57 => Mode::Sv48,
-            _ => Mode::Sv39,
-        }
-    }
-}
-
-/// What the hardware's TLB must forget before the guest runs on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum TlbFlush {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// What it holds of one address, in all address spaces.
-    Address(GuestVirtAddr),
-    /// Everything.
-    All,
-}
-
-impl TlbFlush {
-    fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Nothing, flush) | (flush, Self::Nothing) => flush,
-            (a, b) if a == b => a,
-            _ => Self::All,
-        }
-    }
-}
-
-/// Whose roots are not what they were.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum LostRoots {
-    /// Nobody's.
-    #[default]
-    None,
-    /// Those of the address spaces with this ASID, but not one that others have as well.
-    Asid(u16),
-    /// All.
-    All,
-}
-
-impl LostRoots {
-    fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::None, lost) | (lost, Self::None) => lost,
-            (a, b) if a == b => a,
-            _ => Self::All,
-        }
-    }
-}
 
 /// A shadow root, for satp.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -156,8 +84,6 @@ pub enum Verdict {
     /// The guest has mapped an address that the hypervisor occupies (hosts with Sv39 only).
     Collision,
 }
-
-const _: () = assert!(CONTEXTS == 64, "a bit each");
 
 /// The first slot of a root's upper half.
 pub(crate) const UPPER: usize = 256;
@@ -212,7 +138,7 @@ pub struct ShadowMmu {
     unwatched: u64,
     quiet: watch::QuietTables,
     /// Guest tables that are watched from now on.
-    new_watches: ArrayVec<GuestPhysAddr, NEW_WATCHES>,
+    new_watches: ArrayVec<GuestPhysAddr, { watch::AT_ONCE }>,
     current: Option<usize>,
     /// The contexts that were made current since the last time that all had been, a bit each.
     recent: u64,
@@ -222,7 +148,7 @@ pub struct ShadowMmu {
     lost_roots: LostRoots,
     dropped_code: DroppedCode,
     /// Pages and blocks of guest RAM that a writable leaf may map, a bit each.
-    writable: fill::Writable,
+    writable: Writable,
     /// Where faults are likely to come again; the assembly works on the same.
     hints: HintTable,
     /// Contexts and addresses of fences whose hints may be wrong.
@@ -268,7 +194,7 @@ impl ShadowMmu {
             flush: TlbFlush::All,
             lost_roots: LostRoots::None,
             dropped_code: DroppedCode::default(),
-            writable: fill::Writable::default(),
+            writable: Writable::default(),
             hints: HintTable::new(),
             doubted: ArrayVec::new(),
             fences: 0,
@@ -344,7 +270,7 @@ impl ShadowMmu {
         if self.is_in_window(address) {
             return Verdict::Collision;
         }
-        let Some(mapping) = fill::mapping(ram, host, access, translation, key.view) else {
+        let Some(mapping) = mapping(ram, host, access, translation, key.view) else {
             return match access {
                 Access::Fetch => Verdict::Unscanned,
                 Access::Load | Access::Store => Verdict::Overlaid(translation.address),
@@ -377,29 +303,8 @@ impl ShadowMmu {
         self.dropped_code.is_some().then(|| core::mem::take(&mut self.dropped_code))
     }
 
-    /// The roots of all contexts, and whether each shares its upper half.
-    pub(crate) fn roots(&self) -> impl Iterator<Item = (TableId, bool)> + '_ {
-        self.own_contexts().flatten().map(|context| (context.root, context.shares))
-    }
-
-    /// The roots that are no context's now. The hardware may be running under one of them.
-    pub(crate) fn free_roots(&self) -> impl Iterator<Item = TableId> + '_ {
-        let roots = self.contexts.iter().enumerate().filter(|(_, context)| context.is_none());
-        roots.filter_map(|(number, _)| self.pool.at(self.pool.address_of(number)))
-    }
-
-    /// The root of the shared upper half.
-    pub(crate) fn shared_root(&self) -> Option<TableId> {
-        self.shared.as_ref().map(|shared| shared.root)
-    }
-
     pub(crate) fn pool(&self) -> &TablePool {
         &self.pool
-    }
-
-    /// The contexts but `KERNEL`.
-    fn own_contexts(&self) -> impl Iterator<Item = &Option<Context>> + '_ {
-        self.contexts.iter().take(CONTEXTS)
     }
 
     /// The level of a root's entries.
@@ -407,223 +312,11 @@ impl ShadowMmu {
         self.host.mode.levels().saturating_sub(1)
     }
 
+    fn is_upper(&self, address: GuestVirtAddr) -> bool {
+        paging::index(address.0, self.top()) >= UPPER
+    }
+
     fn is_in_window(&self, address: GuestVirtAddr) -> bool {
         self.host.window.covers(paging::index(address.0, self.top()))
     }
-
-    #[inline]
-    fn is_stale(&self, context: &Context) -> bool {
-        context.stale || context.shares && self.shared.as_ref().is_some_and(|shared| shared.stale)
-    }
-
-    #[inline]
-    fn current_context(&self) -> Option<(usize, &Context)> {
-        let number = self.current?;
-        Some((number, self.contexts.get(number)?.as_ref()?))
-    }
-
-    fn context(&self, number: usize) -> Option<&Context> {
-        self.contexts.get(number)?.as_ref()
-    }
-
-    fn context_mut(&mut self, number: usize) -> Option<&mut Context> {
-        self.contexts.get_mut(number)?.as_mut()
-    }
-
-    /// The contexts whose ASID is this one, or nearly, by number.
-    fn chain(&self, asid: u16) -> impl Iterator<Item = (usize, &Context)> {
-        let first = self.chains.get(usize::from(asid) % CONTEXTS).copied().flatten();
-        let with_context = |number: u8| Some((usize::from(number), self.context(usize::from(number))?));
-        core::iter::successors(first.and_then(with_context), move |(_, context)| {
-            context.next.and_then(with_context)
-        })
-    }
-
-    fn find(&self, key: ContextKey) -> Option<(usize, &Context)> {
-        let mut next = self.chains.get(usize::from(key.satp.asid) % CONTEXTS).copied().flatten();
-        while let Some(number) = next {
-            let context = self.context(usize::from(number))?;
-            if context.key == key {
-                return Some((usize::from(number), context));
-            }
-            next = context.next;
-        }
-        let shared = self.shared.as_ref()?;
-        let is_kernels = needs_no_users(key) && key.satp.mode == shared.mode;
-        is_kernels.then(|| self.context(KERNEL)).flatten().map(|context| (KERNEL, context))
-    }
-
-    fn switch(&mut self, ram: &GuestRam, key: ContextKey) -> Root {
-        let number = match self.find(key) {
-            Some((number, _)) => number,
-            None if needs_no_users(key) => {
-                self.share(key);
-                KERNEL
-            }
-            None => self.create(key),
-        };
-        if number == KERNEL
-            && let Some(context) = self.context_mut(KERNEL)
-        {
-            context.key = key;
-        }
-        // A new one, too, where the half that it shares is stale.
-        if self.context(number).is_some_and(|context| self.is_stale(context)) {
-            self.freshen(ram, number);
-        }
-        self.make_current(number);
-        let Some(context) = self.context(number) else { lost_context() };
-        Root { table: self.pool.address(context.root), number }
-    }
-
-    fn make_current(&mut self, number: usize) {
-        self.current = Some(number);
-        self.recent |= bit(number);
-    }
-
-    /// Gives the current context, `KERNEL`, tables of its own.
-    fn settle(&mut self, key: ContextKey) -> usize {
-        let number = self.create(key);
-        self.make_current(number);
-        // That of this key was the kernels'.
-        self.lost_roots = LostRoots::All;
-        number
-    }
-
-    fn create(&mut self, key: ContextKey) -> usize {
-        let shares = matches!(key.view, View::Supervisor { mxr: false, .. });
-        if shares {
-            self.share(key);
-        }
-        let number = if self.live == u64::MAX { self.evict() } else { self.live.trailing_ones() as usize };
-        self.live |= bit(number);
-        let root = self.pool.fixed(number, self.top());
-        self.pool.set_source(root, Source::None);
-        if shares && let Some(shared) = &self.shared {
-            for slot in self.pool.used(shared.root) {
-                self.pool.set_fixed(root, slot, self.pool.entry(shared.root, slot));
-            }
-        }
-        let chain = usize::from(key.satp.asid) % CONTEXTS;
-        let next = self.chains.get(chain).copied().flatten();
-        if let Some(place) = self.contexts.get_mut(number) {
-            let tables = TableList::default();
-            let (stale, holds_code) = (false, false);
-            *place = Some(Context { key, root, tables, stale, shares, holds_code, hinted: 0, next });
-        }
-        if let Some(first) = self.chains.get_mut(chain) {
-            *first = Some(number as u8);
-        }
-        number
-    }
-
-    /// Makes sure that there is a shared half for the mode of this context.
-    fn share(&mut self, key: ContextKey) {
-        let mode = key.satp.mode;
-        if self.shared.as_ref().is_some_and(|shared| shared.mode == mode) {
-            return;
-        }
-        // A guest changes its mode once, as a rule.
-        if self.shared.is_some() {
-            self.clear();
-        }
-        let root = self.pool.fixed(KERNEL, self.top());
-        self.pool.set_source(root, Source::None);
-        let tables = TableList::default();
-        let (stale, shares, holds_code, next) = (false, true, false, None);
-        if let Some(place) = self.contexts.get_mut(KERNEL) {
-            *place = Some(Context { key, root, tables, stale, shares, holds_code, hinted: 0, next });
-        }
-        self.restless_shared = false;
-        self.shared = Some(SharedHalf { mode, root, tables: TableList::default(), stale: false });
-    }
-
-    /// Takes out of a root what it has of the shared half.
-    fn clear_shared(&mut self, root: TableId) {
-        let Some(shared) = &self.shared else { return };
-        for slot in self.pool.used(shared.root) {
-            self.pool.set_fixed(root, slot, Pte(0));
-        }
-    }
-
-    /// Gives a context an upper half of its own.
-    fn unshare(&mut self, number: usize) {
-        let Some(context) = self.context_mut(number) else { return };
-        context.shares = false;
-        let root = context.root;
-        self.clear_shared(root);
-        self.hints.clear();
-        self.lost_roots = LostRoots::All;
-        self.flush = TlbFlush::All;
-    }
-
-    /// Releases a context that was not used lately, not the current one, and returns its number.
-    fn evict(&mut self) -> usize {
-        let others = self.live & !self.current.map_or(0, bit);
-        let mut idle = others & !self.recent;
-        if idle == 0 {
-            self.recent = 0;
-            idle = others;
-        }
-        let ahead = idle.rotate_right(self.next_victim).trailing_zeros();
-        let victim = self.next_victim.wrapping_add(ahead) % CONTEXTS as u32;
-        self.next_victim = victim.wrapping_add(1) % CONTEXTS as u32;
-        self.release(victim as usize);
-        victim as usize
-    }
-
-    fn release(&mut self, number: usize) {
-        let Some(mut context) = self.contexts.get_mut(number).and_then(Option::take) else { return };
-        self.lost_roots = self.lost_roots.and(LostRoots::Asid(context.key.satp.asid));
-        self.flush = TlbFlush::All;
-        if context.shares {
-            self.clear_shared(context.root);
-        }
-        self.live &= !bit(number);
-        self.recent &= !bit(number);
-        // The hardware may be running under this root, and its tables soon belong to others.
-        self.pool.clear(context.root);
-        self.dropped_code.all |= context.holds_code;
-        self.own_uppers &= !bit(number);
-        self.restless &= !bit(number);
-        let root = Root { table: self.pool.address(context.root), number };
-        self.hints.forget_root(self.satp(root), context.hinted);
-        self.pool.give_back(&mut context.tables);
-        let number = Some(number as u8);
-        let chain = usize::from(context.key.satp.asid) % CONTEXTS;
-        if self.chains.get(chain).copied().flatten() == number {
-            if let Some(first) = self.chains.get_mut(chain) {
-                *first = context.next;
-            }
-        } else {
-            let before = {
-                let mut chain = self.chain(context.key.satp.asid);
-                let found = chain.find(|(_, other)| other.next == number);
-                found.map(|(before, _)| before)
-            };
-            if let Some(before) = before.and_then(|before| self.context_mut(before)) {
-                before.next = context.next;
-            }
-        }
-        if self.current.map(|current| current as u8) == number {
-            self.current = None;
-        }
-    }
-}
-
-/// A context's bit in a set of them; `KERNEL` has none.
-const fn bit(number: usize) -> u64 {
-    if number < CONTEXTS { 1 << number } else { 0 }
-}
-
-/// Whether a context can do with the shared half as long as it touches nothing else.
-const fn needs_no_users(key: ContextKey) -> bool {
-    matches!(key.view, View::Supervisor { sum: false, mxr: false })
-}
-
-/// A bug of ours, which no guest input leads to: `create` has filled the place.
-#[cold]
-#[allow(clippy::panic, reason = "see above")]
-fn lost_context() -> ! {
-    panic!("the shadow lost a context")
 }

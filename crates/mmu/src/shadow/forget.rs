@@ -1,41 +1,17 @@
 //! Drops shadow leaves: for the guest's fences, for code that is fetched from elsewhere from now on, and for resets.
 //!
-//! A fence of a whole address space drops nothing at once. It marks contexts, and before one of those is used again each
-//! entry is compared with what it was made of; what the guest has not changed stays. Guests that fence everything at
-//! each entry of their kernel would else fault on each page again.
-
-use core::sync::atomic::{AtomicU64, Ordering};
+//! A fence of a whole address space drops nothing at once. It marks contexts, and `compare` looks at those that are used
+//! again.
 
 use isa::paging::{self, Mode, Pte, Satp};
-use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr, PAGE_SIZE};
+use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr};
 
-use arrayvec::ArrayVec;
-
+use super::contexts::bit;
 use super::fill::PIECES;
-use super::{KERNEL, LostRoots, ShadowMmu, TlbFlush, UPPER, bit};
+use super::mapping::is_code;
+use super::{CONTEXTS, KERNEL, LostRoots, ShadowMmu, TlbFlush};
 use crate::context::ContextKey;
 use crate::pool::{Source, TableId, TablePool};
-use crate::walk::last_table;
-
-/// Addresses whose code may be fetched from elsewhere than before, because a leaf that allowed nothing but fetching is
-/// gone.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct DroppedCode {
-    /// Pages.
-    pub pages: ArrayVec<GuestVirtAddr, 8>,
-    /// All addresses.
-    pub all: bool,
-}
-
-impl DroppedCode {
-    pub(super) fn is_some(&self) -> bool {
-        self.all || !self.pages.is_empty()
-    }
-
-    fn note(&mut self, address: GuestVirtAddr) {
-        self.all |= self.pages.try_push(GuestVirtAddr(address.0 & !(PAGE_SIZE - 1))).is_err();
-    }
-}
 
 impl ShadowMmu {
     /// Carries out SFENCE.VMA for one address or all, in one address space or all. An address that is not
@@ -53,7 +29,7 @@ impl ShadowMmu {
     /// Drops everything, as for a reset.
     pub fn clear(&mut self) {
         self.fences = self.fences.wrapping_add(1);
-        (0..super::CONTEXTS).for_each(|number| self.release(number));
+        (0..CONTEXTS).for_each(|number| self.release(number));
         if let Some(mut shared) = self.shared.take() {
             self.pool.clear(shared.root);
             self.pool.give_back(&mut shared.tables);
@@ -106,50 +82,6 @@ impl ShadowMmu {
         self.flush = TlbFlush::All;
     }
 
-    /// Compares a marked context, and the shared half, with the guest's tables.
-    #[cold]
-    pub(super) fn freshen(&mut self, ram: &GuestRam, number: usize) {
-        let Some(context) = self.context_mut(number) else { return };
-        let (satp, root, shares) = (context.key.satp, context.root, context.shares);
-        if core::mem::take(&mut context.stale) {
-            let is_settled = self.compare(ram, satp, root, 0);
-            self.set_restless(number, false, !is_settled);
-        }
-        if shares
-            && let Some(shared) = &mut self.shared
-            && core::mem::take(&mut shared.stale)
-        {
-            let root = shared.root;
-            let is_settled = self.compare(ram, satp, root, 0);
-            self.set_restless(number, true, !is_settled);
-        }
-        self.begin_watches(ram);
-    }
-
-    /// Forgets the hints whose ranges were fenced and which the guest's pointers no longer lead to. To be called before the
-    /// guest runs, where `has_doubts` says so.
-    #[cold]
-    pub fn clear_doubts(&mut self, ram: &GuestRam) {
-        for (number, address) in core::mem::take(&mut self.doubted) {
-            let (number, range) = (usize::from(number), address.0 / BLOCK_SIZE);
-            let root = self.hint_root(number, false);
-            let Some(satp) = self.context(number).map(|context| context.key.satp) else { continue };
-            let Some(hint) = self.hints.find(range, root) else { continue };
-            let (guest_table, is_global) = (GuestPhysAddr(hint.guest_table), hint.global);
-            if !last_table(ram, satp, address)
-                .is_some_and(|(table, global)| table == guest_table && (global || !is_global))
-            {
-                self.hints.remove(range, root);
-            }
-        }
-    }
-
-    /// Whether there are hints in doubt.
-    #[inline]
-    pub fn has_doubts(&self) -> bool {
-        !self.doubted.is_empty()
-    }
-
     /// Empties a table and those below it; they stay where they are.
     pub(super) fn empty(&mut self, table: TableId) {
         self.pool.used(table).for_each(|slot| {
@@ -179,10 +111,6 @@ impl ShadowMmu {
         if is_code(leaf) {
             self.dropped_code.note(address);
         }
-    }
-
-    pub(super) fn is_upper(&self, address: GuestVirtAddr) -> bool {
-        paging::index(address.0, self.top()) >= UPPER
     }
 
     /// Marks the contexts that a fence of one address space, or all, concerns, but for those that are settled.
@@ -340,92 +268,4 @@ impl ShadowMmu {
             next = slot.wrapping_add(1);
         }
     }
-
-    /// Drops what the guest's tables, seen from the root of `satp`, no longer say as they did. `start` is the first
-    /// address that goes by way of `table`. Says whether all those of the guest's tables are watched.
-    fn compare(&mut self, ram: &GuestRam, satp: Satp, table: TableId, start: u64) -> bool {
-        let level = self.pool.level(table);
-        let source = match self.pool.source(table) {
-            Source::None => None,
-            Source::Table(address) => Some(address),
-            Source::AnyRoot => Some(GuestPhysAddr(satp.ppn << 12)),
-        };
-        let guest = source.and_then(|source| ram.table(source));
-        if level == 0
-            && let Some(guest) = guest
-        {
-            let is_quiet = self.compare_leaves(guest, table, start);
-            return self.is_watched(ram, source, is_quiet);
-        }
-        let (mut is_quiet, mut all_watched) = (true, true);
-        self.pool.used(table).for_each(|slot| {
-            let entry = self.pool.entry(table, slot);
-            let below = self.pool.below(entry);
-            let start = start | (slot as u64) << (12 + 9 * level);
-            if source.is_some() {
-                let now =
-                    guest.and_then(|guest| guest.get(slot)).map_or(0, |now| now.load(Ordering::Relaxed));
-                if !still_holds(self.pool.seen(table, slot), now) {
-                    is_quiet = false;
-                    return match below {
-                        Some(next) => self.detach(next),
-                        None => {
-                            self.note_code(entry, self.canonical(start));
-                            self.pool.drop_entry(table, slot);
-                            // The hardware may have cached it after the fence, under another root that leads here.
-                            self.flush = TlbFlush::All;
-                        }
-                    };
-                }
-            }
-            if let Some(next) = below
-                && !entry.has(PIECES)
-            {
-                all_watched &= self.compare(ram, satp, next, start);
-            }
-        });
-        self.is_watched(ram, source, is_quiet) && all_watched
-    }
-
-    /// `compare` for a last table, where most entries are. Says whether nothing has changed.
-    fn compare_leaves(&mut self, guest: &[AtomicU64; 512], table: TableId, start: u64) -> bool {
-        let mut is_quiet = true;
-        let Self { pool, dropped_code, flush, .. } = self;
-        let unused = 64 - self.host.mode.address_bits();
-        pool.retain(table, |slot, entry, seen| {
-            let now = guest.get(slot).map_or(0, |now| now.load(Ordering::Relaxed));
-            let holds = still_holds(seen, now);
-            if !holds {
-                is_quiet = false;
-                if is_code(entry) {
-                    dropped_code.note(canonical(start | (slot as u64) << 12, unused));
-                }
-                // As in `compare`.
-                *flush = TlbFlush::All;
-            }
-            holds
-        });
-        is_quiet
-    }
-
-    /// The address with these lower bits, as the host's mode has it.
-    fn canonical(&self, address: u64) -> GuestVirtAddr {
-        canonical(address, 64 - self.host.mode.address_bits())
-    }
-}
-
-/// The address without its upper bits, extended again.
-const fn canonical(address: u64, unused: u32) -> GuestVirtAddr {
-    GuestVirtAddr(((address << unused) as i64 >> unused) as u64)
-}
-
-/// Whether what was made of the guest's entry `seen` is right for the entry `now`. A leaf may have got D: then there is a
-/// store to tell the shadow of, as before.
-pub(super) const fn still_holds(seen: u64, now: u64) -> bool {
-    now == seen || Pte(seen).is_leaf() && now == seen | Pte::D
-}
-
-/// Whether a leaf allows nothing but fetching: code of ours may be there.
-pub(super) const fn is_code(leaf: Pte) -> bool {
-    leaf.is_leaf() && leaf.has(Pte::X) && !leaf.has(Pte::R)
 }

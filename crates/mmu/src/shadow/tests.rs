@@ -14,10 +14,11 @@ mod window;
 use std::vec;
 use std::vec::Vec;
 
-use isa::paging::Satp;
+use isa::paging::{Pte, Satp};
 use memory::{BLOCK_SIZE, PAGE_SIZE};
 
 use super::*;
+use crate::context::View;
 use crate::testing::Guest;
 use crate::walk::Rights;
 use hardware::Leaf;

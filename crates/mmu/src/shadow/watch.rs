@@ -12,7 +12,8 @@ use alloc::boxed::Box;
 use isa::paging::Mode;
 use memory::{GuestPhysAddr, GuestRam, PAGE_SIZE};
 
-use super::{ShadowMmu, TlbFlush, bit};
+use super::contexts::bit;
+use super::{ShadowMmu, TlbFlush};
 
 /// How often a table is found unchanged before it is watched, at first; each store to a watched one doubles it.
 const FIRST_LIMIT: u32 = if cfg!(test) { 1 } else { 16 };
@@ -20,6 +21,8 @@ const FIRST_LIMIT: u32 = if cfg!(test) { 1 } else { 16 };
 const LAST_LIMIT: u32 = if cfg!(test) { 2 } else { 1 << 20 };
 /// Tables that are counted; a table shares its place with others.
 const PLACES: u64 = 512;
+/// Guest tables that one round of comparing may begin to watch.
+pub(super) const AT_ONCE: usize = 16;
 
 /// How often which guest table was found unchanged.
 #[derive(Debug)]

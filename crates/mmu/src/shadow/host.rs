@@ -1,0 +1,43 @@
+//! How the real hart translates, and where the hypervisor lives in its address spaces.
+
+use arrayvec::ArrayVec;
+use isa::paging::{Mode, Pte};
+
+/// How the real hart translates.
+#[derive(Clone, Debug)]
+pub struct HostPaging {
+    /// Sv39, Sv48 or Sv57.
+    pub mode: Mode,
+    /// Where the hypervisor lives.
+    pub window: Window,
+    /// The first of the `CONTEXTS` real ASIDs, not 0, that tell this vCPU's roots from each other and from other vCPUs';
+    /// `None` where the hart has too few.
+    pub first_asid: Option<u16>,
+}
+
+impl HostPaging {
+    /// The widest mode that a guest may have: narrower than the host's, so that no guest address names the
+    /// hypervisor; on a host with Sv39 only, the same.
+    pub const fn widest_guest_mode(&self) -> Mode {
+        match self.mode {
+            Mode::Sv57 => Mode::Sv48,
+            _ => Mode::Sv39,
+        }
+    }
+}
+
+/// Root entries of the hypervisor's own mappings, which every shadow root carries.
+#[derive(Clone, Debug, Default)]
+pub struct Window {
+    /// The root slot of the first entry.
+    pub first_slot: usize,
+    /// The entries.
+    pub entries: ArrayVec<Pte, 64>,
+}
+
+impl Window {
+    /// Whether the entry of a root at `slot` is the window's.
+    pub fn covers(&self, slot: usize) -> bool {
+        slot.checked_sub(self.first_slot).is_some_and(|nth| nth < self.entries.len())
+    }
+}
