@@ -1,0 +1,266 @@
+//! A machine to which things happen: a guest, its shadow, and a hart with a TLB that forgets nothing unless told to. Each
+//! step asks `truth` whether what is there may be there.
+
+use super::truth::Known;
+use super::*;
+use crate::testing::{host_of, table_address};
+
+/// Where copies of code pages are in host memory, and how many there is room for.
+const COPIES: u64 = 0x3_0000_0000;
+const COPY_PLACES: u64 = 4;
+
+/// What may happen.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    /// The hart accesses an address in one of the contexts.
+    Access(usize, GuestVirtAddr, Access),
+    /// The assembly enters one of the contexts, if it can be used as it is, and the hart accesses an address.
+    Enter(usize, GuestVirtAddr, Access),
+    /// The guest writes an entry of one of its tables.
+    Edit(u64, usize, Pte),
+    /// The guest writes an entry that the walk for an address in one of the contexts looks at: its leaf, or a
+    /// pointer as many levels up.
+    Rewrite(usize, GuestVirtAddr, usize, Pte),
+    /// The guest executes SFENCE.VMA in one of the contexts.
+    Fence(usize, Option<GuestVirtAddr>, Option<u16>),
+    /// The guest uses an address in one of the contexts and fences everything, so often that tables come to be watched; then
+    /// it writes an entry as in `Rewrite`, and fences.
+    Settle(usize, GuestVirtAddr, usize, Pte),
+    /// The code at an address in one of the contexts is copied, or its copy ends.
+    Copy(usize, GuestVirtAddr),
+    /// The virtual machine is reset.
+    Reset,
+}
+
+/// A machine with a past.
+pub(super) struct History {
+    pub(super) rig: Rig,
+    tlb: hardware::Tlb,
+    pub(super) known: Vec<Known>,
+    /// The root under which the hart runs, also while the hypervisor works.
+    running: Option<Root>,
+    /// Addresses that the hart may look up at any time.
+    recent: [u64; 3],
+    /// The roots that the assembly was told.
+    told: Vec<(ContextKey, Root)>,
+    copies: Vec<(GuestPhysAddr, HostPhysAddr)>,
+}
+
+impl History {
+    pub(super) fn new(mode: Mode) -> Self {
+        Self {
+            rig: Rig { guest: Guest::new(), shadow: shadow(mode, MIN_TABLES) },
+            tlb: hardware::Tlb::default(),
+            known: Vec::new(),
+            running: None,
+            recent: [0; 3],
+            told: Vec::new(),
+            copies: Vec::new(),
+        }
+    }
+
+    pub(super) fn step(&mut self, contexts: &[ContextKey], step: Step) {
+        let key_of = |context: usize| contexts[context % contexts.len()];
+        match step {
+            Step::Access(context, address, access) => {
+                let key = key_of(context);
+                self.access(key, placed(key, address), access);
+            }
+            Step::Enter(context, address, access) => {
+                let key = key_of(context);
+                if let Some(root) = self.rig.shadow.root(key) {
+                    self.tlb.access(&self.rig.shadow, root, placed(key, address), access);
+                    self.running = Some(root);
+                }
+            }
+            Step::Edit(table, slot, entry) => self.rig.guest.set(table_address(table), slot, entry),
+            Step::Rewrite(context, address, up, entry) => {
+                if let Some((table, slot)) = self.rig.guest.looked_at(key_of(context).satp, address, up) {
+                    self.rig.guest.set(table, slot, entry);
+                }
+            }
+            Step::Fence(context, address, asid) => {
+                let key = key_of(context);
+                self.enter(key);
+                let Rig { guest, shadow } = &mut self.rig;
+                // It fills in what it has dropped, so that is not to be taken for what was there.
+                let is_filled =
+                    asid.is_none() && address.is_some_and(|at| shadow.fence_shared(&guest.ram, at));
+                if !is_filled {
+                    shadow.fence(&guest.ram, address, asid);
+                }
+                self.known.iter_mut().for_each(|known| known.fence(address, asid));
+                if let Some(address) = address.filter(|_| is_filled) {
+                    self.look(key, address.0);
+                }
+                self.enter(key);
+                self.assert_explained();
+            }
+            Step::Settle(context, address, up, entry) => {
+                for _ in 0..3 {
+                    self.step(contexts, Step::Access(context, address, Access::Load));
+                    self.step(contexts, Step::Fence(context, None, None));
+                }
+                self.step(contexts, Step::Rewrite(context, address, up, entry));
+                self.step(contexts, Step::Fence(context, None, None));
+            }
+            Step::Copy(context, address) => self.copy(key_of(context), address.0),
+            Step::Reset => {
+                self.rig.shadow.clear();
+                self.rig.guest.ram.uncover_all();
+                self.copies.clear();
+                self.known.clear();
+                self.flush();
+                self.assert_explained();
+                assert_eq!(self.rig.shadow.pool.available(), self.rig.shadow.pool.capacity());
+            }
+        }
+    }
+
+    /// Does to the TLB what the shadow asks for. Until another root is in satp the hart may still look up what it likes
+    /// under the old one.
+    fn flush(&mut self) {
+        self.tlb.flush(self.rig.shadow.take_flush());
+        if let Some(running) = self.running {
+            for address in self.recent {
+                self.tlb.access(&self.rig.shadow, running, address, Access::Load);
+            }
+        }
+        self.tlb.assert_consistent(&self.rig.shadow);
+        let lost = self.rig.shadow.take_lost_roots();
+        self.told.retain(|(key, _)| match lost {
+            LostRoots::None => true,
+            LostRoots::Asid(asid) => asid != key.satp.asid,
+            LostRoots::All => false,
+        });
+        let shadow = &self.rig.shadow;
+        for (key, root) in &self.told {
+            assert_eq!(shadow.root(*key), Some(*root), "a root went in secret");
+        }
+        self.told = shadow.numbered().filter_map(|(_, key, _)| Some((key, shadow.root(key)?))).collect();
+    }
+
+    fn enter(&mut self, key: ContextKey) -> Root {
+        let root = self.rig.activate(key);
+        self.check_fenced(key);
+        self.flush();
+        self.running = Some(root);
+        root
+    }
+
+    /// Lets the hart try until the access succeeds or is somebody else's business.
+    fn access(&mut self, key: ContextKey, address: u64, access: Access) {
+        self.recent.rotate_right(1);
+        self.recent[0] = address;
+        // The end of a copy or of a watch, a fill, and where the TLB has less than that, a flush of what it has.
+        for _ in 0..if access == Access::Store { 5 } else { 3 } {
+            let root = self.enter(key);
+            if self.tlb.access(&self.rig.shadow, root, address, access) {
+                return;
+            }
+            if !self.resolve(key, address, access) {
+                return;
+            }
+        }
+        panic!("{access:?} at {address:#x} in {key:x?} faults again and again");
+    }
+
+    /// Resolves a fault, and says whether there is a page now.
+    fn resolve(&mut self, key: ContextKey, address: u64, access: Access) -> bool {
+        let rights = key.view.rights();
+        let reached = self.rig.guest.reference(key.satp, GuestVirtAddr(address), access, rights);
+        let verdict = self.rig.resolve(key, address, access);
+        let top = self.rig.shadow.host.mode.levels() - 1;
+        let in_window = self.rig.shadow.host.window.covers((address >> (12 + 9 * top) & 511) as usize);
+        let reached = match reached {
+            Err(cause) => {
+                assert_eq!(verdict, Verdict::Fault(Exception::from_code(cause).unwrap()));
+                return false;
+            }
+            Ok(reached) => reached,
+        };
+        let Some(host) = host_of(reached.address) else {
+            assert_eq!(verdict, Verdict::NotRam(GuestPhysAddr(reached.address)));
+            return false;
+        };
+        if in_window {
+            assert_eq!(verdict, Verdict::Collision);
+            return false;
+        }
+        let is_code = !matches!(key.view, View::User { .. })
+            && self.rig.guest.reference(key.satp, GuestVirtAddr(address), Access::Fetch, rights).is_ok();
+        let copy = self.copy_of(reached.address);
+        if copy.is_some() && (access == Access::Store || access == Access::Load && is_code) {
+            assert_eq!(verdict, Verdict::Overlaid(GuestPhysAddr(reached.address)));
+            if access == Access::Store {
+                self.end_copy(GuestPhysAddr(reached.address));
+            }
+            return access == Access::Store;
+        }
+        if access == Access::Store && self.rig.guest.ram.overlay().is_watched(GuestPhysAddr(reached.address))
+        {
+            assert_eq!(verdict, Verdict::Overlaid(GuestPhysAddr(reached.address)));
+            self.rig.shadow.unwatch(&self.rig.guest.ram, GuestPhysAddr(reached.address));
+            return true;
+        }
+        assert_eq!(verdict, Verdict::Filled);
+        let leaf = self.rig.seen(key, address).expect("a filled page is there");
+        assert!(leaf.permits(access), "{leaf:x?} refuses {access:?}");
+        match copy.filter(|_| access == Access::Fetch && is_code) {
+            Some(copy) => assert_eq!((leaf.start, leaf.size, leaf.host), (address & !0xfff, 0x1000, copy)),
+            None => assert_eq!(leaf.host_of(address), host),
+        }
+        self.assert_true_of_the_guest(key, leaf, address);
+        self.look(key, address);
+        true
+    }
+
+    /// Copies the code page at an address, or ends its copy: what `vmm` does.
+    fn copy(&mut self, key: ContextKey, address: u64) {
+        let address = placed(key, GuestVirtAddr(address));
+        let fetch = |guest: &Guest| {
+            guest.reference(key.satp, GuestVirtAddr(address), Access::Fetch, key.view.rights()).ok()
+        };
+        let Some(reached) = fetch(&self.rig.guest).filter(|reached| host_of(reached.address).is_some())
+        else {
+            return;
+        };
+        let page = GuestPhysAddr(reached.address & !0xfff);
+        if self.copy_of(page.0).is_some() {
+            self.end_copy(page);
+            self.flush();
+        } else {
+            let mut places = (0..COPY_PLACES).map(|nth| HostPhysAddr(COPIES + nth * PAGE_SIZE));
+            let Some(copy) = places.find(|place| self.copies.iter().all(|(_, copy)| copy != place)) else {
+                return;
+            };
+            let Rig { guest, shadow } = &mut self.rig;
+            if !guest.ram.overlay_page(page, copy) {
+                return;
+            }
+            self.copies.push((page, copy));
+            shadow.remap(&guest.ram, key, GuestVirtAddr(address), page, false);
+            self.flush();
+        }
+        self.assert_explained();
+    }
+
+    pub(super) fn copy_of(&self, address: u64) -> Option<HostPhysAddr> {
+        let found = self.copies.iter().find(|(page, _)| page.0 == address & !0xfff);
+        found.map(|(_, copy)| *copy)
+    }
+
+    fn end_copy(&mut self, address: GuestPhysAddr) {
+        let copy = self.rig.guest.ram.uncover_page(address).expect("a copied page");
+        self.copies.retain(|(_, own)| *own != copy);
+        self.rig.shadow.drop_copy(copy);
+    }
+}
+
+/// Where an access goes: without translation, to RAM or just behind it.
+fn placed(key: ContextKey, address: GuestVirtAddr) -> u64 {
+    match key.satp.mode {
+        Mode::Bare => RAM_BASE + address.0 % (RAM_SIZE + 0x1000),
+        _ => address.0,
+    }
+}
