@@ -8,6 +8,13 @@ use super::{CONTEXTS, Context, KERNEL, LostRoots, Root, ShadowMmu, SharedHalf, T
 use crate::context::{ContextKey, View};
 use crate::pool::{Source, TableId, TableList};
 
+impl Context {
+    fn new(key: ContextKey, root: TableId, shares: bool, next: Option<u8>) -> Self {
+        let tables = TableList::default();
+        Self { key, root, tables, stale: false, shares, holds_code: false, hinted: 0, next }
+    }
+}
+
 impl ShadowMmu {
     /// The roots of all contexts, and whether each shares its upper half.
     pub(crate) fn roots(&self) -> impl Iterator<Item = (TableId, bool)> + '_ {
@@ -58,7 +65,14 @@ impl ShadowMmu {
         })
     }
 
+    /// The contexts with this ASID, a bit each.
+    pub(super) fn with_asid(&self, asid: u16) -> u64 {
+        let exactly = self.chain(asid).filter(|(_, context)| context.key.satp.asid == asid);
+        exactly.fold(0, |set, (number, _)| set | bit(number))
+    }
+
     pub(super) fn find(&self, key: ContextKey) -> Option<(usize, &Context)> {
+        // Not by `chain`, which takes a hundred instructions more.
         let mut next = self.chains.get(usize::from(key.satp.asid) % CONTEXTS).copied().flatten();
         while let Some(number) = next {
             let context = self.context(usize::from(number))?;
@@ -126,9 +140,7 @@ impl ShadowMmu {
         let chain = usize::from(key.satp.asid) % CONTEXTS;
         let next = self.chains.get(chain).copied().flatten();
         if let Some(place) = self.contexts.get_mut(number) {
-            let tables = TableList::default();
-            let (stale, holds_code) = (false, false);
-            *place = Some(Context { key, root, tables, stale, shares, holds_code, hinted: 0, next });
+            *place = Some(Context::new(key, root, shares, next));
         }
         if let Some(first) = self.chains.get_mut(chain) {
             *first = Some(number as u8);
@@ -148,10 +160,8 @@ impl ShadowMmu {
         }
         let root = self.pool.fixed(KERNEL, self.top());
         self.pool.set_source(root, Source::None);
-        let tables = TableList::default();
-        let (stale, shares, holds_code, next) = (false, true, false, None);
         if let Some(place) = self.contexts.get_mut(KERNEL) {
-            *place = Some(Context { key, root, tables, stale, shares, holds_code, hinted: 0, next });
+            *place = Some(Context::new(key, root, true, None));
         }
         self.restless_shared = false;
         self.shared = Some(SharedHalf { mode, root, tables: TableList::default(), stale: false });
@@ -233,6 +243,15 @@ impl ShadowMmu {
 /// A context's bit in a set of them; `KERNEL` has none.
 pub(super) const fn bit(number: usize) -> u64 {
     if number < CONTEXTS { 1 << number } else { 0 }
+}
+
+/// The numbers of a set of contexts.
+pub(super) fn members(mut set: u64) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let number = (set != 0).then(|| set.trailing_zeros() as usize);
+        set &= set.wrapping_sub(1);
+        number
+    })
 }
 
 /// Whether a context can do with the shared half as long as it touches nothing else.

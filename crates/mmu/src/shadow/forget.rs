@@ -3,10 +3,10 @@
 //! A fence of a whole address space drops nothing at once. It marks contexts, and `compare` looks at those that are used
 //! again.
 
-use isa::paging::{self, Mode, Pte, Satp};
+use isa::paging::{self, Mode, Pte};
 use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr};
 
-use super::contexts::bit;
+use super::contexts::members;
 use super::fill::PIECES;
 use super::mapping::is_code;
 use super::{CONTEXTS, KERNEL, LostRoots, ShadowMmu, TlbFlush};
@@ -115,40 +115,23 @@ impl ShadowMmu {
 
     /// Marks the contexts that a fence of one address space, or all, concerns, but for those that are settled.
     fn mark_stale(&mut self, asid: Option<u16>) {
-        let before = (self.restless, self.restless_shared);
-        match asid {
-            Some(asid) => {
-                let mut next = self.chain(asid).next().map(|(number, _)| number);
-                while let Some(number) = next {
-                    let Some(context) = self.context(number) else { break };
-                    next = context.next.map(usize::from);
-                    if context.key.satp.asid == asid {
-                        self.mark_one(number);
-                    }
-                }
-            }
-            None => {
-                while self.restless != 0 {
-                    self.mark_one(self.restless.trailing_zeros() as usize);
-                }
-                // A fence of one address space leaves alone what all have.
-                if let Some(shared) = &mut self.shared {
-                    shared.stale |= self.restless_shared;
-                }
-                self.restless_shared = false;
+        let marked = self.restless & asid.map_or(u64::MAX, |asid| self.with_asid(asid));
+        // A fence of one address space leaves alone what all have.
+        let shared_marked = self.restless_shared && asid.is_none();
+        if marked == 0 && !shared_marked {
+            return;
+        }
+        self.restless &= !marked;
+        for number in members(marked) {
+            if let Some(context) = self.context_mut(number) {
+                context.stale = true;
             }
         }
-        if before != (self.restless, self.restless_shared) {
-            self.lost_roots = self.lost_roots.and(asid.map_or(LostRoots::All, LostRoots::Asid));
+        if shared_marked && let Some(shared) = &mut self.shared {
+            shared.stale = true;
         }
-    }
-
-    fn mark_one(&mut self, number: usize) {
-        let is_restless = self.restless & bit(number) != 0;
-        self.restless &= !bit(number);
-        if let Some(context) = self.context_mut(number) {
-            context.stale |= is_restless;
-        }
+        self.restless_shared &= !shared_marked;
+        self.lost_roots = self.lost_roots.and(asid.map_or(LostRoots::All, LostRoots::Asid));
     }
 
     fn fence_address(&mut self, address: GuestVirtAddr, asid: Option<u16>) {
@@ -161,33 +144,20 @@ impl ShadowMmu {
             self.drop_leaf(shared.root, address);
             self.hints.remove(address.0 / BLOCK_SIZE, 0);
         }
-        if is_upper && self.own_uppers == 0 {
-            return;
+        let mut named = if is_upper { self.own_uppers } else { self.live };
+        if let Some(asid) = asid
+            && named != 0
+        {
+            named &= self.with_asid(asid);
         }
-        match asid {
-            Some(asid) => {
-                let mut next = self.chain(asid).next().map(|(number, _)| number);
-                while let Some(number) = next {
-                    next = self.context(number).and_then(|context| context.next).map(usize::from);
-                    self.fence_in(number, address, Some(asid), is_upper);
-                }
-            }
-            None => {
-                let mut left = if is_upper { self.own_uppers } else { self.live };
-                while left != 0 {
-                    self.fence_in(left.trailing_zeros() as usize, address, None, is_upper);
-                    left &= left.wrapping_sub(1);
-                }
-            }
-        }
+        members(named).for_each(|number| self.fence_in(number, address));
     }
 
     /// What a fence of an address drops in one context.
-    fn fence_in(&mut self, number: usize, address: GuestVirtAddr, asid: Option<u16>, is_upper: bool) {
+    fn fence_in(&mut self, number: usize, address: GuestVirtAddr) {
         let Some(context) = self.context(number) else { return };
-        let Satp { mode, asid: own, .. } = context.key.satp;
-        let elsewhere = is_upper && context.shares || asid.is_some_and(|asid| asid != own);
-        if !elsewhere && mode != Mode::Bare && mode.is_canonical(address.0) {
+        let mode = context.key.satp.mode;
+        if mode != Mode::Bare && mode.is_canonical(address.0) {
             self.drop_leaf(context.root, address);
             // The specification wants a fence of everything where a pointer has changed, but a kernel that fences less works
             // on hardware that caches no pointers.
