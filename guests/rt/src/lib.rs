@@ -22,6 +22,7 @@ pub mod finisher;
 pub mod image;
 pub mod paging;
 pub mod sbi;
+pub mod steal;
 pub mod time;
 pub mod trap;
 pub mod user;

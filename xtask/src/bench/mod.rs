@@ -48,15 +48,19 @@ pub struct Options {
 /// Operations that one guest measures.
 struct Suite {
     name: &'static str,
+    /// Whether it can be measured without the hypervisor, too.
+    native: bool,
     /// What `hypo run` gets to run that guest.
     arguments: fn(&Project) -> Result<Vec<String>>,
 }
 
-/// Each kind of exit from a bare guest; its disk and network; what a Linux kernel does for its programs.
-const SUITES: [Suite; 3] = [
-    Suite { name: "bare", arguments: bare },
-    Suite { name: "devices", arguments: devices },
-    Suite { name: "linux", arguments: linux },
+/// Each kind of exit from a bare guest; its disk and network; what a Linux kernel does for its programs; what one that is
+/// idle takes from the guest beside it.
+const SUITES: [Suite; 4] = [
+    Suite { name: "bare", native: true, arguments: bare },
+    Suite { name: "devices", native: true, arguments: devices },
+    Suite { name: "linux", native: true, arguments: linux },
+    Suite { name: "idle", native: false, arguments: idle },
 ];
 
 /// Measures; false when a bound was exceeded.
@@ -69,7 +73,8 @@ pub fn run(options: &Options) -> Result<bool> {
     }
     let (mut tables, mut exceeded) = (Vec::new(), Vec::new());
     for suite in &SUITES {
-        if options.suite.as_deref().is_none_or(|name| name == suite.name) {
+        let wanted = options.suite.as_deref().is_none_or(|name| name == suite.name);
+        if wanted && (suite.native || !options.native) {
             let (table, more) = measure(suite, &project, &hypo, options)?;
             println!("{}", table.to_markdown());
             tables.push(table);
@@ -84,7 +89,7 @@ pub fn run(options: &Options) -> Result<bool> {
     Ok(exceeded.is_empty())
 }
 
-/// Runs a suite on both sides at once; counted instructions do not mind the company. Gives the table, and what is out of
+/// Runs a suite on its sides at once; counted instructions do not mind the company. Gives the table, and what is out of
 /// bounds.
 fn measure(suite: &Suite, project: &Project, hypo: &Hypo, options: &Options) -> Result<(Table, Vec<String>)> {
     let firmware = ["--firmware", &options.firmware].map(String::from);
@@ -93,16 +98,17 @@ fn measure(suite: &Suite, project: &Project, hypo: &Hypo, options: &Options) -> 
     let arguments = [arguments, ["--log-level", COUNTERS].map(String::from).into()].concat();
     let (native, guest) = std::thread::scope(|scope| {
         let guest = (!options.native).then(|| scope.spawn(|| run_one(hypo, &arguments)));
-        (run_one(hypo, &native_arguments), guest.map(|thread| thread.join()))
+        let native = suite.native.then(|| run_one(hypo, &native_arguments));
+        (native, guest.map(|thread| thread.join()))
     });
     let guest = match guest {
         None => None,
         Some(Ok(output)) => Some(output.with_context(|| format!("{}, as a guest", suite.name))?),
         Some(Err(_)) => bail!("{}: the thread of the guest's run panicked", suite.name),
     };
-    let native = native.with_context(|| format!("{}, natively", suite.name))?;
-    let exceeded = guest.as_ref().map_or(Vec::new(), |guest| limits::exceeded(&native, guest));
-    Ok((Table::new(suite.name, &native, guest.as_ref(), &options.filter), exceeded))
+    let native = native.transpose().with_context(|| format!("{}, natively", suite.name))?;
+    let exceeded = guest.as_ref().map_or(Vec::new(), |guest| limits::exceeded(native.as_ref(), guest));
+    Ok((Table::new(suite.name, native.as_ref(), guest.as_ref(), &options.filter), exceeded))
 }
 
 /// One run, to its end.
@@ -148,4 +154,17 @@ fn linux(project: &Project) -> Result<Vec<String>> {
         .with_context(|| format!("cannot write {}", initrd.display()))?;
     let initrd = initrd.display().to_string();
     Ok(["run", "linux", "--initrd", &initrd, "--append", APPEND, "--icount"].map(String::from).to_vec())
+}
+
+/// An idle Linux guest beside one that works all the time.
+fn idle(project: &Project) -> Result<Vec<String>> {
+    let manifest = project.target_directory().join("bench-idle.toml");
+    let kernel = project.bare_program("bench-beside");
+    let text = format!(
+        "[[vm]]\nname = \"beside\"\nkernel = {kernel:?}\nmemory = \"16M\"\n\n\
+         [[vm]]\nname = \"idle\"\nguest = \"linux\"\nappend = \"{APPEND}\"\n"
+    );
+    std::fs::write(&manifest, text).with_context(|| format!("cannot write {}", manifest.display()))?;
+    let run = ["run", &manifest.display().to_string(), "--icount", "--expect", "^measured"];
+    Ok(run.map(String::from).to_vec())
 }

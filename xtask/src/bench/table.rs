@@ -29,16 +29,16 @@ pub struct Row {
 }
 
 impl Table {
-    /// Brings the two runs of a suite together; items whose name contains `filter`.
-    pub fn new(suite: &'static str, native: &Output, guest: Option<&Output>, filter: &str) -> Table {
-        let mut names: Vec<&str> = native.items.iter().map(|(name, _)| name.as_str()).collect();
-        for (name, _) in guest.iter().flat_map(|output| &output.items) {
+    /// Brings the runs of a suite together; items whose name contains `filter`.
+    pub fn new(suite: &'static str, native: Option<&Output>, guest: Option<&Output>, filter: &str) -> Table {
+        let mut names: Vec<&str> = Vec::new();
+        for (name, _) in native.iter().chain(&guest).flat_map(|output| &output.items) {
             if !names.contains(&name.as_str()) {
                 names.push(name);
             }
         }
         let row = |name: &str| {
-            let (native, guest) = (native.item(name), guest.and_then(|output| output.item(name)));
+            let [native, guest] = [native, guest].map(|output| output.and_then(|output| output.item(name)));
             let ratio =
                 guest.zip(native.filter(|&native| native > 0.0)).map(|(guest, native)| guest / native);
             Row { name: name.into(), native, guest, ratio }
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     fn table(native: &str, guest: &str, filter: &str) -> Table {
-        Table::new("bare", &Output::read(native), Some(&Output::read(guest)), filter)
+        Table::new("bare", Some(&Output::read(native)), Some(&Output::read(guest)), filter)
     }
 
     #[test]

@@ -9,7 +9,7 @@ use core::arch::{asm, naked_asm};
 use features::role;
 use guest_rt::isa::Interrupt;
 use guest_rt::time::{FREQUENCY, now};
-use guest_rt::{csr_clear, csr_read, csr_set, csr_write, println, sbi};
+use guest_rt::{csr_clear, csr_read, csr_set, csr_write, println, sbi, steal};
 
 guest_rt::entry!(main);
 
@@ -26,7 +26,7 @@ fn main(_hart: u64, device_tree: u64) {
         wait();
     }
     csr_write!(SIE, 0u64);
-    let told = sbi::call(sbi::STA, 0, [(&raw const STOLEN) as u64, 0, 0, 0, 0, 0]).error;
+    let told = steal::begin();
     let role = role(device_tree, "share=");
     let rounds = match role {
         "spin" => spin(),
@@ -36,16 +36,9 @@ fn main(_hart: u64, device_tree: u64) {
         "naps" => nap(),
         _ => panic!("share={role} is no role"),
     };
-    // SAFETY: what others write to it, they write in one piece.
-    let stolen = unsafe { (&raw const STOLEN.0[1]).read_volatile() };
+    let stolen = steal::stolen();
     println!("share {role}: {rounds} rounds, {stolen} ns stolen, {told}");
 }
-
-/// What the hypervisor writes for us. SBI spec, "Steal-time Accounting Extension".
-#[repr(C, align(64))]
-struct Stolen([u64; 8]);
-
-static mut STOLEN: Stolen = Stolen([0; 8]);
 
 fn wait() {
     // SAFETY: waits.
