@@ -95,7 +95,6 @@ pub struct Guest {
 }
 
 /// Whether a guest runs.
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
     /// It has its share of the hart.
@@ -107,7 +106,6 @@ pub enum State {
 }
 
 /// How a guest came to be stopped.
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ended {
     /// It was never started.
@@ -119,7 +117,6 @@ pub enum Ended {
 }
 
 /// Why something cannot be done to a guest.
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
     /// There is no guest with this number.
