@@ -164,7 +164,8 @@ pub fn run(options: &Options) -> Result<bool> {
     for setting in options.settings(&project.target_directory().join("debug/hypo")) {
         cases.extend(setting.cases(&project)?);
     }
-    let asked = options.long || options.list || options.filter.is_some();
+    // A filter that names them asks for them, but for the many of a matrix.
+    let asked = options.long || options.list || options.filter.is_some() && !options.matrix;
     cases.retain(|case| wanted(&case.name) && (asked || !case.long));
     if options.list {
         list(&cases, wanted(HOST));
