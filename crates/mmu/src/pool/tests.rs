@@ -1,0 +1,70 @@
+//! The pool alone: what is taken is empty, and everything comes back.
+
+use super::*;
+use alloc::vec;
+
+fn pool(count: usize) -> TablePool {
+    TablePool::new(vec![PageTable([1; 512]); 2 * count].leak(), HostPhysAddr(0x9000_0000), 0)
+}
+
+#[test]
+fn a_taken_table_is_empty_and_all_can_be_taken() {
+    let mut pool = pool(3);
+    let mut list = TableList::default();
+    for left in (0..3).rev() {
+        let table = pool.take(&mut list, 0).unwrap();
+        assert!(pool.entries(table).all(|entry| entry.0 == 0));
+        assert_eq!(pool.available(), left);
+    }
+    assert_eq!(pool.take(&mut list, 0), None);
+}
+
+#[test]
+fn lists_come_back_whole_and_in_any_order() {
+    let mut pool = pool(5);
+    let (mut a, mut b) = (TableList::default(), TableList::default());
+    for _ in 0..2 {
+        pool.take(&mut a, 0).unwrap();
+        pool.take(&mut b, 0).unwrap();
+    }
+    pool.give_back(&mut a);
+    assert_eq!(pool.available(), 3);
+    pool.give_back(&mut b);
+    pool.give_back(&mut b);
+    assert_eq!(pool.available(), 5);
+    let mut all = TableList::default();
+    let mut taken = vec![];
+    while let Some(table) = pool.take(&mut all, 0) {
+        taken.push(pool.address(table));
+    }
+    taken.sort();
+    taken.dedup();
+    assert_eq!(taken.len(), 5);
+}
+
+#[test]
+fn an_address_outside_the_pool_is_no_table() {
+    let pool = pool(2);
+    assert!(pool.at(HostPhysAddr(0x9000_1000)).is_some());
+    assert_eq!(pool.at(HostPhysAddr(0x9000_2000)), None);
+    assert_eq!(pool.at(HostPhysAddr(0x8fff_f000)), None);
+}
+
+#[test]
+fn a_table_that_was_used_is_empty_when_it_is_taken_again() {
+    let mut pool = pool(1);
+    let mut list = TableList::default();
+    let table = pool.take(&mut list, 2).unwrap();
+    for slot in [0, 63, 64, 511] {
+        pool.set_entry(table, slot, Pte(7), 9);
+    }
+    pool.drop_entry(table, 64);
+    assert_eq!(pool.used(table).collect::<alloc::vec::Vec<_>>(), [0, 63, 511]);
+    assert_eq!((pool.entry(table, 511), pool.seen(table, 511), pool.level(table)), (Pte(7), 9, 2));
+    pool.set_source(table, Source::AnyRoot);
+    pool.give_back(&mut list);
+    let again = pool.take(&mut list, 0).unwrap();
+    assert_eq!((again, pool.source(again), pool.level(again)), (table, Source::None, 0));
+    assert!(pool.entries(again).all(|entry| entry.0 == 0));
+    assert_eq!(pool.used(again).next(), None);
+}
