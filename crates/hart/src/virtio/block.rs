@@ -1,11 +1,14 @@
 //! Driver of a virtio disk ("Block Device", virtio 1.2 section 5.2). Requests name memory that is shared with guests by
 //! its physical address and are carried out there, without a copy. Knows neither guests nor partitions.
+//! `request` has what is asked of it, `abilities` what it can do.
+
+mod abilities;
+mod request;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::mem::ManuallyDrop;
 use core::slice;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
 use memory::Extent;
@@ -16,6 +19,10 @@ use virtio_drivers::transport::{DeviceStatus, DeviceType, InterruptStatus, Trans
 use super::{DirectMap, OpenError, features_taken, queue_error, transport};
 use crate::memory::SharedMemory;
 use crate::mmio::Mmio;
+pub use abilities::Abilities;
+use abilities::{Features, read_abilities};
+pub use request::{Ended, Refused, Request};
+use request::{RANGE, SERIAL, STATUS, STATUS_OK, STATUS_UNSUPPORTED, Slot, kind};
 
 /// Bytes in a sector, the unit of all positions and capacities.
 pub const SECTOR: u64 = 512;
@@ -31,129 +38,6 @@ const QUEUE: u16 = 0;
 const QUEUE_SIZE: usize = 256;
 /// Descriptors of a request beside its data: header and status.
 const OVERHEAD: usize = 2;
-
-bitflags::bitflags! {
-    /// Feature bits that we know what to do with. Without the event index, for the crate's comparison of indices
-    /// forgets to wrap, and would lose a notification every 65,536 requests.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    struct Features: u64 {
-        const SIZE_MAX = 1 << 1;
-        const SEG_MAX = 1 << 2;
-        const READ_ONLY = 1 << 5;
-        const BLOCK_SIZE = 1 << 6;
-        const FLUSH = 1 << 9;
-        const DISCARD = 1 << 13;
-        const WRITE_ZEROES = 1 << 14;
-        const VERSION_1 = 1 << 32;
-    }
-}
-
-/// Offsets in the configuration space.
-mod config {
-    pub const CAPACITY: usize = 0;
-    pub const SIZE_MAX: usize = 8;
-    pub const SEG_MAX: usize = 12;
-    pub const BLOCK_SIZE: usize = 20;
-    pub const MAX_DISCARD_SECTORS: usize = 36;
-    pub const MAX_WRITE_ZEROES_SECTORS: usize = 48;
-}
-
-/// Types of requests, "Device Operation".
-mod kind {
-    pub const READ: u32 = 0;
-    pub const WRITE: u32 = 1;
-    pub const FLUSH: u32 = 4;
-    pub const IDENTIFY: u32 = 8;
-    pub const DISCARD: u32 = 11;
-    pub const WRITE_ZEROES: u32 = 13;
-    /// A flag of write-zeroes: the device may give the space away.
-    pub const UNMAP: u32 = 1;
-}
-
-const STATUS_OK: u8 = 0;
-const STATUS_UNSUPPORTED: u8 = 2;
-/// What stands in a status before the device writes it.
-const STATUS_NONE: u8 = 0xff;
-
-/// What a disk can do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Abilities {
-    /// Sectors.
-    pub capacity: u64,
-    /// Bytes of a block: what positions and lengths have to be multiples of.
-    pub block_size: u32,
-    /// Whether writes fail.
-    pub readonly: bool,
-    /// Whether written data needs a flush to be safe.
-    pub flush: bool,
-    /// Pieces of memory in a request, at most `MAX_SEGMENTS`, and bytes in a piece.
-    pub segments: usize,
-    /// See `segments`.
-    pub segment_size: u32,
-    /// Sectors in a discard; 0 where the disk has none.
-    pub discard: u32,
-    /// Sectors in a write-zeroes; 0 where the disk has none.
-    pub write_zeroes: u32,
-}
-
-/// A request. Memory is shared memory, whole sectors in all, in at most `MAX_SEGMENTS` pieces.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
-pub enum Request<'a> {
-    Read {
-        sector: u64,
-        into: &'a [Extent],
-    },
-    Write {
-        sector: u64,
-        from: &'a [Extent],
-    },
-    Flush,
-    Discard {
-        sector: u64,
-        count: u32,
-    },
-    WriteZeroes {
-        sector: u64,
-        count: u32,
-        unmap: bool,
-    },
-    /// Asks for the serial number: see `BlockDevice::serial`.
-    Identify,
-}
-
-/// Why a request was not taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refused {
-    /// There is no room: again, after some request is done.
-    Full,
-    /// It is out of bounds, its memory is not shared or not whole sectors, or the disk cannot do it.
-    Invalid,
-    /// The device has failed for good.
-    Broken,
-}
-
-/// How a request ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ended {
-    /// It is done.
-    Done,
-    /// It failed.
-    Failed,
-    /// The device cannot do it.
-    Unsupported,
-}
-
-/// A request's own words, which the device reads and writes.
-#[repr(C, align(64))]
-#[derive(Debug, Default)]
-struct Slot([AtomicU64; 8]);
-
-/// Places in a slot, in words: type and reserved word, sector; then range and flags; then the serial number; then the
-/// status.
-const RANGE: usize = 2;
-const SERIAL: usize = 4;
-const STATUS: usize = 7;
 
 #[derive(Default, Debug)]
 struct InFlight {
@@ -414,55 +298,4 @@ impl BlockDevice {
         self.transport.set_status(DeviceStatus::empty());
         self.broken = true;
     }
-}
-
-impl Slot {
-    fn set_header(&self, kind: u32, sector: u64) {
-        self.0[0].store(u64::from(kind), Ordering::Relaxed);
-        self.0[1].store(sector, Ordering::Relaxed);
-        self.0[STATUS].store(u64::from(STATUS_NONE), Ordering::Relaxed);
-    }
-
-    fn set_range(&self, sector: u64, count: u32, flags: u32) {
-        self.0[RANGE].store(sector, Ordering::Relaxed);
-        self.0[RANGE + 1].store(u64::from(flags) << 32 | u64::from(count), Ordering::Relaxed);
-    }
-
-    fn status(&self) -> u8 {
-        self.0[STATUS].load(Ordering::Acquire) as u8
-    }
-
-    fn serial(&self) -> [u8; SERIAL_LENGTH] {
-        let word = |index: usize| self.0[SERIAL + index / 8].load(Ordering::Acquire);
-        core::array::from_fn(|index| (word(index) >> (8 * (index % 8))) as u8)
-    }
-}
-
-fn read_abilities(transport: &MmioTransport, features: Features) -> Option<Abilities> {
-    let word = |offset: usize| transport.read_config_space::<u32>(offset).ok();
-    let optional =
-        |feature: Features, offset: usize| if features.contains(feature) { word(offset) } else { Some(0) };
-    let capacity = transport
-        .read_consistent(|| {
-            let low: u32 = transport.read_config_space(config::CAPACITY)?;
-            let high: u32 = transport.read_config_space(config::CAPACITY + 4)?;
-            Ok(u64::from(high) << 32 | u64::from(low))
-        })
-        .ok()?;
-    // Without a limit, one segment is all that a device promises; but then there is none that has fewer than our queue.
-    let seg_max = optional(Features::SEG_MAX, config::SEG_MAX)?;
-    let size_max = optional(Features::SIZE_MAX, config::SIZE_MAX)?;
-    let block_size = optional(Features::BLOCK_SIZE, config::BLOCK_SIZE)?;
-    let unlimited = |value: u32, limit: u32| if value == 0 { limit } else { value.min(limit) };
-    Some(Abilities {
-        capacity,
-        block_size: if block_size == 0 { SECTOR as u32 } else { block_size },
-        readonly: features.contains(Features::READ_ONLY),
-        flush: features.contains(Features::FLUSH),
-        segments: unlimited(seg_max, MAX_SEGMENTS as u32) as usize,
-        // Whole sectors, so that a long piece can be cut.
-        segment_size: unlimited(size_max, 1 << 30) / SECTOR as u32 * SECTOR as u32,
-        discard: optional(Features::DISCARD, config::MAX_DISCARD_SECTORS)?,
-        write_zeroes: optional(Features::WRITE_ZEROES, config::MAX_WRITE_ZEROES_SECTORS)?,
-    })
 }
