@@ -281,7 +281,7 @@ pub fn epitaph(to: &mut impl Write) {
     for Event { pc, cause, value } in recent(last) {
         let _ = writeln!(to, "  pc {pc:#018x} scause {cause:#018x} stval {value:#018x}");
     }
-    if let Some(frame) = hart::switch::last_frame() {
+    if let Some(frame) = hart::last_frame() {
         let _ = writeln!(to, "hypocaust: the guest's registers:\n{frame}");
     }
 }

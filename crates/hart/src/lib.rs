@@ -15,15 +15,16 @@ pub mod fast;
 pub mod fault;
 pub mod firmware;
 pub mod float;
+mod hart;
 pub mod heap;
 pub mod memory;
 pub mod mmio;
 pub mod space;
-pub mod switch;
+mod switch;
 pub mod time;
 pub mod virtio;
 
 pub use boot::Image;
+pub use hart::{ASIDS_OF_VCPU, Hart, HartCounts, HartFeatures, last_frame};
 pub use mmio::Mmio;
 pub use space::{HostSpace, Plan};
-pub use switch::{Hart, HartCounts, HartFeatures};
