@@ -1,5 +1,7 @@
+use super::typing::{ESCAPE, STAGED};
 use super::*;
 use crate::control::Change;
+use crate::operator::Reply;
 use proptest::prelude::*;
 use std::string::ToString;
 
