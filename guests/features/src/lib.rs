@@ -8,13 +8,12 @@
 #![cfg(target_arch = "riscv64")]
 
 pub mod arena;
+pub mod disk;
 pub mod exec;
 pub mod hot;
 pub mod insn;
-pub mod mmio;
 pub mod native;
 pub mod poison;
-pub mod virtio;
 pub mod walk;
 
 use guest_rt::isa::Exception;

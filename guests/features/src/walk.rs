@@ -4,12 +4,12 @@
 
 use crate::arena::{self, Arena, DATA, USER, frame_with, load, store, user_call, user_load, user_store};
 use crate::insn::{self, A0, ECALL, RET, ZERO, addi};
-use crate::mmio::{BEYOND_RAM, HOLE};
 use crate::native::{forgive, native};
 use crate::{Outcome, exception, exec, fault, outcome};
 use core::arch::asm;
 use guest_rt::isa::Exception::{self, *};
 use guest_rt::isa::csr::CsrAddr;
+use guest_rt::mmio::{BEYOND_RAM, HOLE};
 use guest_rt::paging::{self, Mode, PAGE, Pte, RW, RWX, Tables};
 use guest_rt::{access, check, check_any, csr_read};
 

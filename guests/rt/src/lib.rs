@@ -20,11 +20,13 @@ pub mod console;
 pub mod csr;
 pub mod finisher;
 pub mod image;
+pub mod mmio;
 pub mod paging;
 pub mod sbi;
 pub mod steal;
 pub mod time;
 pub mod trap;
 pub mod user;
+pub mod virtio;
 
 pub use isa;

@@ -6,16 +6,14 @@
 #![no_std]
 #![no_main]
 
-mod virtio;
+mod driver;
 
-use core::cell::UnsafeCell;
+use driver::{Driver, SIZE};
+use guest_rt::virtio::{self, Memory, Rings, kind};
 use guest_rt::{println, time};
-use virtio::{Device, Queue, Rings};
 
 guest_rt::entry!(main);
 
-const BLOCK: u32 = 2;
-const NET: u32 = 1;
 /// Reads, and frames: so many that the clock's ticks of 100 instructions do not matter.
 const MANY: u64 = 2000;
 /// As many before that.
@@ -27,25 +25,11 @@ const FRAME: usize = 1514;
 /// Bytes of the header in front of a frame.
 const HEADER: usize = 12;
 /// Frames that an interface has room for.
-const BUFFERS: usize = virtio::SIZE;
+const BUFFERS: usize = SIZE;
 
-#[repr(C, align(4096))]
-struct Memory<T>(UnsafeCell<T>);
+type Queue = virtio::Queue<SIZE>;
 
-// SAFETY: the guest has one hart.
-unsafe impl<T> Sync for Memory<T> {}
-
-impl<T> Memory<T> {
-    const fn new(value: T) -> Self {
-        Self(UnsafeCell::new(value))
-    }
-
-    fn address(&self) -> u64 {
-        self.0.get() as u64
-    }
-}
-
-static RINGS: [Memory<Rings>; 5] = [const { Memory::new(Rings::new()) }; 5];
+static RINGS: [Memory<Rings<SIZE>>; 5] = [const { Memory::new(Rings::new()) }; 5];
 static PAGE: Memory<[u8; 4096]> = Memory::new([0; 4096]);
 /// A request's header, and its status.
 static REQUEST: Memory<[u64; 3]> = Memory::new([0; 3]);
@@ -53,13 +37,12 @@ static SENT: Memory<[u8; HEADER + FRAME]> = Memory::new([0; HEADER + FRAME]);
 static RECEIVED: [Memory<[u8; 2048]>; BUFFERS] = [const { Memory::new([0; 2048]) }; BUFFERS];
 
 fn main(_hart: u64, _device_tree: u64) {
-    virtio::set_up_interrupts();
-    let mut blocks = (0..8).filter_map(|slot| Device::open(slot, BLOCK));
-    match blocks.next() {
+    driver::set_up_interrupts();
+    match Driver::all(kind::BLOCK).next() {
         Some(disk) => read(disk),
         None => println!("there is no disk"),
     }
-    let mut nets = (0..8).filter_map(|slot| Device::open(slot, NET));
+    let mut nets = Driver::all(kind::NET);
     match (nets.next(), nets.next()) {
         (Some(one), Some(other)) => send(one, other),
         _ => println!("there are not two interfaces"),
@@ -97,18 +80,18 @@ fn report(name: &str, ticks: u64) {
 }
 
 /// Reads of 4 KiB, each to its end before the next.
-fn read(disk: Device) {
-    let mut queue = Queue::new(&disk, 0, RINGS[0].address());
+fn read(disk: Driver) {
+    let mut queue = disk.queue(0, &RINGS[0]);
     disk.start();
     let request = REQUEST.address();
-    let status = (REQUEST.0.get().cast::<u8>()).wrapping_add(16);
+    let status = (REQUEST.get().cast::<u8>()).wrapping_add(16);
     let begin = |queue: &mut Queue, n| {
         // SAFETY: no request is under way.
-        unsafe { *REQUEST.0.get() = [0, n * 8 % SECTORS, 0xff] };
+        unsafe { *REQUEST.get() = [0, n * 8 % SECTORS, 0xff] };
         queue.offer(&[(request, 16, false), (PAGE.address(), 4096, true), (request + 16, 1, true)]);
         disk.notify(queue);
     };
-    let ticks = halves(&mut queue, begin, |queue| queue.has_ended(), |queue| disk.take(queue));
+    let ticks = halves(&mut queue, begin, |queue| queue.ended() != 0, |queue| disk.take(queue));
     report("blk-read-4k", ticks);
     // SAFETY: the device is done.
     if unsafe { status.read_volatile() } != 0 {
@@ -117,21 +100,21 @@ fn read(disk: Device) {
 }
 
 /// Frames from one interface to the other, each received before the next is sent.
-fn send(one: Device, other: Device) {
-    let transmit = Queue::new(&one, 1, RINGS[1].address());
+fn send(one: Driver, other: Driver) {
+    let transmit = one.queue(1, &RINGS[1]);
     // Each has both queues, also those that are not used here.
-    Queue::new(&one, 0, RINGS[2].address());
-    let mut receive = Queue::new(&other, 0, RINGS[3].address());
-    Queue::new(&other, 1, RINGS[4].address());
+    one.queue(0, &RINGS[2]);
+    let mut receive = other.queue(0, &RINGS[3]);
+    other.queue(1, &RINGS[4]);
     one.start();
     other.start();
     for buffer in &RECEIVED {
         receive.offer(&[(buffer.address(), 2048, true)]);
     }
     other.notify(&receive);
-    let [to, from] = [&other, &one].map(Device::mac);
+    let [to, from] = [&other, &one].map(Driver::mac);
     // SAFETY: the device does not have it yet.
-    let frame = unsafe { &mut *SENT.0.get() };
+    let frame = unsafe { &mut *SENT.get() };
     for (place, byte) in frame[HEADER..].iter_mut().zip(to.into_iter().chain(from).chain([0x88, 0xb5])) {
         *place = byte;
     }
@@ -139,9 +122,9 @@ fn send(one: Device, other: Device) {
         transmit.offer(&[(SENT.address(), (HEADER + FRAME) as u32, false)]);
         one.notify(transmit);
     };
-    let is_done = |(transmit, receive): &mut (Queue, Queue)| transmit.has_ended() && receive.has_ended();
+    let is_done = |(transmit, receive): &mut (Queue, Queue)| transmit.ended() != 0 && receive.ended() != 0;
     let end = |(transmit, receive): &mut (Queue, Queue)| {
-        let buffer = receive.ended();
+        let buffer = receive.ended_head();
         one.take(transmit);
         other.take(receive);
         // The buffer goes back; the device looks for it by itself.
@@ -150,7 +133,7 @@ fn send(one: Device, other: Device) {
     let ticks = halves(&mut (transmit, receive), begin, is_done, end);
     report("net-frame-1500", ticks);
     // SAFETY: the device is done with what it has written there.
-    let arrived = unsafe { &*RECEIVED[0].0.get() };
+    let arrived = unsafe { &*RECEIVED[0].get() };
     if arrived[HEADER..HEADER + 6] != to {
         println!("a frame did not arrive");
     }

@@ -10,11 +10,11 @@
 use core::arch::asm;
 use features::arena::{self, Arena, DATA, USER, frame_with};
 use features::insn::ECALL;
-use features::mmio::{self, PLIC, UART, plic, rtc};
 use features::native::forgive;
 use features::{exception, exec, fault, outcome};
 use guest_rt::isa::Exception::*;
 use guest_rt::isa::csr::sstatus::{FS, FS_INITIAL};
+use guest_rt::mmio::{self, PLIC, UART, plic, rtc};
 use guest_rt::paging::{self, Mode, Pte, RW};
 use guest_rt::trap::{Frame, Trap, catch};
 use guest_rt::{access, check, check_any, csr_clear, csr_read, csr_set, csr_write, user};

@@ -3,9 +3,8 @@
 #![no_std]
 #![no_main]
 
-use features::virtio::{
-    DISCARD, Disk, FLUSH, Memory, Piece, READ_ONLY, WRITE_ZEROES, kind, to_read, to_write,
-};
+use features::disk::{DISCARD, Disk, FLUSH, Memory, READ_ONLY, WRITE_ZEROES, kind};
+use guest_rt::virtio::{Piece, to_read, to_write};
 use guest_rt::{check, csr_write};
 
 features::feature!(checks);
@@ -56,9 +55,9 @@ fn read(disk: &mut Disk, sector: u64) -> [u8; SECTOR] {
 fn shows_itself(written: &Disk, readonly: &Disk, snapshot: &Disk) {
     let capacities = [written, readonly, snapshot].map(Disk::capacity);
     check!("capacities_are_the_files", capacities, [8192, 4096, 4096]);
-    let is_readonly = [written, readonly, snapshot].map(|disk| disk.features & READ_ONLY != 0);
+    let is_readonly = [written, readonly, snapshot].map(|disk| disk.features() & READ_ONLY != 0);
     check!("one_is_readonly", is_readonly, [false, true, false]);
-    check!("all_flush", [written, readonly, snapshot].iter().all(|disk| disk.features & FLUSH != 0));
+    check!("all_flush", [written, readonly, snapshot].iter().all(|disk| disk.features() & FLUSH != 0));
 }
 
 fn holds_its_content(disk: &mut Disk, number: usize) {
@@ -132,7 +131,7 @@ fn range(sector: u64, count: u32) -> [u8; 16] {
 }
 
 fn zeroes(disk: &mut Disk) {
-    if disk.features & WRITE_ZEROES == 0 {
+    if disk.features() & WRITE_ZEROES == 0 {
         return;
     }
     let before = read(disk, 1299);
@@ -147,7 +146,7 @@ fn zeroes(disk: &mut Disk) {
 }
 
 fn discards(disk: &mut Disk) {
-    if disk.features & DISCARD == 0 {
+    if disk.features() & DISCARD == 0 {
         return;
     }
     check!("sectors_are_discarded", disk.run(kind::DISCARD, 0, &[to_read(&range(2000, 64))]), OK);

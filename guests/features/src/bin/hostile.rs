@@ -6,11 +6,11 @@
 
 use features::arena::{Arena, DATA, USER, USER_RWX, load, store};
 use features::insn::ECALL;
-use features::mmio::{self, BEYOND_RAM, HOLE, PLIC, UART, plic};
 use features::native::{forgive, native};
 use features::{exception, exec, fault, modes, outcome};
 use guest_rt::isa::Exception::{self, *};
 use guest_rt::isa::{Interrupt::Timer, Width};
+use guest_rt::mmio::{self, BEYOND_RAM, HOLE, PLIC, UART, plic};
 use guest_rt::paging::{self, Mode, PAGE, Pte, RWX};
 use guest_rt::sbi::{self, BASE, DBCN, HSM, IPI, RFENCE, SRST, TIME, call};
 use guest_rt::time::{self, now};

@@ -5,11 +5,11 @@
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
 use features::arena::Arena;
-use features::mmio::HOLE;
 use features::native::{forgive, native};
 use features::{exec, insn};
 use guest_rt::isa::Interrupt::Software;
 use guest_rt::isa::csr::sstatus::SIE;
+use guest_rt::mmio::HOLE;
 use guest_rt::paging::{self, Mode};
 use guest_rt::sbi::{
     self, ALREADY_AVAILABLE, HSM, INVALID_ADDRESS, INVALID_PARAM, NOT_SUPPORTED, Ret, call, call2,

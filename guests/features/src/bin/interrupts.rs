@@ -8,10 +8,10 @@
 use core::arch::asm;
 use features::arena::{Arena, USER};
 use features::insn::{ECALL, NOP};
-use features::mmio::{self, UART, UART_IRQ, plic};
 use features::native::forgive;
 use guest_rt::isa::Interrupt::{self, External, Software, Timer};
 use guest_rt::isa::csr::sstatus::{SIE, SPIE, SPP};
+use guest_rt::mmio::{self, UART, UART_IRQ, plic};
 use guest_rt::paging::{self, Mode};
 use guest_rt::trap::{Frame, Trap, catch};
 use guest_rt::{check, csr_clear, csr_read, csr_set, csr_swap, csr_write, sbi, user};

@@ -6,10 +6,10 @@
 #![no_main]
 
 use features::exception;
-use features::mmio::{self, PLIC, RTC_IRQ, UART, UART_IRQ, plic, read32, rtc, write32};
 use features::native::forgive;
 use guest_rt::isa::Exception::{LoadAccessFault, StoreAccessFault};
 use guest_rt::isa::{Interrupt::External, Width};
+use guest_rt::mmio::{self, PLIC, RTC_IRQ, UART, UART_IRQ, plic, read32, rtc, write32};
 use guest_rt::{access, check, check_any, csr_read, csr_write};
 
 features::feature!(checks);

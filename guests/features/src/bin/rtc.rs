@@ -2,8 +2,8 @@
 #![no_std]
 #![no_main]
 
-use features::mmio::{RTC_IRQ, plic, read32, rtc, write32};
 use guest_rt::isa::Interrupt::External;
+use guest_rt::mmio::{RTC_IRQ, plic, read32, rtc, write32};
 use guest_rt::time::{self, spin, wait_until};
 use guest_rt::{check, csr_read, csr_write};
 

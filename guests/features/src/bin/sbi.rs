@@ -7,9 +7,9 @@
 
 use core::arch::asm;
 use features::arena::{self, Arena, DATA, frame_with, load};
-use features::mmio::{self, HOLE};
 use features::native::{forgive, native};
 use guest_rt::isa::Interrupt::Software;
+use guest_rt::mmio::{self, HOLE};
 use guest_rt::paging::{self, Mode, RW};
 use guest_rt::sbi::{
     self, BASE, DBCN, FAILED, HSM, INVALID_ADDRESS, INVALID_PARAM, IPI, NOT_SUPPORTED, RFENCE, SRST, TIME,

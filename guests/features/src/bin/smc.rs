@@ -5,10 +5,10 @@
 
 use features::arena::{self, Arena, DATA, USER, USER_RWX};
 use features::insn::{A0, A1, ECALL, RET, ZERO, addi, csrrs, csrrw};
-use features::mmio::write32;
 use features::{exception, exec, modes, outcome};
 use guest_rt::isa::Exception::{Breakpoint, IllegalInstruction};
 use guest_rt::isa::csr::CsrAddr;
+use guest_rt::mmio::write32;
 use guest_rt::paging::{self, Mode, PAGE, Pte, RW, RWX};
 use guest_rt::{access, check, csr_write};
 

@@ -3,7 +3,7 @@
 #![no_std]
 #![no_main]
 
-use features::mmio::BEYOND_RAM;
+use guest_rt::mmio::BEYOND_RAM;
 use guest_rt::paging::{self, Mode, PAGE, Satp};
 use guest_rt::{csr_write, finisher, println};
 

@@ -5,7 +5,7 @@
 #![no_main]
 
 use core::arch::asm;
-use features::mmio::HOLE;
+use guest_rt::mmio::HOLE;
 use guest_rt::{csr_write, finisher, println};
 
 guest_rt::entry!(main);

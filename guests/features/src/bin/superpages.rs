@@ -5,10 +5,10 @@
 
 use features::arena::{self, Arena, USER_RWX, frame_with, load, store, user_call, user_load};
 use features::insn::{A0, ECALL, RET, ZERO, addi};
-use features::mmio::{BEYOND_RAM, HOLE, UART};
 use features::{exec, fault, modes, outcome};
 use guest_rt::isa::Exception::*;
 use guest_rt::isa::Width;
+use guest_rt::mmio::{BEYOND_RAM, HOLE, UART};
 use guest_rt::paging::{self, Mode, PAGE, Pte, RW, RWX, leaf_size};
 use guest_rt::{access, check};
 

@@ -3,8 +3,8 @@
 #![no_std]
 #![no_main]
 
-use features::mmio::{UART, UART_IRQ, plic, read8, read32, write8, write32};
 use guest_rt::isa::Interrupt::External;
+use guest_rt::mmio::{UART, UART_IRQ, plic, read8, read32, write8, write32};
 use guest_rt::time::{self, wait_until};
 use guest_rt::{check, check_any, csr_read, csr_write};
 

@@ -2,8 +2,8 @@
 
 use crate::raw::{self, Form};
 use crate::tape::Tape;
-use features::mmio::{PLIC, RTC, UART, VIRTIO};
 use guest_rt::finisher;
+use guest_rt::mmio::{PLIC, RTC, UART, VIRTIO};
 
 /// Does something to a register; gives what it read, if it did.
 pub fn poke(tape: &mut Tape, last: u64) -> u64 {

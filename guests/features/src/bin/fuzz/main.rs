@@ -18,11 +18,12 @@ mod rings;
 mod tables;
 mod tape;
 
+use features::arena::{peek, poke};
 use features::poison::{self, floats, has_vectors, memory, set_floats, set_vectors, vectors};
-use features::{arena::peek, arena::poke, mmio, role};
+use features::role;
 use guest_rt::paging::{self, PAGE};
 use guest_rt::trap::catch;
-use guest_rt::{check, csr_write, finisher, println, sbi, time};
+use guest_rt::{check, csr_write, finisher, mmio, println, sbi, time};
 use rings::Driver;
 use tables::Spaces;
 use tape::{Instruction, Tape, program};

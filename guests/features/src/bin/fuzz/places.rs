@@ -3,9 +3,9 @@
 //! lives as long as it is to.
 
 use crate::tape::Tape;
-use features::mmio::{BEYOND_RAM, HOLE, PLIC, RTC, UART, VIRTIO};
 use features::poison::{RAM, RAM_END};
 use guest_rt::image;
+use guest_rt::mmio::{BEYOND_RAM, HOLE, PLIC, RTC, UART, VIRTIO};
 use guest_rt::paging::PAGE;
 
 /// The first byte of the field: a multiple of 2 MiB, so that no large page of it has a piece of the core.

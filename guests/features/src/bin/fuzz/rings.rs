@@ -4,12 +4,10 @@
 use crate::places::{self, page, rings};
 use crate::tape::Tape;
 use features::arena::{peek, poke};
-use features::mmio::{VIRTIO, read32, write32};
-use features::virtio::register::*;
+use guest_rt::mmio::{VIRTIO, read32, write32};
 use guest_rt::paging::PAGE;
-
-/// Transports of the machine.
-pub const SLOTS: u64 = 8;
+use guest_rt::virtio::SLOTS;
+use guest_rt::virtio::register::*;
 
 const NEXT: u64 = 1;
 const WRITE: u64 = 2;

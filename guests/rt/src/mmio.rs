@@ -4,7 +4,7 @@
 /// The interrupt controller.
 pub const PLIC: u64 = 0x0c00_0000;
 /// The serial port.
-pub const UART: u64 = guest_rt::console::UART;
+pub const UART: u64 = crate::console::UART;
 /// The clock.
 pub const RTC: u64 = 0x10_1000;
 /// The first of eight virtio transports, 4 KiB each; the PLIC's source of each is its number, from 1.
