@@ -19,6 +19,16 @@ pub(super) const PIECES: u64 = 1 << 8;
 /// Pages that a fill looks at, the one that is wanted among them: what lies in one cache line of the guest's table.
 const AROUND: u64 = 8;
 
+/// Where a fill has arrived: at a last table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spot {
+    pub(super) table: TableId,
+    pub(super) address: GuestVirtAddr,
+    pub(super) view: View,
+    /// Whether the table is the shared half's.
+    pub(super) shares: bool,
+}
+
 /// The way of a walk through the guest's tables.
 #[derive(Debug)]
 pub(super) struct Walked {
@@ -98,12 +108,13 @@ impl ShadowMmu {
             let slot = paging::index(address.0, level);
             let old = self.pool.entry(table, slot);
             if level == 0 || level == 1 && mapping.block && !old.is_table() {
-                self.set_leaf(table, slot, level, address, mapping, translation, seen);
+                self.set_leaf(table, slot, level, address, mapping, seen);
                 if level == 0 {
+                    let spot = Spot { table, address, view, shares };
                     if let Source::Table(guest_table) = source {
-                        self.hint(ram, number, shares, address, table, guest_table, walked);
+                        self.hint(ram, number, spot, guest_table, walked);
                     }
-                    self.fill_around(ram, table, address, source, translation, view, shares);
+                    self.fill_around(ram, spot, source, translation);
                 }
                 return;
             }
@@ -167,7 +178,6 @@ impl ShadowMmu {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one place writes leaves, and needs all of them")]
     pub(super) fn set_leaf(
         &mut self,
         table: TableId,
@@ -175,7 +185,6 @@ impl ShadowMmu {
         level: usize,
         address: GuestVirtAddr,
         mapping: &Mapping,
-        translation: Translation,
         seen: u64,
     ) {
         let size = if level == 0 { PAGE_SIZE } else { BLOCK_SIZE };
@@ -200,7 +209,7 @@ impl ShadowMmu {
             }
         }
         if leaf.has(Pte::W) {
-            self.writable.note(translation.address, level);
+            self.writable.note(mapping.guest, level);
         }
         self.pool.set_entry(table, slot, leaf, seen);
         self.fills = self.fills.wrapping_add(1);
@@ -208,18 +217,14 @@ impl ShadowMmu {
 
     /// Fills in the neighbours of a page: those that the guest's table has ready, with A set, or the neighbouring pieces
     /// of the same superpage.
-    #[allow(clippy::too_many_arguments, reason = "it goes on from where `fill` stands")]
     pub(super) fn fill_around(
         &mut self,
         ram: &GuestRam,
-        table: TableId,
-        address: GuestVirtAddr,
+        spot: Spot,
         source: Source,
         translation: Translation,
-        view: View,
-        shares: bool,
     ) {
-        let own = paging::index(address.0, 0) as u64;
+        let own = paging::index(spot.address.0, 0) as u64;
         let first = own & !(AROUND - 1);
         if let Source::Table(guest_table) = source {
             let Some(entries) = ram.read_words(guest_table.wrapping_add(first << 3)) else { return };
@@ -231,31 +236,21 @@ impl ShadowMmu {
                 let global = translation.global && (entry.has(Pte::G) || !translation.leaf.has(Pte::G));
                 let found =
                     Translation { address: GuestPhysAddr(entry.address()), leaf: entry, level: 0, global };
-                self.fill_neighbour(ram, table, address, slot, found, view, shares, entry.0);
+                self.fill_neighbour(ram, spot, slot, found, entry.0);
             }
         } else if translation.level > 0 {
             let start = translation.address.align_down(PAGE_SIZE).0.wrapping_sub(own << 12);
             for slot in (first..).take(AROUND as usize) {
                 let found =
                     Translation { address: GuestPhysAddr(start.wrapping_add(slot << 12)), ..translation };
-                self.fill_neighbour(ram, table, address, slot, found, view, shares, 0);
+                self.fill_neighbour(ram, spot, slot, found, 0);
             }
         }
     }
 
     /// Fills in one neighbour of the page of `address` that is not there yet.
-    #[allow(clippy::too_many_arguments, reason = "it goes on from where `fill_around` stands")]
-    fn fill_neighbour(
-        &mut self,
-        ram: &GuestRam,
-        table: TableId,
-        address: GuestVirtAddr,
-        slot: u64,
-        found: Translation,
-        view: View,
-        shares: bool,
-        seen: u64,
-    ) {
+    fn fill_neighbour(&mut self, ram: &GuestRam, spot: Spot, slot: u64, found: Translation, seen: u64) {
+        let Spot { table, address, view, shares } = spot;
         if self.pool.entry(table, slot as usize).0 != 0 || shares && !can_be_shared(found) {
             return;
         }
@@ -268,7 +263,7 @@ impl ShadowMmu {
         let Some(host) = ram.present_address(found.address) else { return };
         let Some(mapping) = mapping(ram, host, access, found, view) else { return };
         let neighbour = GuestVirtAddr(address.0 & !(BLOCK_SIZE - 1) | slot << 12);
-        self.set_leaf(table, slot as usize, 0, neighbour, &mapping, found, seen);
+        self.set_leaf(table, slot as usize, 0, neighbour, &mapping, seen);
     }
 
     /// Makes sure that `tables` can be had for the current context.

@@ -8,11 +8,11 @@ use isa::paging::{self, Pte, Satp};
 use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, GuestVirtAddr, PAGE_SIZE};
 use vhart::{FillHint, Pointer};
 
-use super::fill::Walked;
+use super::fill::{Spot, Walked};
 use super::mapping::{can_be_shared, is_proper, mapping};
 use super::{Root, ShadowMmu, TlbFlush, Verdict};
 use crate::context::{ContextKey, View};
-use crate::pool::{Source, TableId, TablePool};
+use crate::pool::{Source, TablePool};
 use crate::walk::{Access, Translation, last_table, needed};
 
 impl ShadowMmu {
@@ -51,11 +51,12 @@ impl ShadowMmu {
             return None;
         }
         let mapping = mapping(ram, ram.host_address(found)?, access, translation, key.view)?;
-        self.set_leaf(table, slot, 0, address, &mapping, translation, leaf.0);
+        self.set_leaf(table, slot, 0, address, &mapping, leaf.0);
         let source = Source::Table(guest_table);
         // Where a program stores for the first time, what lies beside has seldom been used before.
         if access != Access::Store {
-            self.fill_around(ram, table, address, source, translation, key.view, shares);
+            let spot = Spot { table, address, view: key.view, shares };
+            self.fill_around(ram, spot, source, translation);
         }
         Some(Verdict::Filled)
     }
@@ -95,29 +96,27 @@ impl ShadowMmu {
             && let Some(host) = ram.present_address(found.address)
             && let Some(mapping) = mapping(ram, host, Access::Load, found, view)
         {
-            self.set_leaf(table, slot, 0, address, &mapping, found, entry.0);
+            self.set_leaf(table, slot, 0, address, &mapping, entry.0);
         }
         Some(())
     }
 
     /// Remembers the last tables of the range of `address`.
-    #[allow(clippy::too_many_arguments, reason = "it goes on from where `fill` stands")]
     pub(super) fn hint(
         &mut self,
         ram: &GuestRam,
         number: usize,
-        shares: bool,
-        address: GuestVirtAddr,
-        table: TableId,
+        spot: Spot,
         guest_table: GuestPhysAddr,
         walked: &Walked,
     ) {
+        let Spot { table, address, view, shares } = spot;
         let Some(translation) = walked.translation else { return };
         let (Some(context), Some(guest)) = (self.context(number), ram.table(guest_table)) else { return };
         let Some([shadow, seen, used]) = self.pool.places(table) else { return };
         let plain = Pte::V | Pte::R | Pte::A;
         // The assembly takes user pages in user mode and with SUM, where the kernel may not execute them.
-        let (value, kept) = match context.key.view {
+        let (value, kept) = match view {
             View::User { mxr: false } => (plain | Pte::U, Pte::R | Pte::X),
             View::Supervisor { sum: true, mxr: false } if !shares => (plain | Pte::U, Pte::R),
             View::Supervisor { mxr: false, .. } if ram.overlay().wants_scan() => (plain, Pte::R),

@@ -2,7 +2,7 @@
 //! at, and watched tables forbid. Decides; `fill` writes.
 
 use isa::paging::Pte;
-use memory::{GuestRam, HostPhysAddr};
+use memory::{GuestPhysAddr, GuestRam, HostPhysAddr};
 
 use crate::context::View;
 use crate::walk::{Access, Rights, Translation};
@@ -10,6 +10,8 @@ use crate::walk::{Access, Rights, Translation};
 /// What a shadow leaf is to map.
 pub(super) struct Mapping {
     pub(super) host: HostPhysAddr,
+    /// The guest's page there, or whose copy is there.
+    pub(super) guest: GuestPhysAddr,
     pub(super) flags: u64,
     /// Whether the whole block may be mapped by one leaf.
     pub(super) block: bool,
@@ -54,9 +56,9 @@ fn covered(
     if !overlay.touches_block(address) {
         // Guest RAM is contiguous in host memory, block-aligned in both, so a guest superpage can be a host one; no
         // larger than a block, for blocks are filled in one by one.
-        return Some(Mapping { host, flags, block: level >= 1 });
+        return Some(Mapping { host, guest: address, flags, block: level >= 1 });
     }
-    let whole = Mapping { host, flags, block: false };
+    let whole = Mapping { host, guest: address, flags, block: false };
     let Some(copy) = overlay.copy_of(address) else {
         return match access {
             _ if !overlay.is_watched(address) => Some(whole),
