@@ -14,10 +14,6 @@
 //! before them shows it, in exact mode wherever it is possible.
 #![no_std]
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    not(test),
-    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
-)]
 
 extern crate alloc;
 

@@ -7,17 +7,6 @@
 //! behind the others runs next. How sleepers are dealt with is in `entity`, the reasons in docs/adr.
 #![no_std]
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing,
-        clippy::todo,
-        clippy::unreachable
-    )
-)]
 
 extern crate alloc;
 
