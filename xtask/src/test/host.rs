@@ -1,4 +1,5 @@
-//! The tests that need no guest: unit, property and differential tests, as plain `cargo test` runs them.
+//! The tests that need no guest: unit, property and differential tests, as plain `cargo test` runs them, and those that it
+//! leaves out for want of QEMU.
 
 use crate::project::Project;
 use anyhow::{Context, Result};
@@ -19,15 +20,20 @@ pub struct Tally {
 /// Bare-metal packages whose libraries hold pure logic, with tests that run here.
 const LIBRARIES: &[&str] = &["firmware", "minikernel"];
 
-/// Runs the host crates' tests and those of bare-metal packages' libraries. Prints what is not a plain `ok`, keeps
-/// all of it in the log.
+/// Tests that compare with QEMU's own devices, all of them marked as ignored, and with what reason.
+const AGAINST_QEMU: &[&str] = &["--package", "devices", "--test", "against_qemu"];
+const WANT_QEMU: &str = " ignored, needs qemu-system-riscv64";
+
+/// Runs the host crates' tests, those of bare-metal packages' libraries, and those that need QEMU. Prints what is not a
+/// plain `ok`, keeps all of it in the log.
 pub fn run(project: &Project, log: &Path) -> Result<Tally> {
     let mut log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let mut tally = Tally::default();
     let libraries: Vec<_> = LIBRARIES.iter().flat_map(|name| ["--package", name]).collect();
-    for packages in [&[], &[&["--lib"], libraries.as_slice()].concat()[..]] {
-        let options = ["--no-fail-fast", "--", "--format=pretty"];
-        let mut command = project.cargo(&[&["test", "--quiet"], packages, &options].concat());
+    let libraries = [&["--lib"], libraries.as_slice()].concat();
+    let format = ["--no-fail-fast", "--", "--format=pretty"];
+    for (tests, more) in [(&[][..], &[][..]), (&libraries, &[]), (AGAINST_QEMU, &["--ignored"])] {
+        let mut command = project.cargo(&[&["test", "--quiet"], tests, &format, more].concat());
         run_one(&mut command, &mut log, &mut tally)?;
     }
     Ok(tally)
@@ -72,7 +78,8 @@ fn is_of_interest(line: &str) -> bool {
     let plain = line.is_empty()
         || line.starts_with("running ")
         || line.starts_with("test result: ok")
-        || (line.starts_with("test ") && (line.ends_with(" ok") || line.ends_with(" ignored")));
+        || (line.starts_with("test ")
+            && [" ok", " ignored", WANT_QEMU].iter().any(|end| line.ends_with(end)));
     !plain
 }
 
@@ -94,5 +101,7 @@ mod tests {
         assert!(is_of_interest("test a::b ... FAILED"));
         assert!(is_of_interest("skipped: no objdump for RISC-V"));
         assert!(!is_of_interest("test a::b ... ok"));
+        assert!(is_of_interest("test a::b ... ignored, a reason"));
+        assert!(!is_of_interest("test a::b ... ignored, needs qemu-system-riscv64"), "it is run by itself");
     }
 }

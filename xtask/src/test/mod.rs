@@ -210,7 +210,7 @@ fn jobs(options: &Options) -> usize {
 
 fn list(cases: &[Case], host: bool) {
     if host {
-        println!("{HOST:<48} unit, property and differential tests: cargo test");
+        println!("{HOST:<48} unit, property and differential tests: cargo test; comparisons with QEMU");
     }
     for case in cases {
         println!("{:<48} {}", case.name, case.about);

@@ -5,7 +5,8 @@
 //! virtio slot. Time-outs, alarms and which accesses fault do not show in this way; the unit tests hold those.
 //! Virtio devices are in `virtio`.
 //!
-//! Ignored by default for want of QEMU: `cargo test -p devices --test against_qemu -- --ignored`.
+//! Plain `cargo test` leaves them out, for want of QEMU; `cargo xtask test` runs them. By themselves:
+//! `cargo test -p devices --test against_qemu -- --ignored`.
 
 mod virtio;
 
