@@ -286,6 +286,17 @@ pub(crate) mod tests {
         bytes.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).collect()
     }
 
+    /// A bundle without a payload that has these bytes for a manifest, and a good CRC.
+    fn forged(encoded: &[u8]) -> Vec<u8> {
+        let header_len = FIXED_WORDS as u64 * 8 + encoded.len() as u64;
+        let fixed = Fixed { header_len, total_len: 4096, payload_len: 0, sums: Sums::default(), window: 0 };
+        let words = fixed.words().into_iter().chain([fixed.crc(encoded)]);
+        let mut bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+        bytes.extend(encoded);
+        bytes.resize(4096, 0);
+        bytes
+    }
+
     #[test]
     fn what_is_written_is_read_back() {
         for len in [20_480, 20_481, 20_487, 70_000] {
@@ -341,15 +352,8 @@ pub(crate) mod tests {
         wrong.vms[0].vcpus = 0;
         assert!(matches!(write(&wrong, &payload(PAYLOAD as usize)), Err(FormatError::Manifest(_))));
 
-        // Forge one with a good CRC.
         let encoded = postcard::to_allocvec(&wrong).unwrap();
-        let header_len = FIXED_WORDS as u64 * 8 + encoded.len() as u64;
-        let fixed = Fixed { header_len, total_len: 4096, payload_len: 0, sums: Sums::default(), window: 0 };
-        let mut bytes: Vec<u8> =
-            fixed.words().into_iter().chain([fixed.crc(&encoded)]).flat_map(u64::to_le_bytes).collect();
-        bytes.extend(encoded);
-        bytes.resize(4096, 0);
-        assert!(matches!(read(&as_memory(&bytes)), Err(FormatError::Manifest(_))));
+        assert!(matches!(read(&as_memory(&forged(&encoded))), Err(FormatError::Manifest(_))));
     }
 
     #[test]
@@ -381,13 +385,7 @@ pub(crate) mod tests {
 
         #[test]
         fn any_bytes_as_a_manifest_are_survived(encoded in prop::collection::vec(any::<u8>(), 0..600)) {
-            let header_len = FIXED_WORDS as u64 * 8 + encoded.len() as u64;
-            let fixed = Fixed { header_len, total_len: 4096, payload_len: 0, sums: Sums::default(), window: 0 };
-            let mut bytes: Vec<u8> =
-                fixed.words().into_iter().chain([fixed.crc(&encoded)]).flat_map(u64::to_le_bytes).collect();
-            bytes.extend(encoded);
-            bytes.resize(4096, 0);
-            prop_assert!(read(&as_memory(&bytes)).is_err());
+            prop_assert!(read(&as_memory(&forged(&encoded))).is_err());
         }
     }
 }
