@@ -10,16 +10,24 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A guest of a case: its name, the rest of its manifest, and what it has to get of the hart, in percent; 0 where that
-/// is nothing to look at.
+/// A guest of a case.
 struct Guest {
     name: &'static str,
+    /// What the program is told to do, after its name and a `=`; nothing where it knows.
+    role: &'static str,
+    /// The rest of its manifest.
     manifest: &'static str,
+    /// What it has to get of the hart, in percent; 0 where that is nothing to look at.
     percent: f64,
 }
 
-const fn guest(name: &'static str, manifest: &'static str, percent: f64) -> Guest {
-    Guest { name, manifest, percent }
+const fn guest(name: &'static str, role: &'static str, manifest: &'static str) -> Guest {
+    Guest { name, role, manifest, percent: 0.0 }
+}
+
+/// One that counts what it gets.
+const fn spin(name: &'static str, manifest: &'static str, percent: f64) -> Guest {
+    Guest { percent, ..guest(name, "spin", manifest) }
 }
 
 struct World {
@@ -39,14 +47,14 @@ const WORLDS: &[World] = &[
         program: "share",
         cpu: &["rv64,h=off"],
         guests: &[
-            guest("a", "append = 'share=spin'\nweight = 50", 2.5),
-            guest("b", "append = 'share=spin'\nweight = 100", 5.0),
-            guest("c", "append = 'share=spin'\nweight = 100", 5.0),
-            guest("d", "append = 'share=spin'\nweight = 200", 10.0),
-            guest("e", "append = 'share=spin'\nweight = 200", 10.0),
-            guest("f", "append = 'share=spin'\nweight = 300", 15.0),
-            guest("g", "append = 'share=spin'\nweight = 400", 20.0),
-            guest("h", "append = 'share=spin'\nweight = 650", 32.5),
+            spin("a", "weight = 50", 2.5),
+            spin("b", "weight = 100", 5.0),
+            spin("c", "weight = 100", 5.0),
+            spin("d", "weight = 200", 10.0),
+            spin("e", "weight = 200", 10.0),
+            spin("f", "weight = 300", 15.0),
+            spin("g", "weight = 400", 20.0),
+            spin("h", "weight = 650", 32.5),
         ],
         check: shares,
     },
@@ -56,14 +64,14 @@ const WORLDS: &[World] = &[
         program: "share",
         cpu: &["rv64,h=off", "rv64,h=off,sstc=off"],
         guests: &[
-            guest("a", "append = 'share=spin'\nweight = 100", 9.0),
-            guest("b", "append = 'share=traps'\nweight = 100", 0.0),
-            guest("c", "append = 'share=spin'\nweight = 200", 18.0),
-            guest("d", "append = 'share=interrupts'\nweight = 100", 0.0),
-            guest("e", "append = 'share=spin'\nweight = 300", 27.0),
-            guest("f", "append = 'share=past'\nweight = 100", 0.0),
-            guest("g", "append = 'share=spin'\nweight = 10000\ncap = 10", 10.0),
-            guest("h", "append = 'share=naps'\nweight = 200", 0.0),
+            spin("a", "weight = 100", 9.0),
+            guest("b", "traps", "weight = 100"),
+            spin("c", "weight = 200", 18.0),
+            guest("d", "interrupts", "weight = 100"),
+            spin("e", "weight = 300", 27.0),
+            guest("f", "past", "weight = 100"),
+            spin("g", "weight = 10000\ncap = 10", 10.0),
+            guest("h", "naps", "weight = 200"),
         ],
         check: shares,
     },
@@ -73,10 +81,10 @@ const WORLDS: &[World] = &[
         program: "poison",
         cpu: &["rv64,h=off", "rv64,h=off,v=true,vlen=256,elen=64", "rv64,h=off,sstc=off"],
         guests: &[
-            guest("a", "append = 'poison=a'\nmemory = '16M'", 0.0),
-            guest("none", "append = 'poison=-'\nmemory = '16M'", 0.0),
-            guest("b", "append = 'poison=b'\nmemory = '16M'\nfast = false\nrewrite = false", 0.0),
-            guest("c", "append = 'poison=c'\nmemory = '16M'", 0.0),
+            guest("a", "a", ""),
+            guest("none", "-", ""),
+            guest("b", "b", "fast = false\nrewrite = false"),
+            guest("c", "c", ""),
         ],
         check: lives,
     },
@@ -85,7 +93,7 @@ const WORLDS: &[World] = &[
         about: "a virtio console and the UART are one terminal: what is typed goes to the one that was written to last",
         program: "console",
         cpu: &["rv64,h=off"],
-        guests: &[guest("a", "console = 'virtio'", 0.0)],
+        guests: &[guest("a", "", "console = 'virtio'")],
         check: speaks,
     },
 ];
@@ -146,10 +154,13 @@ fn run(
 
 fn manifest(world: &World, kernel: &PathBuf) -> String {
     let mut text = "[host]\nshow = 'all'\n".to_owned();
-    for Guest { name, manifest, .. } in world.guests {
-        let memory = if manifest.contains("memory") { "" } else { "memory = '16M'\n" };
+    for Guest { name, role, manifest, .. } in world.guests {
+        let append = if role.is_empty() { String::new() } else { format!("{}={role}", world.program) };
         // Writing to a string does not fail.
-        let _ = writeln!(text, "[[vm]]\nname = '{name}'\nkernel = {kernel:?}\n{memory}{manifest}");
+        let _ = writeln!(
+            text,
+            "[[vm]]\nname = '{name}'\nkernel = {kernel:?}\nmemory = '16M'\nappend = '{append}'\n{manifest}"
+        );
     }
     text
 }
