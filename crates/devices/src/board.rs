@@ -212,7 +212,7 @@ impl Board {
     /// The console has taken the oldest `count` bytes.
     pub fn uart_transmitted(&mut self, count: usize) {
         self.uart.transmitted(count);
-        self.route_interrupts();
+        self.plic.set_level(UART_IRQ, self.uart.irq_level());
     }
 
     /// Lets the caller do something with the virtio device in `slot`, such as to take requests and complete them.

@@ -44,9 +44,10 @@ impl<const N: usize> ByteQueue<N> {
 
     /// Drops the oldest `count` bytes, or all of them where there are fewer.
     pub(crate) fn discard(&mut self, count: usize) {
-        let count = count.min(self.len);
-        self.bytes.copy_within(count..self.len, 0);
-        self.len -= count;
+        if count < self.len {
+            self.bytes.copy_within(count..self.len, 0);
+        }
+        self.len = self.len.saturating_sub(count);
     }
 
     /// Takes the oldest byte.

@@ -205,8 +205,12 @@ impl Machine {
             if taken == 0 {
                 return false;
             }
+            let all = taken == pending.len();
             self.board.uart_transmitted(taken);
             self.typed_to = None;
+            if all {
+                return true;
+            }
         }
     }
 
