@@ -111,7 +111,11 @@ impl Board {
                 }
                 value
             }
-            Device::Uart => self.uart.read(offset, width, now)?,
+            Device::Uart => {
+                let value = self.uart.read(offset, width, now)?;
+                self.route_uart();
+                return Ok(value);
+            }
             Device::Rtc => self.rtc.read(offset, width, now)?,
             Device::Finisher => self.finisher.read(offset, width)?,
             Device::Virtio(slot) => return self.slots.get(slot).ok_or(Refused)?.read(offset, width),
@@ -133,10 +137,11 @@ impl Board {
         let mut event = None;
         match region.device {
             Device::Plic => self.plic.write(offset, width, value)?,
-            Device::Uart => match self.uart.write(offset, width, value, now)? {
-                Written::Done => {}
-                Written::TransmitFull => event = Some(BoardEvent::ConsoleFull),
-            },
+            Device::Uart => {
+                let written = self.uart.write(offset, width, value, now)?;
+                self.route_uart();
+                return Ok((written == Written::TransmitFull).then_some(BoardEvent::ConsoleFull));
+            }
             Device::Rtc => self.rtc.write(offset, width, value, now)?,
             Device::Finisher => event = self.finisher.write(offset, width, value)?.map(BoardEvent::from),
             Device::Virtio(slot) => {
@@ -212,7 +217,7 @@ impl Board {
     /// The console has taken the oldest `count` bytes.
     pub fn uart_transmitted(&mut self, count: usize) {
         self.uart.transmitted(count);
-        self.plic.set_level(UART_IRQ, self.uart.irq_level());
+        self.route_uart();
     }
 
     /// Lets the caller do something with the virtio device in `slot`, such as to take requests and complete them.
@@ -240,8 +245,12 @@ impl Board {
     }
 
     /// Puts the lines of all devices to the PLIC but those of virtio, which change nowhere but in `route_slot`.
-    fn route_interrupts(&mut self) {
+    fn route_uart(&mut self) {
         self.plic.set_level(UART_IRQ, self.uart.irq_level());
+    }
+
+    fn route_interrupts(&mut self) {
+        self.route_uart();
         self.plic.set_level(RTC_IRQ, self.rtc.irq_level());
     }
 }

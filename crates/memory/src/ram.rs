@@ -198,6 +198,24 @@ impl GuestRam {
         Some(self.word(address)?.load(Ordering::Relaxed))
     }
 
+    /// Reads the four bytes at `address`, as an instruction is fetched: `address` is even, and all of them lie in one page.
+    /// `None` where that is not so, or it is not RAM.
+    #[inline]
+    pub fn read_parcels(&self, address: GuestPhysAddr) -> Option<u32> {
+        let offset = address.0.wrapping_sub(self.guest_base.0);
+        if !offset.is_multiple_of(2) || offset % PAGE_SIZE > PAGE_SIZE - 4 || offset >= self.size {
+            return None;
+        }
+        self.populate(offset);
+        let (first, shift) = ((offset / WORD) as usize, offset % WORD * 8);
+        let low = self.words.get(first)?.load(Ordering::Relaxed) >> shift;
+        if shift <= 32 {
+            return Some(low as u32);
+        }
+        let high = self.words.get(first.wrapping_add(1))?.load(Ordering::Relaxed);
+        Some((low | high << (64 - shift)) as u32)
+    }
+
     /// Reads the eight words at `address`, a multiple of 64, each in one access; `None` as for `read_word`.
     pub fn read_words(&self, address: GuestPhysAddr) -> Option<[u64; 8]> {
         if !address.is_aligned(8 * WORD) {

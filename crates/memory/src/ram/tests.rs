@@ -78,6 +78,23 @@ fn a_word_is_written_where_it_is_ram_and_aligned() {
 }
 
 #[test]
+fn parcels_are_read_at_every_even_address_of_a_page() {
+    let ram = ram(2, Vec::new());
+    let bytes: Vec<u8> = (0..32).collect();
+    ram.write(BASE, &bytes).unwrap();
+    for at in (0..28_u64).step_by(2) {
+        let expected = bytes[at as usize..].first_chunk().copied().map(u32::from_le_bytes);
+        assert_eq!(ram.read_parcels(BASE.wrapping_add(at)), expected);
+    }
+    let end = 2 * BLOCK_SIZE;
+    for refused in [1, 4094, end - 2, end, end + 0x1000, 0_u64.wrapping_sub(4)] {
+        assert_eq!(ram.read_parcels(BASE.wrapping_add(refused)), None, "{refused:#x}");
+    }
+    assert_eq!(ram.read_parcels(BASE.wrapping_add(4092)), Some(0));
+    assert_eq!(ram.read_parcels(BASE.wrapping_add(end - 4)), Some(0));
+}
+
+#[test]
 fn compare_exchange_wants_the_current_value() {
     let ram = ram(1, vec![]);
     assert_eq!(ram.compare_exchange(BASE, 1, 2), Some(false));

@@ -33,7 +33,7 @@ struct Place {
 #[derive(Clone, Copy, Debug)]
 struct Known {
     place: Place,
-    /// Where the instruction is, all of it in this page, and what it is.
+    /// Where the instruction is, and what it is. One that crosses a page is not found again.
     code: GuestPhysAddr,
     bits: u32,
     plan: Plan,
@@ -73,10 +73,6 @@ pub(super) fn remember(
     address: u64,
     target: GuestPhysAddr,
 ) {
-    let crosses = code.0 % PAGE_SIZE > PAGE_SIZE - length(bits as u16);
-    if crosses {
-        return;
-    }
     let page = address & !(PAGE_SIZE - 1);
     let known =
         Known { place: Place::of(vcpu), code, bits, plan, page, device: target.align_down(PAGE_SIZE) };
@@ -110,13 +106,6 @@ pub(crate) fn again(
 /// Whether RAM still holds the instruction.
 #[inline(always)]
 fn still_there(ram: &GuestRam, known: &Known) -> bool {
-    let (first, shift) = (known.code.align_down(8), 8 * (known.code.0 & 6));
-    let Some(mut word) = ram.read_word(first).map(|word| word >> shift) else { return false };
-    let is_long = length(known.bits as u16) == 4;
-    if shift == 48 && is_long {
-        let Some(next) = ram.read_word(first.wrapping_add(8)) else { return false };
-        word |= next << 16;
-    }
-    let mask = if is_long { u32::MAX } else { 0xffff };
-    (word as u32 ^ known.bits) & mask == 0
+    let mask = if length(known.bits as u16) == 4 { u32::MAX } else { 0xffff };
+    ram.read_parcels(known.code).is_some_and(|bits| (bits ^ known.bits) & mask == 0)
 }
