@@ -23,8 +23,9 @@ pub struct Session {
     child: Child,
     stdin: Option<ChildStdin>,
     pieces: Receiver<Vec<u8>>,
-    /// All output, without carriage returns.
+    /// All output, without carriage returns and what is left out.
     output: Vec<u8>,
+    left_out: Option<&'static [u8]>,
     /// Where the next `expect` begins to look.
     seen: usize,
     deadline: Instant,
@@ -66,7 +67,13 @@ impl Session {
         }
         let stdin = child.stdin.take();
         let deadline = Instant::now() + limit;
-        Ok(Session { child, stdin, pieces, output: Vec::new(), seen: 0, deadline })
+        Ok(Session { child, stdin, pieces, output: Vec::new(), left_out: None, seen: 0, deadline })
+    }
+
+    /// Leaves a text out of the output from now on, wherever it stands: one of somebody else's, who writes to the same
+    /// line.
+    pub fn leave_out(&mut self, text: &'static [u8]) {
+        self.left_out = Some(text);
     }
 
     /// Waits until the output since the last match matches `pattern`; gives the text that matched.
@@ -129,7 +136,19 @@ impl Session {
 
     fn take(&mut self, piece: &[u8]) {
         // Serial lines end with \r\n; without the \r, `$` in patterns means what one expects.
+        let before = self.output.len();
         self.output.extend(piece.iter().filter(|&&byte| byte != b'\r'));
+        let Some(text) = self.left_out.filter(|text| !text.is_empty()) else { return };
+        // It may have begun in the pieces before.
+        let mut from = before.saturating_sub(text.len() - 1);
+        while let Some(at) = self.output[from..].windows(text.len()).position(|window| window == text) {
+            let at = from + at;
+            self.output.drain(at..at + text.len());
+            if self.seen > at {
+                self.seen = self.seen.saturating_sub(text.len()).max(at);
+            }
+            from = at.saturating_sub(text.len() - 1);
+        }
     }
 }
 
@@ -211,6 +230,19 @@ mod tests {
     fn a_text_in_two_pieces_is_found() {
         let mut session = shell("printf 'log'; sleep 0.2; printf 'in: '; exec sleep 20", LONG);
         assert_eq!(session.expect(&regex("login: "), LONG).unwrap(), "login: ");
+    }
+
+    #[test]
+    fn what_is_left_out_is_not_seen_wherever_it_comes() {
+        let mut session = shell(
+            "read line; echo -n 'a<no'; sleep 0.2; echo -n 'ise><noise>b<'; sleep 0.2; echo 'noise>c<noi'",
+            LONG,
+        );
+        session.leave_out(b"<noise>");
+        session.send("\n").unwrap();
+        assert_eq!(session.expect(&regex("a.*b"), LONG).as_deref(), Ok("ab"));
+        assert_eq!(session.expect(&regex("(?m)c<noi$"), LONG).as_deref(), Ok("c<noi"));
+        assert_eq!(session.finish().1, b"abc<noi\n");
     }
 
     #[test]

@@ -34,7 +34,7 @@ struct Entry {
 }
 
 /// The name of the one case.
-pub const NAME: &str = "linux/kernel-log";
+const NAME: &str = "linux/kernel-log";
 
 /// The one case.
 pub fn case(project: &Project, Setting { hypo, firmware, .. }: &Setting) -> Result<Case> {

@@ -122,10 +122,13 @@ impl Setting {
     fn cases(&self, project: &Project) -> Result<Vec<Case>> {
         let mut cases = guests::cases(project, self)?;
         cases.extend(sessions::cases(project, self)?);
-        cases.extend(worlds::cases(project, &self.hypo, &self.firmware));
-        cases.extend(fuzz::cases(project, &self.hypo, &self.firmware));
-        if !sessions::is_unusable(project, kernel_log::NAME, self)? {
-            cases.push(kernel_log::case(project, self)?);
+        let mut others = worlds::cases(project, &self.hypo, &self.firmware);
+        others.extend(fuzz::cases(project, &self.hypo, &self.firmware));
+        others.push(kernel_log::case(project, self)?);
+        for case in others {
+            if !sessions::is_unusable(project, &case.name, self)? {
+                cases.push(case);
+            }
         }
         cases.retain(|case| self.native || !case.name.ends_with("/native"));
         cases.iter_mut().for_each(|case| case.name.insert_str(0, &self.prefix));
