@@ -15,9 +15,9 @@ use std::time::Duration;
 const SEEDS: u64 = 20;
 const DEFAULT_SEEDS: u64 = 4;
 
-/// How long guests live, in milliseconds of the clock, twice as long on a slow hypervisor: for `INSTRUCTIONS`, with
-/// something to spare.
-const UNTIL: u64 = 3000;
+/// How long guests live, in milliseconds of the clock: for `INSTRUCTIONS`, with something to spare where each privileged
+/// instruction is an exit.
+const UNTIL: u64 = 6000;
 /// What the hostile guest has to execute itself.
 const INSTRUCTIONS: u64 = 100_000_000;
 /// The most instructions of an exit that the assembly serves.
@@ -57,9 +57,7 @@ fn run(seed: u64, programs: &[PathBuf; 2], hypo: &Hypo, firmware: &str, log: &mu
         let disk = folder.path().join(format!("{number}.img"));
         fs::write(&disk, vec![0; DISK]).with_context(|| format!("cannot write {}", disk.display()))?;
     }
-    let until = if hypo.is_slow() { 2 * UNTIL } else { UNTIL };
-    fs::write(&path, manifest(seed, until, programs))
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    fs::write(&path, manifest(seed, programs)).with_context(|| format!("cannot write {}", path.display()))?;
     let cpu = CPUS[seed as usize % CPUS.len()];
     let path = path.display().to_string();
     let arguments = ["run", &path, "--icount", "--cpu", cpu, "--firmware", firmware].map(String::from);
@@ -73,7 +71,7 @@ fn run(seed: u64, programs: &[PathBuf; 2], hypo: &Hypo, firmware: &str, log: &mu
 
 /// The disks are images in memory: counted instructions let time leap while the hypervisor waits for a disk of the host's
 /// before it starts a guest anew, and half a minute later it would give up. The sibling comes first, so that it is shown where a terminal shows one guest.
-fn manifest(seed: u64, until: u64, [sibling, fuzz]: &[PathBuf; 2]) -> String {
+fn manifest(seed: u64, [sibling, fuzz]: &[PathBuf; 2]) -> String {
     let (sibling, fuzz) = (show(sibling), show(fuzz));
     format!(
         "[host]
@@ -88,7 +86,7 @@ name = 'lan'
 name = 'sibling'
 kernel = {sibling}
 memory = '16M'
-append = 'until={until}'
+append = 'until={UNTIL}'
 weight = 50
 on-stop = 'exit'
 [[vm.net]]
@@ -98,7 +96,7 @@ switch = 'lan'
 name = 'fuzz'
 kernel = {fuzz}
 memory = '16M'
-append = 'fuzz={seed} until={until}'
+append = 'fuzz={seed} until={UNTIL}'
 weight = 150
 on-stop = 'restart'
 on-reset = 'restart'
