@@ -230,6 +230,7 @@ fn machine(
             (options.harts, memory, host_words(drives, nics))
         }
     };
+    machine_has(memory)?;
     let mut extra = options.qemu_arg.clone();
     if options.gdb {
         extra.extend(["-s".to_owned(), "-S".to_owned()]);
@@ -262,6 +263,23 @@ fn enough_memory(packed: &Packed) -> Size {
         .sum();
     let enough = guests + kept + packed.payload_len() + HYPERVISOR_MEMORY + BELOW_BUNDLE;
     Size(enough.next_multiple_of(MEMORY_STEP))
+}
+
+/// Refuses what QEMU could not get of this machine, even if nothing else ran.
+fn machine_has(memory: Size) -> Result<()> {
+    let info = rustix::system::sysinfo();
+    // The types of these numbers differ between processors.
+    #[allow(clippy::unnecessary_cast)]
+    let there_is =
+        (info.totalram as u64).saturating_add(info.totalswap as u64).saturating_mul(info.mem_unit.into());
+    if memory.0 <= there_is {
+        return Ok(());
+    }
+    let there_is = Size(there_is >> 20 << 20);
+    Err(Error::usage(format_args!(
+        "this takes {memory} of memory, and this machine has {there_is}, swap included"
+    ))
+    .remedy("give guests less `memory`, or the host less with --host-memory"))
 }
 
 /// Refuses what no hypervisor could fit into the host's RAM. What it needs beside, it says by itself.
