@@ -25,6 +25,10 @@ const FAST_EXIT: u64 = 100;
 /// The most instructions that enter the guest and leave it.
 const SWITCH: u64 = 200;
 
+/// Exits between two scans of the shadow tables. A scan takes some six milliseconds, in which the sibling waits: there is to
+/// be one at most while it waits for its turn, or it would be late for that.
+const CHECK_EVERY: u64 = 14_983;
+
 /// How long a case may take.
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -77,7 +81,7 @@ fn manifest(seed: u64, [sibling, fuzz]: &[PathBuf; 2]) -> String {
         "[host]
 show = 'all'
 log-level = 3
-check-every = 4999
+check-every = {CHECK_EVERY}
 
 [[switch]]
 name = 'lan'
