@@ -76,8 +76,8 @@ impl Qemu {
 
 impl Drop for Qemu {
     fn drop(&mut self) {
-        // It may be gone already.
-        let _ = self.child.kill();
+        // `timeout` passes this on; killed outright, it would leave QEMU behind. It may be gone already.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let _ = self.child.wait();
     }
 }
