@@ -76,7 +76,8 @@ pub fn run() -> Result<bool> {
 }
 
 fn clippy_host(project: &Project) -> Result<()> {
-    run_command(&mut project.cargo(&["clippy", "--quiet", "--all-targets", "--", "-Dwarnings"]))
+    let options = ["--quiet", "--all-targets", "--features", "devices/qemu", "--", "-Dwarnings"];
+    run_command(project.cargo(&["clippy"]).args(options))
 }
 
 /// One package at a time, as they are built: see `Project::build_bare`.

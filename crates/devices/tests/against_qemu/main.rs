@@ -5,8 +5,8 @@
 //! virtio slot. Time-outs, alarms and which accesses fault do not show in this way; the unit tests hold those.
 //! Virtio devices are in `virtio`.
 //!
-//! Plain `cargo test` leaves them out, for want of QEMU; `cargo xtask test` runs them. By themselves:
-//! `cargo test -p devices --test against_qemu -- --ignored`.
+//! Built with the feature `qemu` only, as `cargo xtask test` does once QEMU is there. By themselves:
+//! `cargo test -p devices --features qemu --test against_qemu`.
 
 mod virtio;
 
@@ -170,19 +170,16 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(40) })]
 
     #[test]
-    #[ignore = "needs qemu-system-riscv64"]
     fn the_uart_reads_as_on_qemu(steps in prop::collection::vec(uart_step(), 300)) {
         compare(&steps)?;
     }
 
     #[test]
-    #[ignore = "needs qemu-system-riscv64"]
     fn the_rtc_reads_as_on_qemu(steps in prop::collection::vec(rtc_step(), 200)) {
         compare(&steps)?;
     }
 
     #[test]
-    #[ignore = "needs qemu-system-riscv64"]
     fn the_plic_registers_read_as_on_qemu(steps in prop::collection::vec(plic_step(), 300)) {
         compare(&steps)?;
     }
@@ -190,7 +187,6 @@ proptest! {
 
 /// Reads of the PLIC and the UART while interrupts of the UART come, are claimed and completed.
 #[test]
-#[ignore = "needs qemu-system-riscv64"]
 fn an_interrupt_goes_its_way_as_on_qemu() {
     use Step::{Read, Write};
     let write_byte = |offset, value| Write(UART + offset, Width::Byte, value);

@@ -203,7 +203,6 @@ impl Both {
 }
 
 #[test]
-#[ignore = "needs qemu-system-riscv64"]
 fn a_disk_shows_itself_as_on_qemu() {
     let mut both = Both::new();
     for offset in [0, 4, 8, 12, 0x44, 0x60, 0x70, 0xfc, 0x18, 0x3c, 0x50, 0x64, 0xb0, 0xb4] {
@@ -234,7 +233,6 @@ fn a_disk_shows_itself_as_on_qemu() {
 }
 
 #[test]
-#[ignore = "needs qemu-system-riscv64"]
 fn requests_are_answered_as_on_qemu() {
     let mut both = Both::new();
     both.bring_up();
@@ -273,7 +271,6 @@ fn requests_are_answered_as_on_qemu() {
 }
 
 #[test]
-#[ignore = "needs qemu-system-riscv64"]
 fn rings_that_break_a_disk_break_qemus() {
     let mut both = Both::new();
     type Break = fn(&mut Both);
