@@ -372,11 +372,11 @@ impl Disk {
         let Some(place) = self.pending.get_mut(tag) else { return Step::Nothing };
         // Looked at where it is: it is too large to be moved for nothing.
         let Some(Pending { request, total, failed, .. }) = place else { return Step::Nothing };
-        match (request.kind, &failed) {
-            (Kind::Read, None) => self.counters.sectors_read += *total,
-            (Kind::Write, None) => self.counters.sectors_written += *total,
-            (_, None) => {}
-            (_, Some(_)) => self.counters.errors += 1,
+        match request.kind {
+            _ if failed.is_some() => self.counters.errors += 1,
+            Kind::Read => self.counters.sectors_read += *total,
+            Kind::Write => self.counters.sectors_written += *total,
+            Kind::Flush | Kind::Discard { .. } | Kind::WriteZeroes { .. } => {}
         }
         if request.kind == Kind::Read {
             // Also where it failed: some of it may have arrived.
