@@ -125,11 +125,7 @@ impl Setting {
         let mut others = worlds::cases(project, &self.hypo, &self.firmware);
         others.extend(fuzz::cases(project, &self.hypo, &self.firmware));
         others.push(kernel_log::case(project, self)?);
-        for case in others {
-            if !sessions::is_unusable(project, &case.name, self)? {
-                cases.push(case);
-            }
-        }
+        cases.extend(sessions::usable(project, others, self)?);
         cases.retain(|case| self.native || !case.name.ends_with("/native"));
         cases.iter_mut().for_each(|case| case.name.insert_str(0, &self.prefix));
         Ok(cases)

@@ -162,10 +162,13 @@ impl Table {
     }
 }
 
-/// Whether the session `name` is not to be played with these settings, as the table says.
-pub fn is_unusable(project: &Project, name: &str, setting: &Setting) -> Result<bool> {
+/// Those of other tables' cases that this one does not declare unusable with these settings.
+pub fn usable(project: &Project, cases: Vec<Case>, setting: &Setting) -> Result<Vec<Case>> {
     let table = Table::load(project)?;
-    Ok(table.unusable.iter().any(|one| one.covers(name, &setting.firmware, &setting.hypo, &[])))
+    let is_usable = |case: &Case| {
+        !table.unusable.iter().any(|one| one.covers(&case.name, &setting.firmware, &setting.hypo, &[]))
+    };
+    Ok(cases.into_iter().filter(is_usable).collect())
 }
 
 impl Unusable {
@@ -271,6 +274,7 @@ fn groups(pattern: &Regex, text: &str) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test::kernel_log;
 
     fn entry(text: &str) -> Entry {
         toml::from_str(text).unwrap()
@@ -292,10 +296,9 @@ mod tests {
         let names = |firmware: &str, rewrite: &str| {
             let hypo = Hypo::new("hypo".as_ref(), vec![("--rewrite", rewrite.into())]);
             let setting = Setting { firmware: firmware.into(), ..Setting::plain(hypo) };
-            assert_eq!(
-                is_unusable(&project, "linux/kernel-log", &setting).unwrap(),
-                (firmware, rewrite) == ("opensbi-1.6", "off")
-            );
+            let others = vec![kernel_log::case(&project, &setting).unwrap()];
+            let is_usable = !usable(&project, others, &setting).unwrap().is_empty();
+            assert_eq!(is_usable, (firmware, rewrite) != ("opensbi-1.6", "off"));
             let cases = cases(&project, &setting).unwrap();
             cases.into_iter().map(|case| case.name).collect::<Vec<_>>()
         };
