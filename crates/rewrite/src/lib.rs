@@ -7,7 +7,7 @@
 //! for them; loads are served from the original, and a store ends the copy. The guest sees nothing of it.
 //!
 //! On firmware that complains of some instructions, `scan` replaces those before they trap, and `store` keeps the copies of
-//! their pages through stores.
+//! their pages through stores, until nothing of the kind is left in them.
 //!
 //! Known limit: an instruction that overlaps a site from in front (starting two bytes before it, in a guest that executes
 //! the same bytes both ways) would read the breakpoint as its second half. `vmm` leaves such sites alone where the code
@@ -72,8 +72,8 @@ pub struct CodePages {
     base: HostPhysAddr,
     free: Vec<HostPhysAddr>,
     heat: Box<[Heat]>,
-    /// For each copy, whether it has instructions that the firmware complains of.
-    loud: Box<[bool]>,
+    /// For each copy, how many more stores it is kept through: see `store`.
+    kept: Box<[u8]>,
     counts: Counts,
     exact: bool,
 }
@@ -86,7 +86,7 @@ impl CodePages {
             base,
             free: Vec::with_capacity(words.len() / WORDS),
             heat: (0..PLACES).map(|_| Heat { page: u64::MAX, traps: 0, limit: FIRST_LIMIT }).collect(),
-            loud: (0..words.len() / WORDS).map(|_| false).collect(),
+            kept: (0..words.len() / WORDS).map(|_| 0).collect(),
             counts: Counts::default(),
             exact: false,
         };
@@ -156,7 +156,7 @@ impl CodePages {
             return Change::None;
         }
         let Some(copy) = self.cover(ram, page) else { return Change::None };
-        self.set_loud(copy, true);
+        self.keep(copy, store::ALWAYS);
         for offset in sites {
             self.replace(copy, page.wrapping_add(offset));
         }
@@ -190,7 +190,7 @@ impl CodePages {
     /// every shadow leaf that maps it must go before it is used again.
     pub fn end(&mut self, ram: &GuestRam, address: GuestPhysAddr) -> Option<HostPhysAddr> {
         let copy = ram.uncover_page(address)?;
-        self.set_loud(copy, false);
+        self.keep(copy, 0);
         self.free.push(copy);
         self.counts.ended = self.counts.ended.wrapping_add(1);
         let page = address.align_down(PAGE_SIZE);
@@ -208,15 +208,15 @@ impl CodePages {
     }
 
     fn refill(&mut self) {
-        self.loud.fill(false);
+        self.kept.fill(0);
         self.free.clear();
         let pages = self.words.len() / WORDS;
         self.free.extend((0..pages as u64).rev().map(|page| self.base.wrapping_add(page * PAGE_SIZE)));
     }
 
-    fn set_loud(&mut self, copy: HostPhysAddr, loud: bool) {
-        if let Some(place) = self.number(copy).and_then(|number| self.loud.get_mut(number)) {
-            *place = loud;
+    fn keep(&mut self, copy: HostPhysAddr, stores: u8) {
+        if let Some(place) = self.number(copy).and_then(|number| self.kept.get_mut(number)) {
+            *place = stores;
         }
     }
 

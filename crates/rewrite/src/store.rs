@@ -1,5 +1,6 @@
 //! Stores to copied pages that keep their copies: where one of those would be made again at once, since the firmware
-//! complains of what is in the page.
+//! complains of what is in the page. Once nothing of that is left, a copy is kept through a few stores more, for a guest that
+//! puts it back, and no longer: code that has become data is stored to all the time.
 
 use memory::{GuestPhysAddr, GuestRam, HostPhysAddr, NotRam, PAGE_SIZE};
 
@@ -8,12 +9,16 @@ use crate::{CodePages, instruction};
 
 /// Places at which sites may begin in the words that a store of up to eight bytes concerns: the one before, and two.
 const NEAR: usize = 12;
+/// As long as there are instructions that the firmware complains of.
+pub(crate) const ALWAYS: u8 = u8::MAX;
+/// Stores that a copy without any is kept through.
+pub(crate) const PATIENCE: u8 = 16;
 
 impl CodePages {
     /// Whether the page of `address` has a copy that is to be kept through stores.
     pub fn keeps(&self, ram: &GuestRam, address: GuestPhysAddr) -> bool {
         let copy = ram.overlay().copy_of(address);
-        copy.and_then(|copy| self.loud.get(self.number(copy)?)).is_some_and(|loud| *loud)
+        copy.and_then(|copy| self.stores_left(copy)).is_some_and(|left| left > 0)
     }
 
     /// Stores up to eight bytes that lie in one page, and does the same to the page's copy. Breakpoints stay where the
@@ -41,21 +46,41 @@ impl CodePages {
                 self.set_breakpoint(copy, site);
             }
         }
-        self.replace_loud(ram, address, bytes.len(), copy);
+        let came = self.replace_loud(ram, address, bytes.len(), copy);
+        let went =
+            sites.iter().any(|(site, bits)| bits.is_some_and(is_loud) && instruction(ram, *site) != *bits);
+        let left = match self.stores_left(copy) {
+            _ if came => ALWAYS,
+            Some(ALWAYS) if went && loud_sites(ram, page).is_empty() => PATIENCE,
+            Some(ALWAYS) => ALWAYS,
+            left => left.unwrap_or(0).saturating_sub(1),
+        };
+        self.keep(copy, left);
         ram.note_code_write();
         Ok(())
     }
 
-    /// Replaces what was stored if it is an instruction that the firmware complains of.
-    fn replace_loud(&mut self, ram: &GuestRam, address: GuestPhysAddr, len: usize, copy: HostPhysAddr) {
+    fn stores_left(&self, copy: HostPhysAddr) -> Option<u8> {
+        self.kept.get(self.number(copy)?).copied()
+    }
+
+    /// Replaces what was stored if it is an instruction that the firmware complains of; says whether it was.
+    fn replace_loud(
+        &mut self,
+        ram: &GuestRam,
+        address: GuestPhysAddr,
+        len: usize,
+        copy: HostPhysAddr,
+    ) -> bool {
         let (page, offset) = (address.align_down(PAGE_SIZE), address.0 % PAGE_SIZE);
-        if len >= 4
+        let came = len >= 4
             && offset.is_multiple_of(2)
             && instruction(ram, address).is_some_and(is_loud)
             && loud_sites(ram, page).contains(&offset)
-            && self.replaced(ram, address).is_none()
-        {
+            && self.replaced(ram, address).is_none();
+        if came {
             self.replace(copy, address);
         }
+        came
     }
 }

@@ -145,6 +145,25 @@ fn a_store_to_a_page_with_loud_sites_keeps_the_copy_in_step() {
 }
 
 #[test]
+fn a_page_that_has_become_data_is_not_kept_for_long() {
+    let (ram, mut pages) = scanned(&[NOP, SRET, NOP, SRET]);
+    let mut put = |at: u64, bits: u32| {
+        assert!(pages.keeps(&ram, BASE));
+        pages.store(&ram, BASE.wrapping_add(at), &bits.to_le_bytes()).unwrap();
+    };
+    // One is left.
+    (0..100).for_each(|_| put(4, NOP));
+    // A guest that puts it back.
+    for _ in 0..100 {
+        put(12, NOP);
+        put(12, SRET);
+    }
+    put(12, NOP);
+    (0..store::PATIENCE).for_each(|n| put(16 + 4 * u64::from(n), NOP));
+    assert!(!pages.keeps(&ram, BASE));
+}
+
+#[test]
 fn a_hot_page_without_loud_sites_is_not_kept() {
     let ram = ram(vec![u64::from(SITE)]);
     let mut pages = pages(1);
