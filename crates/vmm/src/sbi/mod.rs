@@ -42,7 +42,7 @@ type SbiResult = Result<u64, SbiError>;
 /// A call's arguments.
 #[derive(Clone, Copy, Debug)]
 struct SbiCall {
-    function: u32,
+    function: u64,
     args: [u64; 6],
 }
 
@@ -65,11 +65,11 @@ impl From<SbiResult> for Reply {
 macro_rules! extensions {
     (often { $($often:literal => $serves:path),* $(,)? } seldom { $($eid:literal => $handler:path),* $(,)? }) => {
         /// Whether guests have the extension.
-        fn is_present(eid: u32) -> bool {
+        fn is_present(eid: u64) -> bool {
             matches!(eid, $($often)|* | $($eid)|*)
         }
 
-        fn dispatch(eid: u32, call: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Reply {
+        fn dispatch(eid: u64, call: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Reply {
             match eid {
                 $($often => $serves(call, machine, vcpu, host).into(),)*
                 _ => dispatch_seldom(eid, call, machine, vcpu, host),
@@ -79,7 +79,7 @@ macro_rules! extensions {
         /// Apart, so that the others are found soon.
         #[inline(never)]
         fn dispatch_seldom(
-            eid: u32,
+            eid: u64,
             call: SbiCall,
             machine: &mut Machine,
             vcpu: &mut Vcpu,
@@ -121,8 +121,8 @@ extensions! {
 pub(crate) fn call(machine: &mut Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Outcome {
     let argument = |n: u32| vcpu.frame.get(Reg::new(10 + n));
     let args = [argument(0), argument(1), argument(2), argument(3), argument(4), argument(5)];
-    // EID and FID are 32 bits wide.
-    let (function, eid) = (argument(6) as u32, argument(7) as u32);
+    // The numbers have 32 bits, sign-extended, and firmware compares the whole register.
+    let (function, eid) = (argument(6), argument(7));
     match dispatch(eid, SbiCall { function, args }, machine, vcpu, host) {
         Reply::Return(result) => {
             let (error, value) = match result {

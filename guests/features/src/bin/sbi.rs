@@ -59,7 +59,12 @@ fn base() {
         let answer = call2(BASE, 3, extension, 0);
         check!(format_args!("base_probe_finds_{name}"), (answer.error, answer.value != 0), (0, true));
     }
-    for (name, extension) in [("nothing", 0x0123_4567), ("the_all_ones_id", 0xffff_ffff)] {
+    // All bits of the number count.
+    check!("base_function_of_33_bits_is_not_supported", get(1 << 32).error, NOT_SUPPORTED);
+    check!("extension_of_33_bits_is_not_supported", call2(BASE | 1 << 32, 0, 0, 0).error, NOT_SUPPORTED);
+    for (name, extension) in
+        [("nothing", 0x0123_4567), ("the_all_ones_id", 0xffff_ffff), ("time_of_33_bits", TIME | 1 << 32)]
+    {
         let answer = call2(BASE, 3, extension, 0);
         check!(format_args!("base_probe_does_not_find_{name}"), (answer.error, answer.value), (0, 0));
     }

@@ -90,11 +90,14 @@ fn an_unknown_extension_or_function_is_not_supported() {
     }
 }
 
+/// Firmware compares the whole registers: `guests/features`' `sbi` shows it.
 #[test]
-fn extension_and_function_ids_are_32_bits_wide() {
+fn all_bits_of_extension_and_function_ids_count() {
     let mut guest = guest();
-    let version = call(&mut guest, BASE, 0, &[]);
-    assert_eq!(call(&mut guest, 0xdead_0000_0000 | BASE, 0xbeef_0000_0000, &[]), version);
+    for (eid, fid) in [(1 << 32 | BASE, 0), (BASE, 1 << 32), (1 << 63 | SRST, 0), (SRST, 1 << 32)] {
+        assert_eq!(call(&mut guest, eid, fid, &[]), (NOT_SUPPORTED, 0), "{eid:#x} {fid:#x}");
+    }
+    assert_eq!(call(&mut guest, BASE, 3, &[1 << 32 | TIME]), (0, 0));
 }
 
 #[test]
