@@ -190,13 +190,14 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
             }
         }
         if watched && hart.counts().runs.is_multiple_of(u64::from(*check_every)) {
-            let from = host.cost_clock();
+            let (began, from) = (host.now(), host.cost_clock());
             if let Err(violation) = mmu::check::check(&vcpu.shadow, &machine.ram) {
                 panic!("{violation}");
             }
-            // That is no exit's cost.
+            // That is no exit's cost, and no guest's.
             let took = host.cost_clock().wrapping_sub(from);
             sample = sample.map(|left_at| left_at.wrapping_add(took));
+            world.scheduler.charge_nobody(began, host.now());
         }
     };
     if let Some(left_at) = sample {

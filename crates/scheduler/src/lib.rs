@@ -123,13 +123,18 @@ impl Scheduler {
     /// Charges an entity for work that was done for it from `from` to `now` while another was running, which does not
     /// pay for it.
     pub fn charge_for(&mut self, id: EntityId, from: u64, now: u64) {
-        self.charge_running(from);
-        if let Some(running) = &mut self.running {
-            running.charged = now;
-        }
+        self.charge_nobody(from, now);
         let period = self.tuning.period;
         if let Some(entity) = self.entities.get_mut(id) {
             entity.charge(now.saturating_sub(from), now, period);
+        }
+    }
+
+    /// Charges nobody for what was done from `from` to `now`.
+    pub fn charge_nobody(&mut self, from: u64, now: u64) {
+        self.charge_running(from);
+        if let Some(running) = &mut self.running {
+            running.charged = now;
         }
     }
 

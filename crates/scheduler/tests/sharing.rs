@@ -164,6 +164,16 @@ fn work_for_another_is_paid_by_the_other() {
     assert_eq!((hart.ran(0), hart.ran(1)), (170, 30));
 }
 
+#[test]
+fn work_for_nobody_is_paid_by_nobody() {
+    let mut hart = Hart::new(&[weighing(100), weighing(100)]);
+    hart.scheduler.sleep(1, 0);
+    assert_eq!(hart.scheduler.choose(0), Decision::Run(0, u64::MAX));
+    hart.scheduler.charge_nobody(100, 130);
+    hart.scheduler.sleep(0, 200);
+    assert_eq!((hart.ran(0), hart.ran(1)), (170, 0));
+}
+
 /// What an entity of the random tests does.
 #[derive(Clone, Debug)]
 struct Behaviour {
@@ -275,7 +285,7 @@ proptest! {
     #[test]
     fn any_numbers_are_survived(
         shares in prop::collection::vec((any::<u32>(), prop::option::of(any::<u32>())), 0..5),
-        calls in prop::collection::vec((0..5_u8, 0..6_usize, any::<u64>()), 0..200),
+        calls in prop::collection::vec((0..6_u8, 0..6_usize, any::<u64>()), 0..200),
         tuning in (1..u64::MAX, 1..u64::MAX, 1..u64::MAX),
     ) {
         let tuning = Tuning { slice: tuning.0, protected: tuning.1, period: tuning.2 };
@@ -289,6 +299,7 @@ proptest! {
                 1 => scheduler.sleep(id, time),
                 2 => scheduler.charge_for(id, time, time.wrapping_mul(3)),
                 3 => scheduler.set_share(id, weighing(time as u32)),
+                4 => scheduler.charge_nobody(time, time.wrapping_mul(3)),
                 _ => drop(scheduler.choose(time)),
             }
         }
