@@ -217,7 +217,7 @@ fn lives(world: &World, text: &str) -> Result<()> {
 /// What a guest has said, line by line.
 pub fn lines<'a>(text: &'a str, guest: &str) -> impl Iterator<Item = &'a str> {
     let name = format!("{guest}| ");
-    text.lines().filter_map(move |line| line.trim_end().strip_prefix(name.as_str()))
+    text.lines().filter_map(move |line| line.trim_end_matches('\r').strip_prefix(name.as_str()))
 }
 
 #[cfg(test)]

@@ -71,8 +71,9 @@ fn is_new(device_tree: u64) {
     }
 }
 
-/// The UART as a driver wants it, whatever was done to it; and a new line.
-fn quiet_uart() {
+/// The UART as a driver wants it, whatever was done to it, with nothing else on the terminal; and a new line.
+fn quiet_terminal() {
+    rings::silence();
     for (register, value) in [(3, 3), (4, 0), (1, 0), (2, 7)] {
         mmio::write8(mmio::UART + register, value);
     }
@@ -165,7 +166,7 @@ impl Machine {
 
     /// What this life came to.
     fn report(&self) {
-        quiet_uart();
+        quiet_terminal();
         let Driver { answered, broken, .. } = self.driver;
         println!("fuzz: {} steps, {answered} chains answered, {broken} devices broken", self.steps);
     }

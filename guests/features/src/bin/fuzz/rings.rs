@@ -13,6 +13,8 @@ const NEXT: u64 = 1;
 const WRITE: u64 = 2;
 const INDIRECT: u64 = 4;
 const NEEDS_RESET: u32 = 64;
+/// A console's device ID.
+const CONSOLE: u32 = 3;
 
 /// What a slot was set up as.
 #[derive(Clone, Copy, Default)]
@@ -166,6 +168,13 @@ pub fn reset(tape: &mut Tape) {
     let first = slot(tape);
     for slot in slots {
         write32(base((first + slot) % SLOTS) + STATUS, 0);
+    }
+}
+
+/// Takes back what consoles still have to print.
+pub fn silence() {
+    for base in (0..SLOTS).map(base).filter(|base| read32(base + DEVICE) == CONSOLE) {
+        write32(base + STATUS, 0);
     }
 }
 
