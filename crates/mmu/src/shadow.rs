@@ -226,6 +226,11 @@ impl ShadowMmu {
         satp == self.satp(Root { table: self.pool.address_of(KERNEL), number: KERNEL })
     }
 
+    /// Whether there is a context for `key`, fresh or not.
+    pub fn has(&self, key: ContextKey) -> bool {
+        self.find(key).is_some()
+    }
+
     /// The root of the context for `key`, if there is one that can be used as it is.
     pub fn root(&self, key: ContextKey) -> Option<Root> {
         let (number, context) = self.find(key)?;

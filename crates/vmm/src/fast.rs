@@ -10,6 +10,11 @@ use vhart::{CsrFile, GuestMemory, Roots, Space};
 use crate::machine::Machine;
 use crate::vcpu::Vcpu;
 
+/// The views of a space that the assembly goes between.
+const USER: Rights = Rights { privilege: Privilege::User, sum: false, mxr: false };
+const SUPERVISOR: Rights = Rights { privilege: Privilege::Supervisor, sum: false, mxr: false };
+const SUPERVISOR_SUM: Rights = Rights { privilege: Privilege::Supervisor, sum: true, mxr: false };
+
 /// Spaces whose tags are remembered.
 const TAGS: usize = 64;
 /// Tags are numbers of 15 bits, from 1 on, in bits 48 to 62.
@@ -82,15 +87,24 @@ fn known_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
 #[cold]
 fn find_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
     let ram = &machine.ram;
-    let (key, is_translated) = (vcpu.context(), vcpu.frame.csr.satp().mode != Mode::Bare);
-    if is_translated && !vcpu.frame.csr.mxr() && vcpu.fast.satp != vcpu.frame.csr.satp_bits() {
-        // A kernel that enters an address space soon enters its user mode, and reaches into it.
-        for (privilege, sum) in [(Privilege::User, false), (Privilege::Supervisor, true)] {
-            let rights = Rights { privilege, sum, mxr: false };
-            vcpu.shadow.activate(ram, ContextKey::new(key.satp, rights));
+    let (key, satp) = (vcpu.context(), vcpu.frame.csr.satp_bits());
+    let is_new = core::mem::replace(&mut vcpu.fast.satp, satp) != satp;
+    let is_translated = vcpu.frame.csr.satp().mode != Mode::Bare;
+    let mut found = Roots::NONE;
+    if is_translated && !vcpu.frame.csr.mxr() {
+        // A kernel that enters an address space soon enters its user mode, and reaches into it; so does one that has
+        // fenced it.
+        for rights in [USER, SUPERVISOR_SUM] {
+            let other = ContextKey::new(key.satp, rights);
+            if other != key && (is_new || vcpu.shadow.has(other)) {
+                let root = vcpu.shadow.activate(ram, other);
+                note(&mut found, rights, vcpu.shadow.satp(root));
+            }
         }
     }
     let root = vcpu.shadow.activate(ram, key);
+    let root = vcpu.shadow.satp(root);
+    note(&mut found, key.view.rights(), root);
     vcpu.frame.hints = vcpu.shadow.hints_address();
     vcpu.frame.memory = GuestMemory {
         base: ram.base().0,
@@ -103,11 +117,12 @@ fn find_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
     if let Some(dropped) = vcpu.shadow.take_dropped_code() {
         forget_sites(vcpu, &dropped);
     }
-    let satp = vcpu.frame.csr.satp_bits();
-    let is_new = core::mem::replace(&mut vcpu.fast.satp, satp) != satp;
     let lost = vcpu.shadow.take_lost_roots();
     if lost != LostRoots::None {
         forget_roots(vcpu, lost);
+    }
+    if lost == LostRoots::All || lost == LostRoots::Asid(key.satp.asid) {
+        found = Roots::NONE;
     }
     if vcpu.frame.csr.mxr() {
         vcpu.frame.spaces.clear();
@@ -115,9 +130,18 @@ fn find_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
     // Where the assembly has written satp, it has taken the roots along.
     match vcpu.frame.spaces.get(satp) {
         Some(space) if is_new => vcpu.frame.roots = space.roots,
-        _ => find_roots(vcpu, satp),
+        _ => find_roots(vcpu, satp, found),
     }
-    vcpu.shadow.satp(root)
+    root
+}
+
+/// Takes down a root that was found for one view of the current space.
+fn note(found: &mut Roots, rights: Rights, root: u64) {
+    match (rights.privilege, rights.sum) {
+        (Privilege::User, _) => found.user = root,
+        (Privilege::Supervisor, false) => found.supervisor = root,
+        (Privilege::Supervisor, true) => found.supervisor_sum = root,
+    }
 }
 
 /// Forgets roots that may no longer be used.
@@ -149,7 +173,9 @@ fn forget_sites(vcpu: &mut Vcpu, dropped: &DroppedCode) {
     }
 }
 
-fn find_roots(vcpu: &mut Vcpu, satp: u64) {
+/// Puts the roots of the current space where the assembly has them: those that were `found` already, and others that can
+/// be used.
+fn find_roots(vcpu: &mut Vcpu, satp: u64, found: Roots) {
     let tag = tag(vcpu, satp);
     vcpu.frame.roots = Roots { tag, ..Roots::NONE };
     let space = vcpu.frame.csr.satp();
@@ -157,14 +183,14 @@ fn find_roots(vcpu: &mut Vcpu, satp: u64) {
     if vcpu.frame.csr.mxr() {
         return;
     }
-    let root = |privilege, sum| {
-        let key = ContextKey::new(space, Rights { privilege, sum, mxr: false });
-        vcpu.shadow.root(key).map_or(0, |root| vcpu.shadow.satp(root))
+    let root = |found, rights| match found {
+        0 => vcpu.shadow.root(ContextKey::new(space, rights)).map_or(0, |root| vcpu.shadow.satp(root)),
+        found => found,
     };
     let roots = Roots {
-        user: root(Privilege::User, false),
-        supervisor: root(Privilege::Supervisor, false),
-        supervisor_sum: root(Privilege::Supervisor, true),
+        user: root(found.user, USER),
+        supervisor: root(found.supervisor, SUPERVISOR),
+        supervisor_sum: root(found.supervisor_sum, SUPERVISOR_SUM),
         tag,
     };
     vcpu.frame.roots = roots;
