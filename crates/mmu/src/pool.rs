@@ -47,6 +47,8 @@ struct Meta {
     /// Entries of this table are at this level.
     level: u8,
     source: Source,
+    /// Which words of `used` may not be 0, a bit each: all, once the assembly fills the table.
+    words: u8,
     /// A bit for each slot whose entry is not 0.
     used: [u64; 8],
     /// Blocks of host memory in which leaves of this table may lie, by their numbers modulo 64, a bit each; the assembly
@@ -71,7 +73,14 @@ impl TablePool {
     pub fn new(tables: &'static mut [PageTable], base: HostPhysAddr, fixed: usize) -> Self {
         let count = tables.len() / 2;
         let (tables, seen) = tables.split_at_mut(count);
-        let meta = Meta { next: None, level: 0, source: Source::None, used: [u64::MAX; 8], blocks: 0 };
+        let meta = Meta {
+            next: None,
+            level: 0,
+            source: Source::None,
+            words: u8::MAX,
+            used: [u64::MAX; 8],
+            blocks: 0,
+        };
         let metas = (0..count).map(|_| meta.clone()).collect();
         let mut pool = Self { metas, tables, seen, base, free: TableList::default() };
         let mut free = TableList::default();
@@ -168,9 +177,7 @@ impl TablePool {
     #[inline]
     pub fn set_entry(&mut self, table: TableId, slot: usize, entry: Pte, seen: u64) {
         self.set_fixed(table, slot, entry);
-        if let Some(place) = self.seen.get_mut(table.0 as usize).and_then(|seen| seen.0.get_mut(slot & 511)) {
-            *place = seen;
-        }
+        self.set_seen(table, slot, seen);
         self.mark(table, slot, entry.0 != 0);
         if entry.is_leaf()
             && let Some(meta) = self.metas.get_mut(table.0 as usize)
@@ -192,6 +199,14 @@ impl TablePool {
         let table = self.tables.get_mut(table.0 as usize);
         if let Some(place) = table.and_then(|table| table.0.get_mut(slot & 511)) {
             *place = entry.0;
+        }
+    }
+
+    /// Says that an entry is right for the guest's entry `seen`, too.
+    pub fn set_seen(&mut self, table: TableId, slot: usize, seen: u64) {
+        if let Some(place) = self.seen.get_mut(table.0 as usize).and_then(|table| table.0.get_mut(slot & 511))
+        {
+            *place = seen;
         }
     }
 
@@ -223,7 +238,28 @@ impl TablePool {
     /// The slots in use, as they are now.
     #[inline]
     pub fn used(&self, table: TableId) -> Slots {
-        Slots { words: self.metas.get(table.0 as usize).map_or([0; 8], |meta| meta.used), word: 0 }
+        let meta = self.metas.get(table.0 as usize);
+        meta.map_or(Slots { words: 0, used: [0; 8] }, |meta| Slots { words: meta.words, used: meta.used })
+    }
+
+    /// The first slot in use from `first` on. What is looked at is the table as it is then.
+    #[inline]
+    pub fn next_used(&self, table: TableId, first: usize) -> Option<usize> {
+        let meta = self.metas.get(table.0 as usize)?;
+        let mut words = u64::from(meta.words) & u64::MAX.checked_shl((first / 64) as u32)?;
+        let mut from = u64::MAX << (first % 64);
+        while words != 0 {
+            let nth = words.trailing_zeros() as usize;
+            if nth != first / 64 {
+                from = u64::MAX;
+            }
+            let word = meta.used.get(nth)? & from;
+            if word != 0 {
+                return Some(nth * 64 + word.trailing_zeros() as usize);
+            }
+            words &= words.wrapping_sub(1);
+        }
+        None
     }
 
     /// The first slot from `first` on with a leaf at `address`, if there is one; where the assembly has made it, only if it
@@ -259,9 +295,11 @@ impl TablePool {
         None
     }
 
-    /// Where the hypervisor has a table, what its entries were made of, and the bits of its slots in use.
-    pub fn places(&self, table: TableId) -> Option<[u64; 3]> {
+    /// Where the hypervisor has a table, what its entries were made of, and the bits of its slots in use: for the assembly,
+    /// which may use any slot from now on.
+    pub fn places(&mut self, table: TableId) -> Option<[u64; 3]> {
         let number = table.0 as usize;
+        self.metas.get_mut(number)?.words = u8::MAX;
         let address = |table: &PageTable| core::ptr::from_ref(&table.0).addr() as u64;
         let used = core::ptr::from_ref(&self.metas.get(number)?.used).addr() as u64;
         Some([address(self.tables.get(number)?), address(self.seen.get(number)?), used])
@@ -290,12 +328,15 @@ impl TablePool {
         let (Some(meta), Some(table)) = (self.metas.get_mut(number), self.tables.get_mut(number)) else {
             return;
         };
-        Slots { words: meta.used, word: 0 }.for_each(|slot| {
-            if let Some(entry) = table.0.get_mut(slot & 511) {
-                *entry = 0;
-            }
+        for_each_bit(u64::from(core::mem::take(&mut meta.words)), |nth| {
+            let word = meta.used.get_mut(nth).map(core::mem::take).unwrap_or(0);
+            for_each_bit(word, |bit| {
+                if let Some(entry) = table.0.get_mut((nth * 64 + bit) & 511) {
+                    *entry = 0;
+                }
+            });
         });
-        (meta.used, meta.blocks) = ([0; 8], 0);
+        meta.blocks = 0;
     }
 
     /// Drops the entries of a table for which `holds`, told the slot, the entry and what it was made of, says no.
@@ -307,24 +348,32 @@ impl TablePool {
         else {
             return;
         };
-        Slots { words: meta.used, word: 0 }.for_each(|slot| {
-            let places =
-                (table.0.get_mut(slot & 511), seen.0.get(slot & 511), meta.used.get_mut((slot / 64) & 7));
-            if let (Some(entry), Some(seen), Some(used)) = places
-                && !holds(slot, Pte(*entry), *seen)
-            {
-                *entry = 0;
-                *used &= !(1 << (slot & 63));
-            }
+        for_each_bit(u64::from(meta.words), |nth| {
+            let Some(word) = meta.used.get_mut(nth) else { return };
+            for_each_bit(*word, |bit| {
+                let slot = (nth * 64 + bit) & 511;
+                if let (Some(entry), Some(seen)) = (table.0.get_mut(slot), seen.0.get(slot))
+                    && !holds(slot, Pte(*entry), *seen)
+                {
+                    *entry = 0;
+                    *word &= !(1 << (bit & 63));
+                }
+            });
         });
     }
 
     #[inline]
     fn mark(&mut self, table: TableId, slot: usize, used: bool) {
-        let word = self.metas.get_mut(table.0 as usize).and_then(|meta| meta.used.get_mut((slot & 511) / 64));
-        if let Some(word) = word {
+        let Some(meta) = self.metas.get_mut(table.0 as usize) else { return };
+        let nth = (slot & 511) / 64;
+        if let Some(word) = meta.used.get_mut(nth) {
             let bit = 1 << (slot & 63);
-            *word = if used { *word | bit } else { *word & !bit };
+            if used {
+                *word |= bit;
+                meta.words |= 1 << nth;
+            } else {
+                *word &= !bit;
+            }
         }
     }
 
@@ -350,8 +399,8 @@ const fn block_bit(address: HostPhysAddr) -> u64 {
 /// Slots of a table, in order. `for_each` is the quick way.
 #[derive(Clone, Debug)]
 pub struct Slots {
-    words: [u64; 8],
-    word: usize,
+    words: u8,
+    used: [u64; 8],
 }
 
 impl Iterator for Slots {
@@ -359,28 +408,40 @@ impl Iterator for Slots {
 
     #[inline]
     fn next(&mut self) -> Option<usize> {
-        loop {
-            let word = self.words.get_mut(self.word)?;
+        while self.words != 0 {
+            let nth = self.words.trailing_zeros() as usize;
+            let word = self.used.get_mut(nth)?;
             if *word != 0 {
                 let bit = word.trailing_zeros() as usize;
                 *word &= word.wrapping_sub(1);
-                return Some(self.word * 64 + bit);
+                return Some(nth * 64 + bit);
             }
-            self.word += 1;
+            self.words &= self.words.wrapping_sub(1);
         }
+        None
     }
 
     #[inline]
     fn fold<B, F: FnMut(B, usize) -> B>(self, init: B, mut f: F) -> B {
-        let mut result = init;
-        // Not by `into_iter`, which takes three times as long.
-        for nth in 0..8 {
-            let mut word = self.words.get(nth).copied().unwrap_or(0);
+        let (mut result, mut words) = (init, self.words);
+        while words != 0 {
+            let nth = words.trailing_zeros() as usize;
+            let mut word = self.used.get(nth).copied().unwrap_or(0);
             while word != 0 {
                 result = f(result, nth * 64 + word.trailing_zeros() as usize);
                 word &= word.wrapping_sub(1);
             }
+            words &= words.wrapping_sub(1);
         }
         result
+    }
+}
+
+/// The numbers of the bits that are set, in order.
+#[inline]
+fn for_each_bit(mut word: u64, mut f: impl FnMut(usize)) {
+    while word != 0 {
+        f(word.trailing_zeros() as usize);
+        word &= word.wrapping_sub(1);
     }
 }

@@ -1,5 +1,7 @@
 //! The pool alone: what is taken is empty, and everything comes back.
 
+use alloc::vec::Vec;
+
 use super::*;
 use alloc::vec;
 
@@ -59,7 +61,13 @@ fn a_table_that_was_used_is_empty_when_it_is_taken_again() {
         pool.set_entry(table, slot, Pte(7), 9);
     }
     pool.drop_entry(table, 64);
-    assert_eq!(pool.used(table).collect::<alloc::vec::Vec<_>>(), [0, 63, 511]);
+    assert_eq!(pool.used(table).collect::<Vec<_>>(), [0, 63, 511]);
+    let mut found = Vec::new();
+    while let Some(slot) = pool.next_used(table, found.last().map_or(0, |last| last + 1)) {
+        found.push(slot);
+    }
+    assert_eq!(found, [0, 63, 511]);
+    assert_eq!([64, 511, 512].map(|first| pool.next_used(table, first)), [Some(511), Some(511), None]);
     assert_eq!((pool.entry(table, 511), pool.seen(table, 511), pool.level(table)), (Pte(7), 9, 2));
     pool.set_source(table, Source::AnyRoot);
     pool.give_back(&mut list);

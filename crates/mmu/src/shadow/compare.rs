@@ -5,9 +5,8 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use isa::paging::{Pte, Satp};
-use memory::{GuestPhysAddr, GuestRam, GuestVirtAddr};
+use memory::{GuestPhysAddr, GuestRam};
 
-use super::fill::PIECES;
 use super::mapping::is_code;
 use super::{ShadowMmu, TlbFlush};
 use crate::pool::{Source, TableId};
@@ -19,97 +18,94 @@ impl ShadowMmu {
         let Some(context) = self.context_mut(number) else { return };
         let (satp, root, shares) = (context.key.satp, context.root, context.shares);
         if core::mem::take(&mut context.stale) {
-            let is_settled = self.compare(ram, satp, root, 0);
+            let tables = context.tables.first();
+            let is_settled = self.compare(ram, satp, root, tables);
             self.set_restless(number, false, !is_settled);
         }
         if shares
             && let Some(shared) = &mut self.shared
             && core::mem::take(&mut shared.stale)
         {
-            let root = shared.root;
-            let is_settled = self.compare(ram, satp, root, 0);
+            let (root, tables) = (shared.root, shared.tables.first());
+            let is_settled = self.compare(ram, satp, root, tables);
             self.set_restless(number, true, !is_settled);
         }
         self.begin_watches(ram);
     }
 
-    /// Drops what the guest's tables, seen from the root of `satp`, no longer say as they did. `start` is the first
-    /// address that goes by way of `table`. Says whether all those of the guest's tables are watched.
-    fn compare(&mut self, ram: &GuestRam, satp: Satp, table: TableId, start: u64) -> bool {
-        let level = self.pool.level(table);
-        let source = match self.pool.source(table) {
-            Source::None => None,
-            Source::Table(address) => Some(address),
-            Source::AnyRoot => Some(GuestPhysAddr(satp.ppn << 12)),
-        };
-        let guest = source.and_then(|source| ram.table(source));
-        if level == 0
-            && let Some(guest) = guest
-        {
-            let is_quiet = self.compare_leaves(guest, table, start);
-            return self.is_watched(ram, source, is_quiet);
+    /// Drops what the guest's tables, seen from the root of `satp`, no longer say as they did, in a root and in the list of
+    /// tables below it. Says whether all those of the guest's tables are watched.
+    fn compare(&mut self, ram: &GuestRam, satp: Satp, root: TableId, tables: Option<TableId>) -> bool {
+        let mut all_watched = true;
+        let mut next = Some(root);
+        while let Some(table) = next {
+            next = if table == root { tables } else { self.pool.next(table) };
+            let source = match self.pool.source(table) {
+                // It follows none of the guest's, or was just detached.
+                Source::None => continue,
+                Source::Table(address) => address,
+                Source::AnyRoot => GuestPhysAddr(satp.ppn << 12),
+            };
+            // Where there is no RAM, there is nothing.
+            let guest = ram.table(source).unwrap_or(&NOTHING);
+            let is_quiet = match self.pool.level(table) {
+                0 => self.compare_leaves(guest, table),
+                _ => self.compare_pointers(guest, table),
+            };
+            all_watched &= self.is_watched(ram, source, is_quiet);
         }
-        let (mut is_quiet, mut all_watched) = (true, true);
-        self.pool.used(table).for_each(|slot| {
-            let entry = self.pool.entry(table, slot);
-            let below = self.pool.below(entry);
-            let start = start | (slot as u64) << (12 + 9 * level);
-            if source.is_some() {
-                let now =
-                    guest.and_then(|guest| guest.get(slot)).map_or(0, |now| now.load(Ordering::Relaxed));
-                if !still_holds(self.pool.seen(table, slot), now) {
-                    is_quiet = false;
-                    return match below {
-                        Some(next) => self.detach(next),
-                        None => {
-                            self.note_code(entry, self.canonical(start));
-                            self.pool.drop_entry(table, slot);
-                            // The hardware may have cached it after the fence, under another root that leads here.
-                            self.flush = TlbFlush::All;
-                        }
-                    };
-                }
-            }
-            if let Some(next) = below
-                && !entry.has(PIECES)
-            {
-                all_watched &= self.compare(ram, satp, next, start);
-            }
-        });
-        self.is_watched(ram, source, is_quiet) && all_watched
+        all_watched
     }
 
-    /// `compare` for a last table, where most entries are. Says whether nothing has changed.
-    fn compare_leaves(&mut self, guest: &[AtomicU64; 512], table: TableId, start: u64) -> bool {
+    /// For a table that may have pointers. Says whether nothing has changed.
+    #[inline]
+    fn compare_pointers(&mut self, guest: &[AtomicU64; 512], table: TableId) -> bool {
+        let (mut is_quiet, mut first) = (true, 0);
+        while let Some(slot) = self.pool.next_used(table, first) {
+            first = slot + 1;
+            let now = guest.get(slot).map_or(0, |now| now.load(Ordering::Relaxed));
+            if !still_holds(self.pool.seen(table, slot), now) {
+                is_quiet = false;
+                let entry = self.pool.entry(table, slot);
+                match self.pool.below(entry) {
+                    Some(next) => {
+                        self.detach(next);
+                        // Nothing is below any more, which is right for any entry.
+                        self.pool.set_seen(table, slot, now);
+                    }
+                    None => {
+                        self.dropped_code.all |= is_code(entry);
+                        self.pool.drop_entry(table, slot);
+                        // The hardware may have cached it after the fence, under another root that leads here.
+                        self.flush = TlbFlush::All;
+                    }
+                }
+            }
+        }
+        is_quiet
+    }
+
+    /// For a last table, where most entries are. Says whether nothing has changed.
+    fn compare_leaves(&mut self, guest: &[AtomicU64; 512], table: TableId) -> bool {
         let mut is_quiet = true;
         let Self { pool, dropped_code, flush, .. } = self;
-        let unused = 64 - self.host.mode.address_bits();
         pool.retain(table, |slot, entry, seen| {
             let now = guest.get(slot).map_or(0, |now| now.load(Ordering::Relaxed));
             let holds = still_holds(seen, now);
             if !holds {
                 is_quiet = false;
-                if is_code(entry) {
-                    dropped_code.note(canonical(start | (slot as u64) << 12, unused));
-                }
-                // As in `compare`.
+                dropped_code.all |= is_code(entry);
+                // As in `compare_pointers`.
                 *flush = TlbFlush::All;
             }
             holds
         });
         is_quiet
     }
-
-    /// The address with these lower bits, as the host's mode has it.
-    fn canonical(&self, address: u64) -> GuestVirtAddr {
-        canonical(address, 64 - self.host.mode.address_bits())
-    }
 }
 
-/// The address without its upper bits, extended again.
-const fn canonical(address: u64, unused: u32) -> GuestVirtAddr {
-    GuestVirtAddr(((address << unused) as i64 >> unused) as u64)
-}
+/// A table in which nothing is valid.
+static NOTHING: [AtomicU64; 512] = [const { AtomicU64::new(0) }; 512];
 
 /// Whether what was made of the guest's entry `seen` is right for the entry `now`. A leaf may have got D: then there is a
 /// store to tell the shadow of, as before.

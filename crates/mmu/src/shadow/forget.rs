@@ -84,7 +84,9 @@ impl ShadowMmu {
 
     /// Empties a table and those below it; they stay where they are.
     pub(super) fn empty(&mut self, table: TableId) {
-        self.pool.used(table).for_each(|slot| {
+        let mut first = 0;
+        while let Some(slot) = self.pool.next_used(table, first) {
+            first = slot + 1;
             let entry = self.pool.entry(table, slot);
             match self.pool.below(entry) {
                 Some(next) => self.detach(next),
@@ -94,7 +96,7 @@ impl ShadowMmu {
                     self.flush = TlbFlush::All;
                 }
             }
-        });
+        }
     }
 
     /// Empties a table that no longer follows what it did; it stays where it is.

@@ -112,8 +112,8 @@ impl ShadowMmu {
     ) {
         let Spot { table, address, view, shares } = spot;
         let Some(translation) = walked.translation else { return };
-        let (Some(context), Some(guest)) = (self.context(number), ram.table(guest_table)) else { return };
         let Some([shadow, seen, used]) = self.pool.places(table) else { return };
+        let (Some(context), Some(guest)) = (self.context(number), ram.table(guest_table)) else { return };
         let plain = Pte::V | Pte::R | Pte::A;
         // The assembly takes user pages in user mode and with SUM, where the kernel may not execute them.
         let (value, kept) = match view {

@@ -102,15 +102,9 @@ impl ShadowMmu {
         }
     }
 
-    /// Whether the guest table at `source`, if there is one, is watched. If not, and it was found unchanged, it may be from
-    /// now on.
-    pub(super) fn is_watched(
-        &mut self,
-        ram: &GuestRam,
-        source: Option<GuestPhysAddr>,
-        is_quiet: bool,
-    ) -> bool {
-        let Some(table) = source else { return true };
+    /// Whether the guest's table at `table` is watched. If not, and it was found unchanged, it may be from now on.
+    #[inline]
+    pub(super) fn is_watched(&mut self, ram: &GuestRam, table: GuestPhysAddr, is_quiet: bool) -> bool {
         let is_watched = ram.overlay().is_watched(table);
         if is_quiet && !is_watched {
             self.note_quiet(ram, table);

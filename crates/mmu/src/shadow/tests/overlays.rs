@@ -163,11 +163,11 @@ fn code_that_a_marked_context_has_not_kept_is_reported_when_it_is_activated() {
     rig.fence(None, None);
     assert_eq!(rig.shadow.take_dropped_code(), None, "it is not compared yet");
     rig.activate(key);
-    let dropped = rig.shadow.take_dropped_code().unwrap();
-    assert_eq!((dropped.pages.as_slice(), dropped.all), (&[GuestVirtAddr(CODE)][..], false));
-    // With the pointer above it, it is one of many.
+    // A table is compared without knowing which addresses go by way of it.
+    assert!(rig.shadow.take_dropped_code().is_some_and(|dropped| dropped.all));
     rig.guest.map(satp, CODE, 0, Pte::new(PAGE.0, TEXT));
     rig.fill(key, CODE, Access::Fetch);
+    assert_eq!(rig.shadow.take_dropped_code(), None, "it was not executable before");
     rig.guest.map(satp, CODE, 1, Pte(0));
     rig.fence(None, None);
     rig.activate(key);
