@@ -28,9 +28,7 @@ unsafe extern "C" {
     fn fast_swap();
     fn fast_status_read();
     fn fast_interrupts_off();
-    fn fast_interrupts_off_read();
     fn fast_interrupts_on();
-    fn fast_interrupts_restore();
     fn fast_status_set();
     fn fast_status_clear();
     fn fast_status_write();
@@ -41,6 +39,8 @@ unsafe extern "C" {
     fn fast_immediate();
     static fast_sources: [vhart::site::Handler; 32];
     static fast_finishes: [vhart::site::Handler; 32];
+    static fast_off_reads: [vhart::site::Handler; 32];
+    static fast_restores: [vhart::site::Handler; 32];
 }
 
 /// What serves sites: for `SiteTable::set_handlers`.
@@ -52,9 +52,7 @@ pub fn handlers() -> Handlers {
         (Op::Swap, fast_swap),
         (Op::StatusRead, fast_status_read),
         (Op::InterruptsOff, fast_interrupts_off),
-        (Op::InterruptsOffRead, fast_interrupts_off_read),
         (Op::InterruptsOn, fast_interrupts_on),
-        (Op::InterruptsRestore, fast_interrupts_restore),
         (Op::StatusSet, fast_status_set),
         (Op::StatusClear, fast_status_clear),
         (Op::StatusWrite, fast_status_write),
@@ -67,7 +65,9 @@ pub fn handlers() -> Handlers {
     }
     // SAFETY: tables that the assembly below lays out, relocated with the image.
     let (sources, finishes) = unsafe { (fast_sources, fast_finishes) };
-    Handlers { ops, sources, immediate: fast_immediate, finishes }
+    // SAFETY: as above.
+    let (off_reads, restores) = unsafe { (fast_off_reads, fast_restores) };
+    Handlers { ops, sources, immediate: fast_immediate, finishes, off_reads, restores }
 }
 
 /// The bit of R, W and X that an access wants, by the cause of its page fault: four bits for each cause, from 12 on.

@@ -35,7 +35,7 @@ pub enum Op {
     InterruptsOffRead,
     /// Sets sstatus.SIE.
     InterruptsOn,
-    /// Sets sstatus.SIE if the operand has it.
+    /// Sets sstatus.SIE if a register has it.
     InterruptsRestore,
     /// Sets bits of sstatus.
     StatusSet,
@@ -69,6 +69,10 @@ pub struct Handlers {
     pub immediate: Handler,
     /// Puts the result in a register, by its number, and returns to the guest.
     pub finishes: [Handler; 32],
+    /// Does all of `Op::InterruptsOffRead`, by the number of the result's register.
+    pub off_reads: [Handler; 32],
+    /// Does all of `Op::InterruptsRestore`, by the number of the operand's register.
+    pub restores: [Handler; 32],
 }
 
 /// A site. Its handlers are there where the table has them.
@@ -107,6 +111,10 @@ impl Site {
         let plan = Plan::of(&decode(bits));
         let op = handlers.ops.get(plan.op as usize).copied();
         let (first, operand) = match plan.source {
+            Some(CsrSource::Reg(reg)) if plan.op == Op::InterruptsRestore => {
+                (handlers.restores.get(reg.index()).copied(), 0)
+            }
+            _ if plan.op == Op::InterruptsOffRead => (handlers.off_reads.get(plan.rd.index()).copied(), 0),
             None => (op, 0),
             Some(CsrSource::Reg(reg)) => (handlers.sources.get(reg.index()).copied(), 0),
             Some(CsrSource::Imm(value)) => (Some(handlers.immediate), u64::from(value)),
@@ -155,7 +163,9 @@ impl Plan {
             (CsrAddr::SSTATUS, CsrOp::Set) if sie_alone && rd == Reg::ZERO => {
                 Self { op: Op::InterruptsOn, source: None, ..plan }
             }
-            (CsrAddr::SSTATUS, CsrOp::Set) if rd == Reg::ZERO => Self { op: Op::InterruptsRestore, ..plan },
+            (CsrAddr::SSTATUS, CsrOp::Set) if rd == Reg::ZERO && matches!(src, CsrSource::Reg(_)) => {
+                Self { op: Op::InterruptsRestore, ..plan }
+            }
             (CsrAddr::SSTATUS, CsrOp::Set) => Self { op: Op::StatusSet, ..plan },
             (CsrAddr::SSTATUS, CsrOp::Clear) => Self { op: Op::StatusClear, ..plan },
             (CsrAddr::SSTATUS, CsrOp::Write) => Self { op: Op::StatusWrite, ..plan },

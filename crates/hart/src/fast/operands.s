@@ -1,4 +1,5 @@
-// The first step of a site, its operand, and the last, its result: x0 to x31, each with a piece of code.
+// The first step of a site, its operand, and the last, its result: x0 to x31, each with a piece of code. What kernels do
+// most, locking and unlocking interrupts, has a piece for each register that does the whole of it.
 
 .global fast_immediate
 fast_immediate:
@@ -31,9 +32,64 @@ fast_finish_\number:
     FAST_RETURN
 .endm
 
+// Reads sstatus into a register and clears SIE.
+.macro FAST_OFF_READ number
+fast_off_read_\number:
+    .if \number == 0 || \number == 2 || \number == 5 || \number == 6 || \number == 7
+    FAST_READ_STATUS t0, t2
+    andi t2, t2, ~{SIE}
+    sd t2, {SSTATUS}(sp)
+    j fast_finish_\number
+    .else
+    FAST_READ_STATUS x\number, t2
+    andi t2, t2, ~{SIE}
+    sd t2, {SSTATUS}(sp)
+    FAST_RETURN
+    .endif
+.endm
+
+// Sets the bits of sstatus that a register has, and nobody asks what was: as a rule SIE if it was set before, or nothing.
+// Interrupts are let in only where none is ready.
+.macro FAST_RESTORE number
+    .if \number == 2 || \number == 5 || \number == 6 || \number == 7
+fast_restore_\number:
+    .if \number == 2
+    csrr t0, sscratch
+    .else
+    ld t0, {X} + 8 * \number(sp)
+    .endif
+    FAST_RESTORE_FROM t0
+    .else
+8:
+    mv t0, x\number
+    j fast_status_set
+fast_restore_\number:
+    FAST_RESTORE_FROM x\number
+    .endif
+.endm
+
+.macro FAST_RESTORE_FROM register
+    andi t2, \register, ~{SIE}
+    .ifc \register, t0
+    bnez t2, fast_status_set
+    .else
+    bnez t2, 8b
+    .endif
+    beqz \register, 9f
+    ld t2, {READY}(sp)
+    bnez t2, fast_bail
+    ld t2, {SSTATUS}(sp)
+    or t2, t2, \register
+    sd t2, {SSTATUS}(sp)
+9:
+    FAST_RETURN
+.endm
+
 .macro FAST_OPERANDS number
     FAST_SOURCE \number
     FAST_FINISH \number
+    FAST_OFF_READ \number
+    FAST_RESTORE \number
 .endm
 FAST_FOR_EACH_REGISTER FAST_OPERANDS
 
@@ -46,10 +102,22 @@ FAST_FOR_EACH_REGISTER FAST_OPERANDS
 .macro FAST_FINISH_ADDRESS number
     .dword fast_finish_\number
 .endm
+.macro FAST_OFF_READ_ADDRESS number
+    .dword fast_off_read_\number
+.endm
+.macro FAST_RESTORE_ADDRESS number
+    .dword fast_restore_\number
+.endm
 .global fast_sources
 fast_sources:
     FAST_FOR_EACH_REGISTER FAST_SOURCE_ADDRESS
 .global fast_finishes
 fast_finishes:
     FAST_FOR_EACH_REGISTER FAST_FINISH_ADDRESS
+.global fast_off_reads
+fast_off_reads:
+    FAST_FOR_EACH_REGISTER FAST_OFF_READ_ADDRESS
+.global fast_restores
+fast_restores:
+    FAST_FOR_EACH_REGISTER FAST_RESTORE_ADDRESS
 .popsection

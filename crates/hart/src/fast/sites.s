@@ -82,13 +82,6 @@ fast_interrupts_off:
     sd t0, {SSTATUS}(sp)
     FAST_RETURN
 
-.global fast_interrupts_off_read
-fast_interrupts_off_read:
-    FAST_READ_STATUS t0, t2
-    andi t2, t2, ~{SIE}
-    sd t2, {SSTATUS}(sp)
-    FAST_GOTO {SITE_FINISH}
-
 .global fast_interrupts_on
 fast_interrupts_on:
     ld t2, {READY}(sp)
@@ -96,20 +89,6 @@ fast_interrupts_on:
     ld t0, {SSTATUS}(sp)
     ori t0, t0, {SIE}
     sd t0, {SSTATUS}(sp)
-    FAST_RETURN
-
-// Sets bits, and nobody asks what was: as a rule SIE if it was set before, or nothing.
-.global fast_interrupts_restore
-fast_interrupts_restore:
-    andi t2, t0, ~{SIE}
-    bnez t2, fast_status_set
-    beqz t0, 1f
-    ld t2, {READY}(sp)
-    bnez t2, fast_bail
-    ld t2, {SSTATUS}(sp)
-    or t2, t2, t0
-    sd t2, {SSTATUS}(sp)
-1:
     FAST_RETURN
 
 // From here on t3 is kept: t2 becomes the old value, t3 the new one.
