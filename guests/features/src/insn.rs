@@ -42,6 +42,11 @@ pub const fn addi(rd: u32, rs1: u32, imm: i32) -> u32 {
     i_type(0x13, 0, rd, rs1, imm)
 }
 
+/// ADD rd, rs1, rs2.
+pub const fn add(rd: u32, rs1: u32, rs2: u32) -> u32 {
+    rs2 << 20 | rs1 << 15 | rd << 7 | 0x33
+}
+
 /// LD rd, imm(rs1).
 pub const fn ld(rd: u32, rs1: u32, imm: i32) -> u32 {
     i_type(0x03, 3, rd, rs1, imm)
