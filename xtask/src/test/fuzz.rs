@@ -16,7 +16,7 @@ const SEEDS: u64 = 20;
 const DEFAULT_SEEDS: u64 = 4;
 
 /// How long guests live, in milliseconds of the clock: for `INSTRUCTIONS`, with something to spare.
-const UNTIL: u64 = 6000;
+const UNTIL: u64 = 8000;
 /// What the hostile guest has to execute itself.
 const INSTRUCTIONS: u64 = 100_000_000;
 /// The most instructions of an exit that the assembly serves.
