@@ -26,6 +26,9 @@ pub(crate) struct FastPath {
     /// The guest's senvcfg; at first nothing.
     senvcfg: Option<u64>,
     satp: u64,
+    /// The tag that the roots had then. Where they have another, the assembly has been in another space since, even if it has
+    /// left it for one that only Rust could enter, the one before.
+    tag: u64,
     /// Tags by satp.
     tags: [(u64, u64); TAGS],
     last_tag: u64,
@@ -33,7 +36,7 @@ pub(crate) struct FastPath {
 
 impl Default for FastPath {
     fn default() -> Self {
-        Self { senvcfg: None, satp: 0, tags: [(0, 0); TAGS], last_tag: 0 }
+        Self { senvcfg: None, satp: 0, tag: 0, tags: [(0, 0); TAGS], last_tag: 0 }
     }
 }
 
@@ -73,8 +76,9 @@ fn known_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
     if lost != LostRoots::None {
         forget_roots(vcpu, lost);
     }
-    let is_same = vcpu.fast.satp == vcpu.frame.csr.satp_bits() && !vcpu.frame.csr.mxr();
     let roots = &vcpu.frame.roots;
+    let is_same =
+        vcpu.fast.satp == vcpu.frame.csr.satp_bits() && vcpu.fast.tag == roots.tag && !vcpu.frame.csr.mxr();
     let root = match (vcpu.frame.privilege, vcpu.frame.csr.sum()) {
         (Privilege::User, _) => roots.user,
         (Privilege::Supervisor, false) => roots.supervisor,
@@ -88,7 +92,8 @@ fn known_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
 fn find_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
     let ram = &machine.ram;
     let (key, satp) = (vcpu.context(), vcpu.frame.csr.satp_bits());
-    let is_new = core::mem::replace(&mut vcpu.fast.satp, satp) != satp;
+    let is_new =
+        core::mem::replace(&mut vcpu.fast.satp, satp) != satp || vcpu.fast.tag != vcpu.frame.roots.tag;
     let is_translated = vcpu.frame.csr.satp().mode != Mode::Bare;
     let mut found = Roots::NONE;
     if is_translated && !vcpu.frame.csr.mxr() {
@@ -132,6 +137,7 @@ fn find_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
         Some(space) if is_new => vcpu.frame.roots = space.roots,
         _ => find_roots(vcpu, satp, found),
     }
+    vcpu.fast.tag = vcpu.frame.roots.tag;
     root
 }
 
@@ -210,6 +216,7 @@ fn tag(vcpu: &mut Vcpu, satp: u64) -> u64 {
     }
     if fast.last_tag == LAST_TAG {
         vcpu.frame.sites.clear();
+        vcpu.frame.spaces.clear();
         fast.tags = [(0, 0); TAGS];
         fast.last_tag = 0;
     }

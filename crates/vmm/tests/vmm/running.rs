@@ -1,7 +1,7 @@
 //! Between exits: timers, interrupt lines, waiting, and the hardware state that a vCPU runs with.
 
 use isa::csr::{CsrAddr, senvcfg, sstatus};
-use isa::paging::Mode;
+use isa::paging::{Mode, Satp};
 use isa::{Interrupt, Privilege};
 use memory::GuestPhysAddr;
 use mmu::TlbFlush;
@@ -271,4 +271,27 @@ fn a_stopped_vcpu_is_woken_by_nothing() {
     guest.machine.links[0].send_software_interrupt();
     raise_external(&mut guest);
     assert_eq!(guest.prepare(), Next::Idle);
+}
+
+/// The assembly enters spaces whose roots are at hand, and tells nobody.
+#[test]
+fn a_space_that_rust_enters_after_the_assembly_has_left_it_has_its_own_roots() {
+    let satp = |asid| Satp::from_bits(Tables::satp()).map(|satp| Satp { asid, ..satp }.bits()).expect("Sv39");
+    let (one, other) = (satp(1), satp(2));
+    let mut guest = Guest::new();
+    for satp in [other, one] {
+        guest.set_csr(CsrAddr::SATP, satp);
+        entry(&mut guest);
+    }
+    let own = guest.vcpu.frame.roots;
+    let others = guest.vcpu.frame.spaces.get(other).expect("it was entered").roots;
+    assert_ne!(own.supervisor_sum, others.supervisor_sum);
+    assert_eq!(own.supervisor, others.supervisor, "kernels share theirs");
+    // A third space takes the place of the first one, and the assembly goes to the second.
+    guest.vcpu.frame.spaces.forget_asid(1);
+    guest.set_csr(CsrAddr::SATP, other);
+    guest.vcpu.frame.roots = others;
+    guest.set_csr(CsrAddr::SATP, one);
+    entry(&mut guest);
+    assert_eq!(guest.vcpu.frame.roots, own);
 }
