@@ -53,6 +53,7 @@ pub fn handlers() -> Handlers {
         (Op::StatusRead, fast_status_read),
         (Op::InterruptsOff, fast_interrupts_off),
         (Op::InterruptsOn, fast_interrupts_on),
+        (Op::InterruptsRestore, fast_status_set),
         (Op::StatusSet, fast_status_set),
         (Op::StatusClear, fast_status_clear),
         (Op::StatusWrite, fast_status_write),

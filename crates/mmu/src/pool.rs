@@ -235,14 +235,7 @@ impl TablePool {
         self.metas.get(table.0 as usize).map_or(0, |meta| usize::from(meta.level))
     }
 
-    /// The slots in use, as they are now.
-    #[inline]
-    pub fn used(&self, table: TableId) -> Slots {
-        let meta = self.metas.get(table.0 as usize);
-        meta.map_or(Slots { words: 0, used: [0; 8] }, |meta| Slots { words: meta.words, used: meta.used })
-    }
-
-    /// The first slot in use from `first` on. What is looked at is the table as it is then.
+    /// The first slot in use from `first` on; the table may change before the next one is asked for.
     #[inline]
     pub fn next_used(&self, table: TableId, first: usize) -> Option<usize> {
         let meta = self.metas.get(table.0 as usize)?;
@@ -394,47 +387,6 @@ const _: () = assert!(
 /// The bit that stands for the block of host memory in which an address lies.
 const fn block_bit(address: HostPhysAddr) -> u64 {
     1 << (address.0 / BLOCK_SIZE % 64)
-}
-
-/// Slots of a table, in order. `for_each` is the quick way.
-#[derive(Clone, Debug)]
-pub struct Slots {
-    words: u8,
-    used: [u64; 8],
-}
-
-impl Iterator for Slots {
-    type Item = usize;
-
-    #[inline]
-    fn next(&mut self) -> Option<usize> {
-        while self.words != 0 {
-            let nth = self.words.trailing_zeros() as usize;
-            let word = self.used.get_mut(nth)?;
-            if *word != 0 {
-                let bit = word.trailing_zeros() as usize;
-                *word &= word.wrapping_sub(1);
-                return Some(nth * 64 + bit);
-            }
-            self.words &= self.words.wrapping_sub(1);
-        }
-        None
-    }
-
-    #[inline]
-    fn fold<B, F: FnMut(B, usize) -> B>(self, init: B, mut f: F) -> B {
-        let (mut result, mut words) = (init, self.words);
-        while words != 0 {
-            let nth = words.trailing_zeros() as usize;
-            let mut word = self.used.get(nth).copied().unwrap_or(0);
-            while word != 0 {
-                result = f(result, nth * 64 + word.trailing_zeros() as usize);
-                word &= word.wrapping_sub(1);
-            }
-            words &= words.wrapping_sub(1);
-        }
-        result
-    }
 }
 
 /// The numbers of the bits that are set, in order.

@@ -35,7 +35,7 @@ pub enum Op {
     InterruptsOffRead,
     /// Sets sstatus.SIE.
     InterruptsOn,
-    /// Sets sstatus.SIE if a register has it.
+    /// Sets sstatus.SIE if the operand has it.
     InterruptsRestore,
     /// Sets bits of sstatus.
     StatusSet,
@@ -71,7 +71,7 @@ pub struct Handlers {
     pub finishes: [Handler; 32],
     /// Does all of `Op::InterruptsOffRead`, by the number of the result's register.
     pub off_reads: [Handler; 32],
-    /// Does all of `Op::InterruptsRestore`, by the number of the operand's register.
+    /// Does all of `Op::InterruptsRestore` where the operand is a register, by its number.
     pub restores: [Handler; 32],
 }
 
@@ -163,9 +163,7 @@ impl Plan {
             (CsrAddr::SSTATUS, CsrOp::Set) if sie_alone && rd == Reg::ZERO => {
                 Self { op: Op::InterruptsOn, source: None, ..plan }
             }
-            (CsrAddr::SSTATUS, CsrOp::Set) if rd == Reg::ZERO && matches!(src, CsrSource::Reg(_)) => {
-                Self { op: Op::InterruptsRestore, ..plan }
-            }
+            (CsrAddr::SSTATUS, CsrOp::Set) if rd == Reg::ZERO => Self { op: Op::InterruptsRestore, ..plan },
             (CsrAddr::SSTATUS, CsrOp::Set) => Self { op: Op::StatusSet, ..plan },
             (CsrAddr::SSTATUS, CsrOp::Clear) => Self { op: Op::StatusClear, ..plan },
             (CsrAddr::SSTATUS, CsrOp::Write) => Self { op: Op::StatusWrite, ..plan },

@@ -49,40 +49,26 @@ fast_off_read_\number:
 .endm
 
 // Sets the bits of sstatus that a register has, and nobody asks what was: as a rule SIE if it was set before, or nothing.
-// Interrupts are let in only where none is ready.
+// Interrupts are let in only where none is ready. Registers that are not where they were go the general way.
 .macro FAST_RESTORE number
     .if \number == 2 || \number == 5 || \number == 6 || \number == 7
-fast_restore_\number:
-    .if \number == 2
-    csrr t0, sscratch
-    .else
-    ld t0, {X} + 8 * \number(sp)
-    .endif
-    FAST_RESTORE_FROM t0
+    .set fast_restore_\number, fast_source_\number
     .else
 8:
     mv t0, x\number
     j fast_status_set
 fast_restore_\number:
-    FAST_RESTORE_FROM x\number
-    .endif
-.endm
-
-.macro FAST_RESTORE_FROM register
-    andi t2, \register, ~{SIE}
-    .ifc \register, t0
-    bnez t2, fast_status_set
-    .else
+    andi t2, x\number, ~{SIE}
     bnez t2, 8b
-    .endif
-    beqz \register, 9f
+    beqz x\number, 9f
     ld t2, {READY}(sp)
     bnez t2, fast_bail
     ld t2, {SSTATUS}(sp)
-    or t2, t2, \register
+    or t2, t2, x\number
     sd t2, {SSTATUS}(sp)
 9:
     FAST_RETURN
+    .endif
 .endm
 
 .macro FAST_OPERANDS number

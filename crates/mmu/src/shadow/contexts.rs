@@ -133,7 +133,9 @@ impl ShadowMmu {
         let root = self.pool.fixed(number, self.top());
         self.pool.set_source(root, Source::None);
         if shares && let Some(shared) = &self.shared {
-            for slot in self.pool.used(shared.root) {
+            let mut first = 0;
+            while let Some(slot) = self.pool.next_used(shared.root, first) {
+                first = slot + 1;
                 self.pool.set_fixed(root, slot, self.pool.entry(shared.root, slot));
             }
         }
@@ -170,7 +172,9 @@ impl ShadowMmu {
     /// Takes out of a root what it has of the shared half.
     fn clear_shared(&mut self, root: TableId) {
         let Some(shared) = &self.shared else { return };
-        for slot in self.pool.used(shared.root) {
+        let mut first = 0;
+        while let Some(slot) = self.pool.next_used(shared.root, first) {
+            first = slot + 1;
             self.pool.set_fixed(root, slot, Pte(0));
         }
     }

@@ -71,7 +71,7 @@ fn sites_are_served_by_what_they_do() {
         (0x1000_2573, Op::StatusRead),        // csrr a0, sstatus
         (0x1005_2073, Op::InterruptsRestore), // csrs sstatus, a0
         (0x1005_25f3, Op::StatusSet),         // csrrs a1, sstatus, a0
-        (0x1002_6073, Op::StatusSet),         // csrsi sstatus, 4
+        (0x1002_6073, Op::InterruptsRestore), // csrsi sstatus, 4
         (0x1005_3073, Op::StatusClear),       // csrc sstatus, a0
         (0x1005_1073, Op::StatusWrite),       // csrw sstatus, a0
         (0x1400_1073, Op::Write),             // csrw sscratch, zero

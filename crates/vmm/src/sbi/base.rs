@@ -16,7 +16,6 @@ pub(super) fn call<H>(call: SbiCall, _: &mut Machine, _: &mut Vcpu, _: &mut H) -
         0 => SPEC_VERSION,
         1 => IMPLEMENTATION_ID,
         2 => IMPLEMENTATION_VERSION,
-        // Bits above 31 are not part of an EID.
         3 => u64::from(is_present(call.args[0])),
         // mvendorid, marchid, mimpid: zero is "not implemented". The real ones would make a guest apply
         // errata and custom page-table bits of hardware that it does not see.
