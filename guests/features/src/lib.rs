@@ -14,6 +14,7 @@ pub mod hot;
 pub mod insn;
 pub mod native;
 pub mod poison;
+pub mod random;
 pub mod walk;
 
 use guest_rt::isa::Exception;

@@ -7,6 +7,7 @@
 use features::arena::{Arena, DATA, USER, USER_RWX, load, store};
 use features::insn::ECALL;
 use features::native::{forgive, native};
+use features::random::Random;
 use features::{exception, exec, fault, modes, outcome};
 use guest_rt::isa::Exception::{self, *};
 use guest_rt::isa::{Interrupt::Timer, Width};
@@ -149,21 +150,14 @@ fn garbage() {
     arena.map(USER, code, USER_RWX & !Pte::W);
     exec::write(code, &[ECALL; 1024]);
     csr_write!(SIE, Timer.mask());
-    let mut state = 0x2545_f491_4f6c_dd1du64;
-    let mut next = || {
-        // A xorshift generator: the same words in every run.
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
+    let mut random = Random::new(0);
     let (mut wrong, mut last) = (0, (0, 0));
     for _ in 0..WORDS {
-        let word = next() as u32;
+        let word = random.number() as u32;
         exec::write(code, &[word]);
         let mut frame = Frame { pc: USER, ..Frame::ZERO };
         for register in &mut frame.x {
-            *register = next() >> (next() & 63);
+            *register = random.number() >> random.below(64);
         }
         // A branch to itself ends by the timer.
         sbi::set_timer(now() + time::FREQUENCY / 1000);

@@ -2,9 +2,9 @@
 
 use crate::places;
 use crate::raw;
-use crate::tape::Tape;
 use features::exec;
 use features::insn::{self, A0, ZERO};
+use features::random::Random;
 
 /// Instructions in a piece.
 const PIECE: u64 = 12;
@@ -20,7 +20,7 @@ pub fn prepare() {
 }
 
 /// Writes a piece, or changes one word of one.
-pub fn write(tape: &mut Tape) {
+pub fn write(tape: &mut Random) {
     let at = places::code() + 4 * (PIECE + 1) * tape.below(PIECES);
     if tape.one_in(3) {
         exec::write(at + 4 * tape.below(PIECE), &[word(tape)]);
@@ -32,7 +32,7 @@ pub fn write(tape: &mut Tape) {
 }
 
 /// Runs a piece, often enough to become hot.
-pub fn run(tape: &mut Tape, last: u64) -> u64 {
+pub fn run(tape: &mut Random, last: u64) -> u64 {
     let at = places::code() + 4 * (PIECE + 1) * tape.below(PIECES);
     let mut value = last;
     for _ in 0..tape.pick(&[1, 4, 40]) {
@@ -42,8 +42,8 @@ pub fn run(tape: &mut Tape, last: u64) -> u64 {
 }
 
 /// An instruction after which this program is still what it was.
-fn word(tape: &mut Tape) -> u32 {
-    let bits = tape.next() as u32;
+fn word(tape: &mut Random) -> u32 {
+    let bits = tape.number() as u32;
     // a0 to a5 are the callee's.
     let register = A0 + bits % 6;
     match tape.below(14) {

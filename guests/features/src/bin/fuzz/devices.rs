@@ -1,16 +1,17 @@
 //! Registers of all devices: every offset, width and kind of access.
 
 use crate::raw::{self, Form};
-use crate::tape::Tape;
+use crate::tape::value;
+use features::random::Random;
 use guest_rt::finisher;
 use guest_rt::mmio::{PLIC, RTC, UART, VIRTIO};
 
 /// Does something to a register; gives what it read, if it did.
-pub fn poke(tape: &mut Tape, last: u64) -> u64 {
+pub fn poke(tape: &mut Random, last: u64) -> u64 {
     let address = register(tape);
     let form = Form::any(tape);
     if tape.one_in(2) && !is_last(address) {
-        let value = if tape.one_in(4) { last } else { tape.value() };
+        let value = if tape.one_in(4) { last } else { value(tape) };
         raw::store(form, address, value);
         value
     } else {
@@ -23,7 +24,7 @@ fn is_last(address: u64) -> bool {
     address + 8 > finisher::ADDRESS && address < finisher::ADDRESS + 4
 }
 
-fn register(tape: &mut Tape) -> u64 {
+fn register(tape: &mut Random) -> u64 {
     let (base, size) = match tape.below(12) {
         0 | 1 => (UART, 8),
         2 => (UART, 0x100),

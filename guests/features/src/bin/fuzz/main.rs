@@ -20,13 +20,14 @@ mod tape;
 
 use features::arena::{peek, poke};
 use features::poison::{self, floats, has_vectors, memory, set_floats, set_vectors, vectors};
+use features::random::Random;
 use features::role;
 use guest_rt::paging::{self, PAGE};
 use guest_rt::trap::catch;
 use guest_rt::{check, csr_write, finisher, mmio, println, sbi, time};
 use rings::Driver;
 use tables::Spaces;
-use tape::{Instruction, Tape, program};
+use tape::{Instruction, program};
 
 features::feature!(checks);
 
@@ -40,7 +41,7 @@ fn checks(_hart: u64, device_tree: u64) {
     let (seed, end) = (number("fuzz="), number("until=") * (time::FREQUENCY / 1000));
     is_new(device_tree);
     // Each life goes another way.
-    let mut tape = Tape::new(seed ^ born << 20);
+    let mut tape = Random::new(seed ^ born << 20);
     memory(device_tree).for_each(|at| poke(at, poison::pattern(OWN)));
     code::prepare();
     let mut machine = Machine {
@@ -122,7 +123,7 @@ impl Machine {
     }
 
     fn step(&mut self, Instruction { action, operands }: Instruction) {
-        let tape = &mut Tape::new(operands);
+        let tape = &mut Random::new(operands);
         match action {
             0..=95 => self.last = devices::poke(tape, self.last),
             96..=103 => {
@@ -153,7 +154,7 @@ impl Machine {
     }
 
     /// Looks for the neighbour's pattern.
-    fn look(&mut self, tape: &mut Tape) {
+    fn look(&mut self, tape: &mut Random) {
         let pattern = poison::pattern(NEIGHBOUR);
         let page = places::page(tape);
         let mut seen = (page..page + PAGE).step_by(8).filter(|at| peek(*at) == pattern).count();
@@ -172,7 +173,7 @@ impl Machine {
     }
 
     /// Leaves the own pattern.
-    fn fill(&mut self, tape: &mut Tape) {
+    fn fill(&mut self, tape: &mut Random) {
         let page = places::page(tape);
         (page..page + PAGE).step_by(8).for_each(|at| poke(at, poison::pattern(OWN)));
         set_floats(poison::pattern(OWN));
@@ -182,7 +183,7 @@ impl Machine {
     }
 
     /// Ends this life, with requests under way. The hypervisor starts another.
-    fn die(&mut self, tape: &mut Tape) {
+    fn die(&mut self, tape: &mut Random) {
         self.report();
         check!("nothing_of_the_neighbour_was_seen_in_this_life", self.seen, 0);
         for _ in 0..8 {

@@ -2,8 +2,8 @@
 //! which everything else happens: rings, buffers, tables, code. What is broken there breaks no rule of this program, so it
 //! lives as long as it is to.
 
-use crate::tape::Tape;
 use features::poison::{RAM, RAM_END};
+use features::random::Random;
 use guest_rt::image;
 use guest_rt::mmio::{BEYOND_RAM, HOLE, PLIC, RTC, UART, VIRTIO};
 use guest_rt::paging::PAGE;
@@ -41,7 +41,7 @@ pub fn rings(slot: u64, queue: u64) -> u64 {
 }
 
 /// Some page of the field.
-pub fn page(tape: &mut Tape) -> u64 {
+pub fn page(tape: &mut Random) -> u64 {
     let first = field() + PAGE;
     first + PAGE * tape.below((FIELD_END - first) / PAGE)
 }
@@ -52,11 +52,11 @@ pub fn is_core(address: u64) -> bool {
 }
 
 /// An address in the field, or one that is no memory at all. Never one in the core.
-pub fn address(tape: &mut Tape) -> u64 {
+pub fn address(tape: &mut Random) -> u64 {
     match tape.below(16) {
         0..=4 => page(tape),
         5 => page(tape) + tape.below(PAGE),
-        6 => table(tape.next()) + tape.below(PAGE / 8) * 8,
+        6 => table(tape.number()) + tape.below(PAGE / 8) * 8,
         7 => code() + PAGE / 2 + tape.below(PAGE / 2),
         8 => user_code() + tape.below(PAGE),
         9 | 10 => rings(tape.below(8), tape.below(3)) + tape.below(4 * PAGE),
@@ -64,12 +64,12 @@ pub fn address(tape: &mut Tape) -> u64 {
         12 => outside(tape),
         13 => outside(tape).wrapping_add(tape.below(PAGE)),
         14 => page(tape) + PAGE - 1 - tape.below(16),
-        _ => tape.next() | 1 << tape.pick(&[32, 40, 55, 56, 63]),
+        _ => tape.number() | 1 << tape.pick(&[32, 40, 55, 56, 63]),
     }
 }
 
 /// An address that is no memory.
-pub fn outside(tape: &mut Tape) -> u64 {
+pub fn outside(tape: &mut Random) -> u64 {
     let size = RAM_END - RAM;
     tape.pick(&[
         0,

@@ -1,8 +1,9 @@
 //! Single instructions that may trap. They run inside `catch`, which skips what trapped: nothing here may matter if it
 //! was not executed.
 
-use crate::tape::Tape;
 use core::arch::asm;
+
+use features::random::Random;
 
 /// The instruction that makes an access.
 #[derive(Clone, Copy)]
@@ -25,7 +26,7 @@ pub enum Form {
 
 impl Form {
     /// One of them, a word most often.
-    pub fn any(tape: &mut Tape) -> Self {
+    pub fn any(tape: &mut Random) -> Self {
         use Form::*;
         tape.pick(&[Byte, Byte, Half, Word, Word, Word, Word, Word, Double, Atomic, Reserved, Float])
     }

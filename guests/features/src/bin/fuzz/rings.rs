@@ -2,8 +2,9 @@
 //! Virtio 1.2, "Virtio Over MMIO", "Split Virtqueues".
 
 use crate::places::{self, page, rings};
-use crate::tape::Tape;
+use crate::tape::value;
 use features::arena::{peek, poke};
+use features::random::Random;
 use guest_rt::mmio::{VIRTIO, read32, write32};
 use guest_rt::paging::PAGE;
 use guest_rt::virtio::SLOTS;
@@ -35,7 +36,7 @@ pub struct Driver {
 }
 
 /// A slot: those that have a device come first.
-pub fn slot(tape: &mut Tape) -> u64 {
+pub fn slot(tape: &mut Random) -> u64 {
     tape.pick(&[0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7])
 }
 
@@ -45,7 +46,7 @@ const fn base(slot: u64) -> u64 {
 
 impl Driver {
     /// Goes through what a driver does at first with the device in a slot, with a step left out or done wrong here and there.
-    pub fn set_up(&mut self, tape: &mut Tape, slot: u64) {
+    pub fn set_up(&mut self, tape: &mut Random, slot: u64) {
         let base = base(slot);
         self.devices[slot as usize] = read32(base + DEVICE);
         self.broken += u64::from(read32(base + STATUS) & NEEDS_RESET != 0);
@@ -60,8 +61,8 @@ impl Driver {
             let offered = read32(base + DEVICE_FEATURES);
             let taken = match kinds {
                 0 | 1 => offered,
-                2 => offered & tape.next() as u32 | half,
-                _ => offered | tape.value() as u32 & 0x3fff_ffff,
+                2 => offered & tape.number() as u32 | half,
+                _ => offered | value(tape) as u32 & 0x3fff_ffff,
             };
             write32(base + DRIVER_FEATURES, taken);
         }
@@ -74,7 +75,7 @@ impl Driver {
         }
     }
 
-    fn set_up_queue(&mut self, tape: &mut Tape, slot: u64, queue: u64) {
+    fn set_up_queue(&mut self, tape: &mut Random, slot: u64, queue: u64) {
         let base = base(slot);
         write32(base + QUEUE_SEL, queue as u32);
         let most = u64::from(read32(base + QUEUE_NUM_MAX));
@@ -103,7 +104,7 @@ impl Driver {
     }
 
     /// Offers chains to a device. Some are wrong, and some are changed when the device has them.
-    pub fn offer(&mut self, tape: &mut Tape) {
+    pub fn offer(&mut self, tape: &mut Random) {
         let (slot, number) = (slot(tape), tape.pick(&[0, 0, 0, 1, 1, 2]));
         if read32(base(slot) + STATUS) & (NEEDS_RESET | 4) != 4 && !tape.one_in(8) {
             self.set_up(tape, slot);
@@ -120,7 +121,7 @@ impl Driver {
             index = index.wrapping_add(1);
         }
         // All are there now, or as many as no ring holds.
-        let told = if tape.one_in(48) { index.wrapping_add(tape.value() as u16) } else { index };
+        let told = if tape.one_in(48) { index.wrapping_add(value(tape) as u16) } else { index };
         poke16(memory + PAGE, tape.pick(&[0, 0, 1, 0xffff]));
         poke16(memory + PAGE + 2, told);
         self.queues[slot as usize][number as usize].available = told;
@@ -136,14 +137,14 @@ impl Driver {
     }
 
     /// Takes a broken or finished device up again as it was, the indices, too.
-    pub fn acknowledge(&mut self, tape: &mut Tape) {
+    pub fn acknowledge(&mut self, tape: &mut Random) {
         let base = base(slot(tape));
         write32(base + INTERRUPT_ACK, read32(base + INTERRUPT_STATUS));
     }
 }
 
 /// Changes words of a ring, whoever has it now.
-pub fn mutate(tape: &mut Tape) {
+pub fn mutate(tape: &mut Random) {
     let (slot, queue) = (slot(tape), tape.below(3));
     for _ in 0..1 + tape.below(4) {
         scribble(tape, slot, queue);
@@ -154,7 +155,7 @@ pub fn mutate(tape: &mut Tape) {
 }
 
 /// One notification after the other.
-pub fn flood(tape: &mut Tape) {
+pub fn flood(tape: &mut Random) {
     let base = base(slot(tape));
     let queue = wrong(tape, 4, 0) as u32;
     for _ in 0..1 + tape.below(64) {
@@ -163,7 +164,7 @@ pub fn flood(tape: &mut Tape) {
 }
 
 /// Resets one device, or all, and does not look whether they are.
-pub fn reset(tape: &mut Tape) {
+pub fn reset(tape: &mut Random) {
     let slots = if tape.one_in(8) { 0..SLOTS } else { 0..1 };
     let first = slot(tape);
     for slot in slots {
@@ -178,18 +179,18 @@ pub fn silence() {
     }
 }
 
-fn scribble(tape: &mut Tape, slot: u64, queue: u64) {
+fn scribble(tape: &mut Random, slot: u64, queue: u64) {
     let memory = rings(slot, queue);
     match tape.below(4) {
         // A descriptor's address, or its length, flags and next.
-        0 | 1 => poke(memory + 8 * tape.below(64), tape.value()),
-        2 => poke16(memory + PAGE + 2 * tape.below(36), tape.value() as u16),
-        _ => poke16(memory + 2 * PAGE + 2 * tape.below(130), tape.value() as u16),
+        0 | 1 => poke(memory + 8 * tape.below(64), value(tape)),
+        2 => poke16(memory + PAGE + 2 * tape.below(36), value(tape) as u16),
+        _ => poke16(memory + 2 * PAGE + 2 * tape.below(130), value(tape) as u16),
     }
 }
 
 /// Writes a chain that begins at `head`; gives the descriptor behind it.
-fn chain(tape: &mut Tape, memory: u64, device: u32, queue: u64, head: u64, size: u64) -> u64 {
+fn chain(tape: &mut Random, memory: u64, device: u32, queue: u64, head: u64, size: u64) -> u64 {
     let data = page(tape);
     let header = memory + 3 * PAGE + 64 * (head % 64);
     let pieces = tape.pick(&[1, 1, 2, 4, 9]).min(size);
@@ -215,7 +216,7 @@ fn chain(tape: &mut Tape, memory: u64, device: u32, queue: u64, head: u64, size:
     }
     if tape.one_in(8) {
         // The same in a table of its own, which holds itself now and then.
-        let table = places::table(tape.next());
+        let table = places::table(tape.number());
         for (n, piece) in all[..count].iter().enumerate() {
             let more = if n + 1 < count { NEXT } else { 0 };
             let nested = if tape.one_in(32) { INDIRECT } else { 0 };
@@ -236,7 +237,7 @@ fn chain(tape: &mut Tape, memory: u64, device: u32, queue: u64, head: u64, size:
 }
 
 /// Virtio 1.2, "Block Device", "Device Operation".
-fn block_header(tape: &mut Tape, header: u64, to_device: bool) {
+fn block_header(tape: &mut Random, header: u64, to_device: bool) {
     let kind = if to_device { 1 } else { 0 };
     let other = tape.pick(&[4, 8, 11, 13, 2, 0xffff_ffff]);
     poke(header, if tape.one_in(5) { other } else { kind });
@@ -256,6 +257,6 @@ fn poke16(address: u64, value: u16) {
 }
 
 /// The value, or one time in `times` another.
-fn wrong(tape: &mut Tape, times: u64, value: u64) -> u64 {
-    if tape.one_in(times) { tape.value() } else { value }
+fn wrong(tape: &mut Random, times: u64, right: u64) -> u64 {
+    if tape.one_in(times) { value(tape) } else { right }
 }

@@ -2,9 +2,10 @@
 
 use crate::places;
 use crate::raw::{self, Form};
-use crate::tape::Tape;
+use crate::tape::value;
 use features::arena::{DATA, poke};
 use features::exec;
+use features::random::Random;
 use guest_rt::isa::Interrupt;
 use guest_rt::isa::csr::sstatus;
 use guest_rt::mmio::PLIC;
@@ -25,7 +26,7 @@ pub struct Spaces {
 
 impl Spaces {
     /// New ones, none of them active.
-    pub fn new(tape: &mut Tape) -> Self {
+    pub fn new(tape: &mut Random) -> Self {
         let modes = [Mode::Sv39, Mode::Sv48];
         let spaces = core::array::from_fn(|_| {
             let mode = tape.pick(&modes);
@@ -38,7 +39,7 @@ impl Spaces {
     }
 
     /// Goes to an address space, or to none, with a fence or without.
-    pub fn switch(&mut self, tape: &mut Tape) {
+    pub fn switch(&mut self, tape: &mut Random) {
         self.current = tape.below(SPACES as u64) as usize;
         if tape.one_in(8) {
             csr_write!(SATP, 0);
@@ -49,13 +50,13 @@ impl Spaces {
     }
 
     /// Writes an entry of some level.
-    pub fn change(&self, tape: &mut Tape) {
+    pub fn change(&self, tape: &mut Random) {
         if tape.one_in(4) {
             let tables = self.spaces[tape.below(SPACES as u64) as usize];
             tables.set(DATA + (tape.below(ENTRIES) << 30), 2, self.entry(tape));
         } else {
             let index = if tape.one_in(8) { tape.below(512) } else { tape.below(4) };
-            poke(places::table(tape.next()) + 8 * index, self.entry(tape).0);
+            poke(places::table(tape.number()) + 8 * index, self.entry(tape).0);
         }
         if tape.one_in(2) {
             fence(tape);
@@ -63,32 +64,32 @@ impl Spaces {
     }
 
     /// A page of code and of data at once: what is stored there ends copies of it.
-    pub fn write_to_code(&self, tape: &mut Tape) {
+    pub fn write_to_code(&self, tape: &mut Random) {
         let tables = self.spaces[self.current];
         let page = DATA + (ENTRIES << 30);
         tables.set(page, 2, Pte::new(places::table(1), Pte::V));
         poke(places::table(1), Pte::new(places::table(2), Pte::V).0);
         poke(places::table(2), Pte::new(places::code(), RW).0);
         fence(tape);
-        raw::store(Form::any(tape), page + PAGE / 2 + tape.below(PAGE / 2 - 8), tape.next());
+        raw::store(Form::any(tape), page + PAGE / 2 + tape.below(PAGE / 2 - 8), tape.number());
     }
 
     /// Loads or stores at an address that may be mapped. Stores keep to the second half of a page: a table of the core may
     /// lie there, and what maps the core is in its first half.
-    pub fn touch(&self, tape: &mut Tape) -> u64 {
-        csr_write!(SSTATUS, tape.next() & (sstatus::SUM | sstatus::MXR) | sstatus::FS_INITIAL);
+    pub fn touch(&self, tape: &mut Random) -> u64 {
+        csr_write!(SSTATUS, tape.number() & (sstatus::SUM | sstatus::MXR) | sstatus::FS_INITIAL);
         let (address, form) = (address(tape), Form::any(tape));
         let offset = PAGE / 2 + tape.below(PAGE / 2 - 8);
         if tape.one_in(2) {
             raw::load(form, address + tape.below(PAGE))
         } else {
-            raw::store(form, address + offset, tape.value());
+            raw::store(form, address + offset, value(tape));
             0
         }
     }
 
     /// Random words in user mode, with registers that lead to where something may be mapped.
-    pub fn run_user(&self, tape: &mut Tape) {
+    pub fn run_user(&self, tape: &mut Random) {
         let words: [u32; 16] = core::array::from_fn(|_| user_word(tape));
         exec::write(places::user_code() + 4 * tape.below(1000), &words);
         let mut frame =
@@ -102,7 +103,7 @@ impl Spaces {
             frame.pc = DATA + 4 * tape.below(1000);
         }
         for register in &mut frame.x {
-            *register = if tape.one_in(2) { address(tape) } else { tape.value() };
+            *register = if tape.one_in(2) { address(tape) } else { value(tape) };
         }
         // What does not trap ends by the timer.
         csr_write!(SIE, Interrupt::Timer.mask());
@@ -113,9 +114,9 @@ impl Spaces {
     }
 
     /// An entry that leads anywhere but to a page of the core that could be written.
-    fn entry(&self, tape: &mut Tape) -> Pte {
+    fn entry(&self, tape: &mut Random) -> Pte {
         let to = match tape.below(12) {
-            0..=3 => places::table(tape.next()),
+            0..=3 => places::table(tape.number()),
             4 | 5 => places::page(tape),
             // A large page's.
             6 => places::page(tape) & !((2 << 20) - 1),
@@ -128,9 +129,9 @@ impl Spaces {
             0..=2 => Pte::V,
             3 => RWX,
             4 => RWX | Pte::U,
-            5 => RWX & tape.next() | Pte::V,
-            6 => tape.next() & 0x3ff | Pte::V,
-            _ => tape.next() & 0xffc0_0000_0000_03ff,
+            5 => RWX & tape.number() | Pte::V,
+            6 => tape.number() & 0x3ff | Pte::V,
+            _ => tape.number() & 0xffc0_0000_0000_03ff,
         };
         let entry = Pte::new(to, 0).0 | flags;
         let is_core = places::is_core(Pte(entry).address()) || places::is_core(to);
@@ -139,26 +140,26 @@ impl Spaces {
 }
 
 /// An address at which something may be mapped.
-fn address(tape: &mut Tape) -> u64 {
-    let small = |tape: &mut Tape| if tape.one_in(8) { tape.below(512) } else { tape.below(4) };
+fn address(tape: &mut Random) -> u64 {
+    let small = |tape: &mut Random| if tape.one_in(8) { tape.below(512) } else { tape.below(4) };
     let upper = if tape.one_in(16) { 0xffff_ffc0_0000_0000 } else { 0 };
     upper | (DATA + (tape.below(ENTRIES) << 30) + (small(tape) << 21) + (small(tape) << 12))
 }
 
 /// A fence of some kind, or none.
-pub fn fence(tape: &mut Tape) {
+pub fn fence(tape: &mut Random) {
     match tape.below(6) {
         0 => {}
         1 => paging::fence_address(address(tape)),
-        2 => paging::fence_asid(tape.value()),
-        3 => paging::fence_address_asid(address(tape), tape.value()),
+        2 => paging::fence_asid(value(tape)),
+        3 => paging::fence_address_asid(address(tape), value(tape)),
         _ => paging::fence_all(),
     }
 }
 
 /// Loads and stores more often than random words have them, of all widths and through all registers.
-fn user_word(tape: &mut Tape) -> u32 {
-    let random = tape.next() as u32;
+fn user_word(tape: &mut Random) -> u32 {
+    let random = tape.number() as u32;
     let opcode = tape.pick(&[0x03, 0x07, 0x23, 0x27, 0x2f, 0x73, 0x57]);
     if tape.one_in(2) { random & !0x7f | opcode } else { random }
 }
