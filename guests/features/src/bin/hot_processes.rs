@@ -18,7 +18,7 @@ features::feature!(checks);
 /// More than a hypervisor is likely to have at hand.
 const PROCESSES: usize = 40;
 /// Times that a process is entered.
-const TURNS: usize = 60_000;
+const TURNS: usize = 6_000;
 
 fn checks(_hart: u64, _device_tree: u64) {
     for mode in modes() {
