@@ -65,7 +65,7 @@ extensions! {
     Ziccrse "ziccrse" Shown;
     Zicfilp "zicfilp" Hidden(CFI);
     Zicfiss "zicfiss" Hidden(CFI);
-    Zicntr "zicntr" Shown;
+    Zicntr "zicntr" Always("cycle, time and instret can be read on any host, if only by a trap");
     Zicond "zicond" Shown;
     Zicsr "zicsr" Shown;
     Zifencei "zifencei" Shown;
@@ -309,9 +309,9 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_is_shown_svvptc_whatever_the_host_has() {
+    fn a_guest_is_shown_what_the_virtual_hart_has_whatever_the_host_has() {
         let shown = HartIsa::default().guest_view();
-        assert_eq!(shown.extensions, Extensions::EMPTY.with(Extension::Svvptc));
+        assert_eq!(shown.extensions, Extensions::EMPTY.with(Extension::Zicntr).with(Extension::Svvptc));
     }
 
     #[test]
