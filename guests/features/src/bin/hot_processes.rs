@@ -131,9 +131,9 @@ impl System {
                 seen == Ok(process.value)
             }
             7..=10 => {
-                let seen = user_load(DATA);
+                let seen = user_load(DATA) == Ok(process.value);
                 process.value = random.number();
-                seen.is_ok() && user_store(DATA, process.value).is_ok()
+                seen && user_store(DATA, process.value).is_ok()
             }
             // Entered, and left again.
             11..=12 => true,
