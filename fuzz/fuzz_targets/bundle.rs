@@ -141,7 +141,7 @@ fuzz_target!(|input: Input| {
     let switch = |(name, uplink): (String, Option<[u8; 6]>)| SwitchConfig { name, uplink: uplink.map(Mac) };
     let switches = input.switches.into_iter().map(switch).collect();
     let vms = input.vms.into_iter().map(Vm::config).collect();
-    let host = HostSettings { seed: input.seed, window: input.window, log_level: input.log_level, check_every: 0 };
+    let host = HostSettings { seed: input.seed, window: input.window, log_level: input.log_level, ..Default::default() };
     let manifest = Manifest { host, switches, vms };
     let Ok(mut written) = write(&manifest, &PAYLOAD) else { return };
     manifest.vms.iter().for_each(assert_inside);

@@ -24,7 +24,7 @@ const DEFAULT_LOG_LEVEL: u8 = 2;
 pub fn run(options: &PackOptions) -> Result<Status> {
     let scratch = scratch_folder()?;
     let manifest = Manifest::load(&options.manifest, |named| named.ready(scratch.path()))?;
-    let packed = Packed::new(&manifest, fresh_seed()?)?;
+    let packed = Packed::new(&manifest, Seed::for_many_boots()?)?;
     packed.write(&options.output)?;
     print!("{}", host_text(&packed.attachments.drives, &packed.attachments.nics));
     Ok(Status::PoweredOff)
@@ -57,7 +57,7 @@ impl Packed {
     /// # Errors
     /// A file cannot be read, is no kernel, or does not fit; a disk or a network cannot be as the manifest wants it. The
     /// message names guest and file, with the place in the manifest.
-    pub fn new(manifest: &Manifest, seed: [u8; 32]) -> Result<Self> {
+    pub fn new(manifest: &Manifest, seed: Seed) -> Result<Self> {
         let attachments = Attachments::of(manifest)?;
         let mut payload = Payload::default();
         let (mut vms, mut regions) = (Vec::new(), Vec::new());
@@ -73,7 +73,8 @@ impl Packed {
             vms.push(configured(vm, memory, disks, devices));
         }
         let host = HostSettings {
-            seed,
+            seed: seed.bytes,
+            seed_is_fresh: seed.is_fresh,
             window: manifest.host.window.map(|address| address.0),
             log_level: manifest.host.log_level.unwrap_or(DEFAULT_LOG_LEVEL),
             check_every: manifest.host.check_every.unwrap_or(0),
@@ -107,17 +108,41 @@ impl Packed {
     }
 }
 
-/// Entropy for the guests.
-///
-/// # Errors
-/// The system's random device cannot be read.
-pub fn fresh_seed() -> Result<[u8; 32]> {
-    let path = Path::new("/dev/urandom");
-    let mut seed = [0; 32];
-    fs::File::open(path)
-        .and_then(|mut file| file.read_exact(&mut seed))
-        .map_err(|error| Error::file("read", path, &error))?;
-    Ok(seed)
+/// Random bytes that a bundle brings to its guests.
+#[derive(Clone, Copy, Debug)]
+pub struct Seed {
+    bytes: [u8; 32],
+    is_fresh: bool,
+}
+
+impl Seed {
+    /// In place of random bytes where runs have to repeat.
+    pub const FIXED: Self = Self { bytes: [0x5a; 32], is_fresh: false };
+
+    /// For a bundle that is booted once.
+    ///
+    /// # Errors
+    /// The system's random device cannot be read.
+    pub fn for_one_boot() -> Result<Self> {
+        Self::from_system(true)
+    }
+
+    /// For a bundle that may be booted again: the hypervisor warns where the host adds nothing to it.
+    ///
+    /// # Errors
+    /// The system's random device cannot be read.
+    pub fn for_many_boots() -> Result<Self> {
+        Self::from_system(false)
+    }
+
+    fn from_system(is_fresh: bool) -> Result<Self> {
+        let path = Path::new("/dev/urandom");
+        let mut bytes = [0; 32];
+        fs::File::open(path)
+            .and_then(|mut file| file.read_exact(&mut bytes))
+            .map_err(|error| Error::file("read", path, &error))?;
+        Ok(Self { bytes, is_fresh })
+    }
 }
 
 fn configured(vm: &Vm, memory: VmConfig, disks: Vec<DiskConfig>, devices: &Devices) -> VmConfig {

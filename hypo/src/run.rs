@@ -9,7 +9,7 @@ use crate::firmware::Firmware;
 use crate::guests::{self, Named, Ready};
 use crate::hardware::{host_words, native_words};
 use crate::manifest::{Manifest, Reset, Vm};
-use crate::pack::{Packed, fresh_seed, scratch_folder};
+use crate::pack::{Packed, Seed, scratch_folder};
 use crate::qemu::{Boot, Machine, VIRT};
 use crate::session::Session;
 use crate::size::Size;
@@ -35,8 +35,6 @@ const BELOW_BUNDLE: u64 = 512 << 20;
 const MEMORY_STEP: u64 = 128 << 20;
 /// H hides what the hypervisor is for, so it is off unless asked for.
 const DEFAULT_CPU: &str = "rv64,h=off";
-/// In place of entropy where runs have to repeat: with `--icount`.
-const FIXED_SEED: [u8; 32] = [0x5a; 32];
 
 /// Carries out `hypo run`.
 ///
@@ -45,7 +43,7 @@ const FIXED_SEED: [u8; 32] = [0x5a; 32];
 pub fn run(options: &RunOptions) -> Result<Status> {
     let scratch = scratch_folder()?;
     let manifest = guests(options, scratch.path())?;
-    let seed = if options.host.icount { FIXED_SEED } else { fresh_seed()? };
+    let seed = if options.host.icount { Seed::FIXED } else { Seed::for_one_boot()? };
     let mut packed = Packed::new(&manifest, seed)?;
     setup::ensure_qemu(&options.host.qemu, options.host.firmware == Firmware::Default)?;
     let firmware = options.host.firmware.prepare(Cache::open)?;

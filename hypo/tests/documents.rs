@@ -6,7 +6,7 @@ use devicetree::extensions::Policy;
 use hypo::attach::Attachments;
 use hypo::guests::{Named, Ready};
 use hypo::manifest::{Disk, Manifest, Vm};
-use hypo::pack::Packed;
+use hypo::pack::{Packed, Seed};
 use hypo::status;
 use regex::Regex;
 use std::collections::BTreeSet;
@@ -117,7 +117,7 @@ fn the_manifests_defaults_are_the_documented_ones() {
     let host = defaults("## `[host]`");
     let bundle_of = |text: String| {
         let (_folder, path) = written(&text);
-        Packed::new(&load(&path).unwrap(), [0; 32]).unwrap().manifest.host
+        Packed::new(&load(&path).unwrap(), Seed::FIXED).unwrap().manifest.host
     };
     let (with, without) = (bundle_of(format!("[host]\n{host}{VM}")), bundle_of(VM.to_owned()));
     assert_eq!(
@@ -141,7 +141,7 @@ fn the_manifests_limits_are_the_documented_ones() {
                 let table = if start.is_empty() { "[host]\n" } else { start };
                 let end = if start.is_empty() { VM } else { "" };
                 let (_folder, path) = written(&format!("{table}{key} = {value}\n{end}"));
-                let packed = load(&path).map(|manifest| Packed::new(&manifest, [0; 32]));
+                let packed = load(&path).map(|manifest| Packed::new(&manifest, Seed::FIXED));
                 let packed = packed.is_ok_and(|packed| packed.is_ok());
                 assert_eq!(packed, possible, "{key} = {value}");
                 count += 1;

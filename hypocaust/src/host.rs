@@ -26,6 +26,8 @@ pub struct RealHost {
 pub enum Level {
     /// Something does not work.
     Error = 0,
+    /// Something works, but not as its user may expect.
+    Warning = 1,
     /// What starts and ends.
     Info = 2,
     /// Exit counters.

@@ -15,6 +15,7 @@ mod finish;
 mod host;
 mod io;
 mod panic;
+mod random;
 mod run;
 mod setup;
 mod world;

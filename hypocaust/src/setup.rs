@@ -8,7 +8,8 @@ use bundle::{ConsoleConfig, Manifest, Show, VmConfig};
 use devices::Board;
 use devices::virtio::entropy::Entropy;
 use devices::virtio::{self, Slot};
-use devicetree::{Extension, HostInfo};
+use devicetree::Extension;
+use entropy::{Collector, Purpose, Root, Stream};
 use hart::ASIDS_OF_VCPU;
 use hart::Hart;
 use hart::memory::HostMemory;
@@ -16,8 +17,6 @@ use memory::{BLOCK_SIZE, Extent, Extents, GuestPhysAddr, GuestRam, InitialData, 
 use mmu::shadow::HostPaging;
 use mmu::{ShadowMmu, Window};
 use monitor::{Operator, View};
-use rand_chacha::ChaCha20Rng;
-use rand_core::{RngCore, SeedableRng};
 use rewrite::CodePages;
 use scheduler::{Scheduler, Tuning};
 use vhart::Units;
@@ -30,6 +29,7 @@ use crate::console::Console;
 use crate::drivers::{plic::Plic, rtc, uart::Uart};
 use crate::host::{Level, RealHost};
 use crate::io::{Io, attach, interfaces};
+use crate::random;
 use crate::world::{Guest, Interrupts, World};
 
 /// The heap: the manifest, and what serves all guests.
@@ -41,6 +41,9 @@ const HEAP_PER_MIB: u64 = 512;
 /// and leaves as much for contexts; each with as much memory again, for what it was made of.
 const TABLES: u64 = 1024;
 const TABLES_PER_MIB: u64 = 1;
+
+/// Bytes of a guest's `rng-seed`: what Linux's generator takes at once, twice.
+const SEED_BYTES: usize = 64;
 
 /// Pages of guest-kernel code that can be rewritten at a time: as many as Linux's text has with privileged
 /// instructions.
@@ -70,7 +73,9 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
     let interrupts = open_interrupts(stage);
     host.say(Level::Info, format_args!("{}", Banner(stage)));
     let mut scheduler = Scheduler::new(Tuning::for_frequency(stage.machine.timebase_frequency));
-    let mut random = random_source(&stage.machine, &manifest);
+    let sources = gather_randomness(stage, &hart, &manifest, &mut host);
+    let randomness = sources.to_string();
+    let random = sources.finish();
     let attached = &mut memory;
     let mut disks = attach::open(stage, &hart, &mut host, interrupts.as_ref(), &manifest, payload, attached)?;
     let nets = interfaces::open(stage, interrupts.as_ref(), &manifest, &mut memory)?;
@@ -84,10 +89,10 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
         }
         slots.push(Slot::Entropy(Entropy::new()));
         let parts = Parts { number: entity, config, slots, payload };
-        let vm = build_vm(stage, &hart, parts, &mut random, &mut memory)?;
+        let vm = build_vm(stage, &hart, parts, &random, &mut memory)?;
         guests.push(Guest::new(vm, entity, config));
     }
-    attach::give_room(&mut disks, &manifest, &mut host, &mut memory, &mut random)?;
+    attach::give_room(&mut disks, &manifest, &mut host, &mut memory, &random)?;
     hart.fence_i();
     let view = match manifest.host.show {
         Show::First => View::Guest,
@@ -103,14 +108,14 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
         host,
         interrupts,
         typed: false,
-        io: Io::new(disks, nets, random, stage.machine.timebase_frequency),
+        io: Io::new(disks, nets, random_devices(&random, guests.len()), stage.machine.timebase_frequency),
         guests,
         scheduler,
         current: None,
         check_every: manifest.host.check_every,
         ending: None,
         operator: Operator::default(),
-        facts: facts(stage, &memory),
+        facts: facts(stage, &memory, randomness),
         clock: Clock::new(stage.machine.timebase_frequency),
         started: hart::time::now(),
         idle: 0,
@@ -180,7 +185,7 @@ fn build_vm(
     stage: &Stage,
     hart: &Hart,
     parts: Parts,
-    random: &mut ChaCha20Rng,
+    random: &Root,
     memory: &mut HostMemory,
 ) -> Result<Vm, String> {
     let Parts { number, config, slots, payload } = parts;
@@ -230,9 +235,8 @@ fn build_vm(
     let host_isa = machine.common_isa();
     let paging = host_paging(stage, hart, number);
     let mode = paging.widest_guest_mode();
-    let mut seed = [0; 64];
-    random.fill_bytes(&mut seed);
-    let tree = tree::build(config, host_isa, mode, machine.timebase_frequency, &seed);
+    // Filled at each start.
+    let tree = tree::build(config, host_isa, mode, machine.timebase_frequency, &[0; SEED_BYTES]);
     let wall = machine.rtc.and_then(|rtc| stage.space.device(rtc)).map_or(0, |rtc| rtc::now(&rtc));
     let clock = Clock::new(machine.timebase_frequency);
     let boot_wall = wall.saturating_sub(clock.board_time(hart::time::now()).0);
@@ -251,7 +255,8 @@ fn build_vm(
     if config.switches.rewrite && hart::firmware::complains() {
         ram.overlay().require_scan();
     }
-    let boot = Boot { entry: config.entry, tree_address: GuestPhysAddr(config.device_tree), tree };
+    let seeds = random.stream(Purpose::DeviceTree, number);
+    let boot = Boot { entry: config.entry, tree_address: GuestPhysAddr(config.device_tree), tree, seeds };
     let vcpus = Vec::from([vcpu]);
     Ok(Vm::new(config.name.clone(), Machine::new(ram, code, board, 1, clock), vcpus, boot))
 }
@@ -267,18 +272,28 @@ fn host_paging(stage: &Stage, hart: &Hart, number: usize) -> HostPaging {
     HostPaging { mode: space.mode(), window, first_asid }
 }
 
-/// Entropy for guests: the bundle's, mixed with the host's.
-fn random_source(machine: &HostInfo, manifest: &Manifest) -> ChaCha20Rng {
-    let mut seed = manifest.host.seed;
-    for (n, byte) in machine.rng_seed.iter().enumerate() {
-        let place = &mut seed[n % 32];
-        *place = place.rotate_left(3) ^ byte;
+/// Where guests' random numbers come from. Warns where they can be predicted.
+fn gather_randomness(stage: &Stage, hart: &Hart, manifest: &Manifest, host: &mut RealHost) -> Collector {
+    let sources = random::gather(stage, hart, manifest);
+    if !sources.is_unpredictable() {
+        host.say(
+            Level::Warning,
+            format_args!(
+                "the host has no source of randomness, and the bundle may have been booted before: guests' random \
+                 numbers can be predicted; attach a virtio-rng device, or pack the bundle anew for each boot"
+            ),
+        );
     }
-    ChaCha20Rng::from_seed(seed)
+    sources
+}
+
+/// What the guests' entropy devices give out, by guest.
+fn random_devices(random: &Root, guests: usize) -> Vec<Stream> {
+    (0..guests).map(|guest| random.stream(Purpose::Device, guest)).collect()
 }
 
 /// What the monitor tells of the machine.
-fn facts(stage: &Stage, memory: &HostMemory) -> Vec<(&'static str, String)> {
+fn facts(stage: &Stage, memory: &HostMemory, randomness: String) -> Vec<(&'static str, String)> {
     let Stage { machine, space, hart_id, .. } = stage;
     let size: u64 = machine.memory.iter().map(|range| range.size >> 20).sum();
     let own = machine.harts.iter().find(|hart| hart.id == *hart_id);
@@ -289,6 +304,7 @@ fn facts(stage: &Stage, memory: &HostMemory) -> Vec<(&'static str, String)> {
         ("translation", format!("{:?}, window {:#x}", space.mode(), space.window())),
         ("memory", format!("{size} MiB, {} MiB of them free", memory.available() >> 20)),
         ("clock", format!("{} Hz", machine.timebase_frequency)),
+        ("randomness", randomness),
     ])
 }
 

@@ -20,7 +20,7 @@ use thiserror::Error;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"HYPOBNDL");
 /// Counts up whenever the layout or the manifest's encoding changes.
-const VERSION: u64 = 4;
+const VERSION: u64 = 5;
 /// Words before the manifest.
 const FIXED_WORDS: usize = 9;
 /// The payload starts at a multiple of this, so that a page of it is a page of memory.
@@ -230,7 +230,14 @@ pub(crate) mod tests {
     pub(crate) fn linux_like() -> Manifest {
         let memory = 512 << 20;
         Manifest {
-            host: HostSettings { seed: [7; 32], window: None, log_level: 2, check_every: 0, show: Show::All },
+            host: HostSettings {
+                seed: [7; 32],
+                seed_is_fresh: true,
+                window: None,
+                log_level: 2,
+                check_every: 0,
+                show: Show::All,
+            },
             switches: vec![SwitchConfig { name: "lan".into(), uplink: Some(Mac([2, 0, 0, 0, 0, 1])) }],
             vms: vec![VmConfig {
                 name: "linux".into(),

@@ -46,8 +46,11 @@ pub struct Manifest {
 /// Settings of the hypervisor itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HostSettings {
-    /// Fresh entropy for the guests' rng-seed, mixed with the host's own.
+    /// Random bytes from whoever made the bundle, mixed with what the host has.
     pub seed: [u8; 32],
+    /// The bundle is booted once, so that nobody has seen its seed before. `hypo run` makes such bundles, `hypo pack` does
+    /// not.
+    pub seed_is_fresh: bool,
     /// Where the hypervisor's window lies on a host with Sv39 only; `None` takes the default.
     /// A multiple of 1 GiB, canonical in Sv39.
     pub window: Option<u64>,

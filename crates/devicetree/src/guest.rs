@@ -17,6 +17,7 @@ use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use isa::paging::Mode;
 use memory::GuestPhysAddr;
 
+use crate::blob::Blob;
 use crate::extensions::HartIsa;
 
 /// The input clock of QEMU's UART, in Hz.
@@ -82,6 +83,15 @@ pub enum GuestDeviceKind {
         /// The highest interrupt source.
         sources: u32,
     },
+}
+
+/// Where the value of `/chosen/rng-seed` lies in a flattened tree, so that each start of a guest can have a new one;
+/// `None` where the tree has none.
+pub fn rng_seed_mut(tree: &mut [u8]) -> Option<&mut [u8]> {
+    let value = Blob::new(tree).ok()?.property(b"/chosen", b"rng-seed").ok()??;
+    let start = value.as_ptr().addr().checked_sub(tree.as_ptr().addr())?;
+    let end = start.checked_add(value.len())?;
+    tree.get_mut(start..end)
 }
 
 impl GuestTree<'_> {

@@ -14,5 +14,5 @@ pub mod guest;
 pub mod host;
 
 pub use extensions::{Extension, Extensions, HartIsa};
-pub use guest::{GuestDevice, GuestDeviceKind, GuestTree, to_dts};
+pub use guest::{GuestDevice, GuestDeviceKind, GuestTree, rng_seed_mut, to_dts};
 pub use host::{Console, ConsoleKind, HostError, HostHart, HostInfo, Plic, VirtioSlot};

@@ -21,7 +21,14 @@ macro_rules! write {
 
 /// Reads a CSR that may not exist: `Some(value)`, or `None` where reading it traps.
 macro_rules! probe {
-    ($csr:literal) => {{
+    ($csr:literal) => {
+        $crate::csr::probe_with!(concat!("csrr {value}, ", $csr))
+    };
+}
+
+/// Carries out an instruction that sets `{value}`, changes nothing else, and may trap.
+macro_rules! probe_with {
+    ($instruction:expr) => {{
         let (value, present): (u64, u64);
         // SAFETY: a trap of the csrr lands behind it; stvec is restored on both ways, sepc, scause, stval and
         // sstatus.SPP and SPIE mean nothing while the hypervisor runs, and interrupts are off.
@@ -31,7 +38,7 @@ macro_rules! probe {
                 "lla {present}, 2f",
                 "csrw stvec, {present}",
                 "li {present}, 0",
-                concat!("csrr {value}, ", $csr),
+                $instruction,
                 "li {present}, 1",
                 ".balign 4",
                 "2:",
@@ -46,4 +53,4 @@ macro_rules! probe {
     }};
 }
 
-pub(crate) use {probe, read, write};
+pub(crate) use {probe, probe_with, read, write};

@@ -19,6 +19,7 @@ mod hart;
 pub mod heap;
 pub mod memory;
 pub mod mmio;
+pub mod random;
 pub mod space;
 mod switch;
 pub mod time;

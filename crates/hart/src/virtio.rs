@@ -5,6 +5,7 @@
 //! an interrupt says that some of them are done.
 
 pub mod block;
+pub mod entropy;
 pub mod net;
 
 use alloc::alloc::{alloc_zeroed, dealloc};
@@ -42,6 +43,8 @@ pub enum Kind {
     Block,
     /// A network interface.
     Net,
+    /// A source of randomness.
+    Entropy,
     /// Something that we have no driver for.
     Other,
 }
@@ -80,6 +83,7 @@ pub fn probe(registers: &Mmio) -> Option<Kind> {
         0 => None,
         1 => Some(Kind::Net),
         2 => Some(Kind::Block),
+        4 => Some(Kind::Entropy),
         _ => Some(Kind::Other),
     }
 }

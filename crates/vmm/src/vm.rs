@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use entropy::Stream;
 use isa::{Interrupt, TrapInfo};
 use memory::{GuestPhysAddr, NotRam};
 use mmu::TlbFlush;
@@ -37,6 +38,9 @@ pub struct Boot {
     pub tree_address: GuestPhysAddr,
     /// The device tree.
     pub tree: Vec<u8>,
+    /// What its `rng-seed` is filled with at each start, as firmware does: a guest that is reset must not draw the
+    /// same random numbers again.
+    pub seeds: Stream,
 }
 
 /// What a vCPU does next.
@@ -71,6 +75,9 @@ impl Vm {
     pub fn start(&mut self) -> Result<(), NotRam> {
         self.machine.reset();
         self.vcpus.iter_mut().for_each(Vcpu::reset);
+        if let Some(seed) = devicetree::rng_seed_mut(&mut self.boot.tree) {
+            self.boot.seeds.fill(seed);
+        }
         self.machine.ram.write(self.boot.tree_address, &self.boot.tree)?;
         if let (Some(vcpu), Some(link)) = (self.vcpus.first_mut(), self.machine.links.first()) {
             link.set_state(HartState::Started);

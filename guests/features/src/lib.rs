@@ -15,6 +15,7 @@ pub mod insn;
 pub mod native;
 pub mod poison;
 pub mod random;
+pub mod tree;
 pub mod walk;
 
 use guest_rt::isa::Exception;
@@ -72,11 +73,7 @@ pub fn modes() -> impl Iterator<Item = Mode> {
 /// # Panics
 /// Where it is not there.
 pub fn role(device_tree: u64, key: &str) -> &'static str {
-    // SAFETY: the boot protocol says that there is a device tree, and its second word how long it is.
-    let tree = unsafe {
-        let size = u32::from_be(core::ptr::read_volatile((device_tree as *const u32).add(1)));
-        core::slice::from_raw_parts(device_tree as *const u8, size as usize)
-    };
+    let tree = tree::bytes(device_tree);
     let at = tree.windows(key.len()).position(|window| window == key.as_bytes());
     let value = at.and_then(|at| tree.get(at + key.len()..)).unwrap_or(&[]);
     let len = value.iter().position(|byte| matches!(byte, 0 | b' ')).unwrap_or(0);

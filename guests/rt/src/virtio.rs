@@ -37,6 +37,7 @@ pub mod kind {
     pub const NET: u32 = 1;
     pub const BLOCK: u32 = 2;
     pub const CONSOLE: u32 = 3;
+    pub const ENTROPY: u32 = 4;
 }
 
 /// Transports of the machine.

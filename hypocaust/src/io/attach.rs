@@ -10,10 +10,10 @@ use block::sharing::{self, Attachment};
 use block::{Disk, Overlay, SECTOR, Writes};
 use bundle::{DiskConfig, DiskSource, Manifest, Partition};
 use devices::virtio::{self, Slot};
+use entropy::{Purpose, Root};
 use hart::Hart;
 use hart::memory::HostMemory;
 use memory::PAGE_SIZE;
-use rand_core::RngCore;
 
 use super::disks::{Disks, GuestDisk};
 use super::host_disks::{HostDisk, Reader};
@@ -181,9 +181,10 @@ pub fn give_room(
     manifest: &Manifest,
     host: &mut RealHost,
     memory: &mut HostMemory,
-    random: &mut impl RngCore,
+    random: &Root,
 ) -> Result<(), String> {
-    for (vm, disks) in manifest.vms.iter().zip(disks.all()) {
+    for (guest, (vm, disks)) in manifest.vms.iter().zip(disks.all()).enumerate() {
+        let mut keys = random.stream(Purpose::HashTables, guest);
         for GuestDisk { disk, number, .. } in disks {
             if !disk.keeps_writes() {
                 continue;
@@ -213,7 +214,7 @@ pub fn give_room(
                 );
                 host.say(Level::Info, message);
             }
-            disk.give_room(Overlay::new(words, random.next_u64()));
+            disk.give_room(Overlay::new(words, keys.next_u64()));
         }
     }
     Ok(())

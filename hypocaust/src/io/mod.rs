@@ -9,9 +9,10 @@ pub mod host_disks;
 pub mod interfaces;
 pub mod nets;
 
+use alloc::vec::Vec;
+
 use devices::virtio::Slot;
-use rand_chacha::ChaCha20Rng;
-use rand_core::RngCore;
+use entropy::Stream;
 use vmm::machine::ConsoleTurn;
 use vmm::{Host, Machine};
 
@@ -29,8 +30,8 @@ pub struct Io {
     pub disks: Disks,
     /// Network interfaces, which have the next.
     pub nets: Nets,
-    /// What entropy devices give out.
-    random: ChaCha20Rng,
+    /// What entropy devices give out, by guest: what one reads tells it nothing of what others get.
+    random: Vec<Stream>,
     /// The guest whose slots are served first.
     first: usize,
     /// Ticks that a device of the host's has for an answer.
@@ -39,7 +40,7 @@ pub struct Io {
 
 impl Io {
     /// These devices, on a host with a timebase of so many ticks a second.
-    pub const fn new(disks: Disks, nets: Nets, random: ChaCha20Rng, timebase: u64) -> Self {
+    pub const fn new(disks: Disks, nets: Nets, random: Vec<Stream>, timebase: u64) -> Self {
         Self { disks, nets, random, first: 0, patience: PATIENCE.saturating_mul(timebase) }
     }
 
@@ -55,10 +56,10 @@ impl Io {
                 // Where the operator's console is full, it interrupts once it has room.
                 machine.notify(slot);
             }
-            let random = &mut self.random;
+            let Some(random) = self.random.get_mut(number) else { continue };
             let more = machine.serve(slot, |device, ram| {
                 let Slot::Entropy(entropy) = device else { return false };
-                entropy.serve(ram, |bytes| random.fill_bytes(bytes));
+                entropy.serve(ram, |bytes| random.fill(bytes));
                 entropy.has_requests(ram)
             });
             if more == Some(true) {

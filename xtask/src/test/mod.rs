@@ -10,6 +10,7 @@ mod guests;
 mod host;
 mod kernel_log;
 mod outside;
+mod randomness;
 mod runner;
 mod sessions;
 mod worlds;
@@ -125,6 +126,7 @@ impl Setting {
         let mut others = worlds::cases(project, &self.hypo, &self.firmware);
         others.extend(fuzz::cases(project, &self.hypo, &self.firmware));
         others.push(kernel_log::case(project, self)?);
+        others.extend(randomness::case(project, &self.hypo, &self.firmware));
         cases.extend(sessions::usable(project, others, self)?);
         cases.retain(|case| self.native || !case.name.ends_with("/native"));
         cases.iter_mut().for_each(|case| case.name.insert_str(0, &self.prefix));

@@ -1,5 +1,6 @@
 //! Power-on and reset of a whole virtual machine.
 
+use entropy::{Collector, Purpose, Source};
 use isa::csr::CsrAddr;
 use isa::{Exception, Interrupt, Privilege, Reg, TrapInfo};
 use memory::GuestPhysAddr;
@@ -16,7 +17,14 @@ use crate::support::{ENTRY, FEATURES, Guest, HOLE, RAM, RAM_END, new_machine, ne
 const TREE: u64 = RAM + 0x10_0000;
 
 fn vm(tree_address: u64) -> Vm {
-    let boot = Boot { entry: ENTRY, tree_address: GuestPhysAddr(tree_address), tree: vec![0xd0, 0x0d, 0xfe] };
+    vm_with(tree_address, vec![0xd0, 0x0d, 0xfe])
+}
+
+fn vm_with(tree_address: u64, tree: Vec<u8>) -> Vm {
+    let mut random = Collector::new();
+    random.add(Source::Firmware, &[1; 32]);
+    let seeds = random.finish().stream(Purpose::DeviceTree, 0);
+    let boot = Boot { entry: ENTRY, tree_address: GuestPhysAddr(tree_address), tree, seeds };
     let vcpus = (0..2).map(|id| Vcpu::new(id, FEATURES, new_shadow())).collect();
     Vm::new("test".into(), new_machine(spare_ram(), 2), vcpus, boot)
 }
@@ -91,6 +99,26 @@ fn a_reset_brings_memory_registers_devices_and_letter_boxes_back() {
     assert_eq!(vcpu.frame.pc, ENTRY, "no interrupt is left over");
     assert!(!machine.links[1].take_fence());
     assert_eq!(vcpu.exits.get(ExitKind::Fill), 1, "counters go on");
+}
+
+#[test]
+fn each_start_has_a_seed_of_its_own() {
+    let config = bundle::VmConfig { memory: RAM_END - RAM, vcpus: 1, ..Default::default() };
+    let blob = vmm::tree::build(&config, Default::default(), isa::paging::Mode::Sv39, 10_000_000, &[0; 64]);
+    let mut vm = vm_with(TREE, blob.clone());
+    let mut starts = Vec::new();
+    for _ in 0..3 {
+        vm.start().unwrap();
+        let mut tree = vec![0; blob.len()];
+        vm.machine.ram.read(GuestPhysAddr(TREE), &mut tree).unwrap();
+        let seed = devicetree::rng_seed_mut(&mut tree).unwrap();
+        assert_eq!(seed.len(), 64);
+        starts.push(seed.to_vec());
+        seed.fill(0);
+        assert_eq!(tree, blob, "all else stays");
+    }
+    assert!(starts[0] != starts[1] && starts[1] != starts[2] && starts[0] != starts[2]);
+    assert!(starts.iter().all(|seed| *seed != [0; 64]));
 }
 
 #[test]
