@@ -185,9 +185,10 @@ pub fn send_rest() {
     }
 }
 
-/// Nothing that was shown is lost, however the console ends.
+/// Nothing that was shown is lost, however the console ends, and the terminal is as it was.
 impl Drop for Console {
     fn drop(&mut self) {
+        self.consoles.give_back();
         self.flush();
     }
 }

@@ -17,6 +17,8 @@ fn panic(info: &PanicInfo) -> ! {
         // First what was said before.
         crate::console::send_rest();
         let mut console = EarlyConsole;
+        // A guest may have left the terminal so that nothing can be read.
+        let _ = monitor::IN_ORDER.into_iter().try_for_each(|part| console.write_str(part));
         let _ = writeln!(console, "\nhypocaust: this is a bug in the hypervisor, please report it");
         let _ = writeln!(console, "hypocaust: {info}");
         crate::run::epitaph(&mut console);

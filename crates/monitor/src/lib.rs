@@ -14,16 +14,21 @@ extern crate std;
 mod command;
 mod control;
 mod editor;
+mod harmless;
 mod keys;
 mod lines;
+#[cfg(test)]
+mod model;
 mod multiplexer;
 mod operator;
 mod report;
 mod scrollback;
+mod sequences;
+mod terminal;
 mod text;
-mod unquery;
 
 pub use command::{COMMANDS, Command, Entry, MAX_MEMORY, parse};
 pub use control::{Change, Control, Disk, Exits, Guest, HostFacts, KindOfExit, Port, State, Switch};
 pub use multiplexer::{Multiplexer, Screen, View};
 pub use operator::{Operator, Reply};
+pub use terminal::IN_ORDER;

@@ -3,7 +3,8 @@
 //!
 //! What a shown guest writes goes to the screen, unchanged where it is alone, and waits for it; what the others write is
 //! kept, and never waits. Beside that the screen gets *staged* bytes: the monitor's, and what is replayed of a console on
-//! coming back to it. A guest's own bytes come behind them.
+//! coming back to it. A guest's own bytes come behind them. Before anything else is staged, the terminal is put in order
+//! behind a guest that was alone on it (`attend`).
 
 mod typing;
 
@@ -16,10 +17,11 @@ use core::mem;
 use crate::command::Command;
 use crate::control::State;
 use crate::editor::Editor;
+use crate::harmless::{Harmless, is_beginning};
 use crate::lines::Lines;
 use crate::scrollback::Scrollback;
+use crate::terminal::{Modes, Terminal};
 use crate::text::grouped;
-use crate::unquery::Unquery;
 
 /// Bytes of its output that a console remembers.
 pub const SCROLLBACK: usize = 64 << 10;
@@ -29,6 +31,11 @@ const SCREENFUL: usize = 24;
 const REACH: u64 = 512;
 /// Bytes typed ahead for a guest.
 const INPUT: usize = 1 << 10;
+/// Bytes of a lone guest's that may wait to be looked at, a power of two: what that takes is little beside the guest's own
+/// time.
+const UNATTENDED: u64 = 8 << 10;
+/// The longest beginning of a sequence that is passed on at the end of a replay.
+const BEGINNING: u64 = 32;
 /// Ends colours that the guest has left on, and its line.
 const ASIDE: &str = "\x1b[0m\n";
 
@@ -56,6 +63,8 @@ struct Console {
     seen: u64,
     input: VecDeque<u8>,
     state: State,
+    /// What it had set of the terminal when it was left.
+    modes: Modes,
 }
 
 #[derive(Debug)]
@@ -65,7 +74,9 @@ struct Replay {
     unseen: u64,
     /// How much is lost, until the operator is told.
     lost: u64,
-    unquery: Unquery,
+    harmless: Harmless,
+    /// Where what is not complete yet begins.
+    begun: u64,
 }
 
 /// The guests' consoles and the monitor's prompt, of which one is shown.
@@ -79,6 +90,9 @@ pub struct Multiplexer {
     /// The guest that gets the typing, or did before the monitor.
     shown: usize,
     lines: Lines,
+    terminal: Terminal,
+    /// Up to where the terminal's state is known of what a lone guest has sent it.
+    attended: u64,
     editor: Editor,
     /// What a `y` would carry out.
     asked: Option<Command>,
@@ -96,6 +110,7 @@ impl Multiplexer {
             seen: 0,
             input: VecDeque::with_capacity(INPUT),
             state: State::Stopped,
+            modes: Modes::default(),
         });
         Self {
             consoles: consoles.collect(),
@@ -104,6 +119,8 @@ impl Multiplexer {
             shown: 0,
             lines: Lines::new(names.len()),
             names,
+            terminal: Terminal::default(),
+            attended: 0,
             editor: Editor::default(),
             asked: None,
             escaped: false,
@@ -134,8 +151,11 @@ impl Multiplexer {
         if self.view == View::All {
             self.lines.finish(guest, &self.names, &mut self.staged);
         }
+        if guest != self.shown {
+            return;
+        }
         // Typing goes to one that reads it.
-        let Some(alive) = self.next_alive().filter(|_| guest == self.shown) else { return };
+        let Some(alive) = self.next_alive() else { return self.give_back() };
         match self.view {
             View::Guest => self.show(alive),
             View::All => {
@@ -181,20 +201,56 @@ impl Multiplexer {
 
     fn record(&mut self, guest: usize, bytes: &[u8], is_seen: bool) {
         let Some(console) = self.consoles.get_mut(guest) else { return };
-        let had_seen_all = console.seen == console.scrollback.end();
+        let before = console.scrollback.end();
         bytes.iter().for_each(|byte| console.scrollback.push(*byte));
-        if is_seen && had_seen_all {
-            console.seen = console.scrollback.end();
+        if !is_seen || console.seen != before {
+            return;
+        }
+        console.seen = console.scrollback.end();
+        // At each multiple of it: cheap, for this is done for each character.
+        if before ^ console.seen >= UNATTENDED {
+            self.attend();
+        }
+    }
+
+    /// Follows what a lone guest has done to the terminal, up to now. Not at each of its bytes: it is only of interest
+    /// before somebody else writes.
+    fn attend(&mut self) {
+        let Some(Console { scrollback, .. }) = self.consoles.get(self.shown) else { return };
+        if self.view == View::Guest {
+            if self.attended < scrollback.start() {
+                self.terminal.lose_track();
+            }
+            let pieces = scrollback.since(self.attended);
+            pieces.into_iter().flatten().for_each(|byte| self.terminal.feed(*byte));
+        }
+        self.attended = scrollback.end();
+    }
+
+    /// Puts the terminal in order, so that what is staged next can be read.
+    fn take_the_word(&mut self) {
+        self.attend();
+        let order = self.terminal.show_text();
+        self.stage(&order);
+    }
+
+    /// Puts the terminal in order for somebody else: another guest, the monitor, or who has it after the hypervisor.
+    pub fn give_back(&mut self) {
+        self.attend();
+        let (order, modes) = self.terminal.leave();
+        self.stage(&order);
+        if self.view == View::Guest
+            && let Some(console) = self.consoles.get_mut(self.shown)
+        {
+            console.modes = modes;
         }
     }
 
     /// Takes a byte where all guests are shown, unless what it completes would have to wait.
     fn put_line(&mut self, guest: usize, byte: u8, screen: &mut impl Screen) -> bool {
         let is_free = self.pump_staged(screen);
-        if is_free && guest == self.shown {
-            self.lines.front(guest, &self.names, byte, &mut self.staged);
-        } else if is_free {
-            self.lines.other(guest, &self.names, byte, &mut self.staged);
+        if is_free {
+            self.lines.feed(guest, guest == self.shown, &self.names, byte, &mut self.staged);
         }
         self.pump_staged(screen);
         is_free
@@ -204,6 +260,7 @@ impl Multiplexer {
     /// it, or right where a lone guest is writing. Pumping brings it to the screen.
     pub fn say(&mut self, text: &str) {
         if self.view != View::Monitor {
+            self.take_the_word();
             self.lines.leave(&mut self.staged);
             return self.stage(text);
         }
@@ -223,15 +280,29 @@ impl Multiplexer {
                 self.stage(&format!("[{} bytes lost]\n", grouped(lost)));
                 continue;
             }
-            match self.consoles.get(self.shown).and_then(|console| console.scrollback.get(replay.next)) {
-                Some(byte) => {
-                    replay.next += 1;
-                    replay.unquery.feed(byte, &mut self.staged);
+            let byte = self.consoles.get(self.shown).and_then(|console| console.scrollback.get(replay.next));
+            let before = self.staged.len();
+            if let Some(byte) = byte {
+                replay.next += 1;
+                if replay.harmless.feed(byte, &mut self.staged) {
+                    replay.begun = replay.next;
                 }
-                None => {
-                    replay.unquery.finish(&mut self.staged);
-                    self.replay = None;
-                }
+            } else {
+                let begun = replay.begun;
+                self.replay = None;
+                self.stage_beginning(begun);
+            }
+            self.staged.iter().skip(before).for_each(|byte| self.terminal.feed(*byte));
+        }
+    }
+
+    /// What a replay has left incomplete: the guest goes on from there.
+    fn stage_beginning(&mut self, begun: u64) {
+        let Some(Console { scrollback, .. }) = self.consoles.get(self.shown) else { return };
+        if scrollback.end() - begun <= BEGINNING {
+            let bytes = scrollback.since(begun).concat();
+            if is_beginning(&bytes) {
+                self.staged.extend(bytes);
             }
         }
     }
@@ -267,6 +338,7 @@ impl Multiplexer {
         let title = format!("[{name}, guest {} of {}{comma}{state}]\n", guest + 1, self.names.len());
         self.leave(View::Guest);
         self.shown = guest;
+        self.enter_modes();
         self.stage(&title);
         self.start_replay();
     }
@@ -280,10 +352,19 @@ impl Multiplexer {
 
     fn leave(&mut self, view: View) {
         self.interrupt_replay();
+        self.give_back();
         // The next thing begins a line of its own.
         self.lines = Lines::new(self.names.len());
         self.stage(ASIDE);
         self.view = view;
+    }
+
+    /// The terminal is again what the guest had made of it.
+    fn enter_modes(&mut self) {
+        let mut order = String::new();
+        self.consoles.get(self.shown).map_or(Modes::default(), |console| console.modes).enter(&mut order);
+        order.bytes().for_each(|byte| self.terminal.feed(byte));
+        self.stage(&order);
     }
 
     fn start_replay(&mut self) {
@@ -297,7 +378,8 @@ impl Multiplexer {
         // What is lost is lost before all that is shown.
         let next = if lost > 0 { unseen } else { unseen.min(scrollback.last_lines(SCREENFUL)) };
         *seen = scrollback.end();
-        self.replay = Some(Replay { next, unseen, lost, unquery: Unquery::default() });
+        self.attended = scrollback.end();
+        self.replay = Some(Replay { next, unseen, lost, harmless: Harmless::default(), begun: next });
     }
 
     /// What has not been replayed has not been seen.
@@ -312,6 +394,7 @@ impl Multiplexer {
     /// Tells the operator something about the console itself.
     fn remark(&mut self, text: &str) {
         if self.view == View::Guest {
+            self.take_the_word();
             self.stage(ASIDE);
         }
         self.say(text);

@@ -48,6 +48,20 @@ impl Scrollback {
         if is_here { self.bytes.get(self.place(position)).copied() } else { None }
     }
 
+    /// The bytes from `position` on, as far as they are remembered, in two pieces.
+    pub fn since(&self, position: u64) -> [&[u8]; 2] {
+        let position = position.clamp(self.start(), self.end);
+        let (from, to) = (self.place(position), self.place(self.end));
+        let pieces = if position == self.end {
+            [None, None]
+        } else if from < to {
+            [self.bytes.get(from..to), None]
+        } else {
+            [self.bytes.get(from..), self.bytes.get(..to)]
+        };
+        pieces.map(Option::unwrap_or_default)
+    }
+
     /// Where the last `count` lines begin; the last need not have ended.
     pub fn last_lines(&self, count: usize) -> u64 {
         let breaks = (self.start()..self.end).rev().filter(|position| self.get(*position) == Some(b'\n'));
@@ -123,6 +137,10 @@ mod tests {
                 prop_assert_eq!(scrollback.get(position as u64), expected);
             }
             prop_assert_eq!(scrollback.get(scrollback.end()), None);
+            for position in 0..=bytes.len() {
+                let expected = &bytes[position.max(bytes.len() - kept)..];
+                prop_assert_eq!(scrollback.since(position as u64).concat(), expected);
+            }
         }
 
         #[test]
