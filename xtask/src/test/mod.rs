@@ -13,6 +13,7 @@ mod outside;
 mod randomness;
 mod runner;
 mod sessions;
+mod terminals;
 mod worlds;
 
 use crate::launch::Hypo;
@@ -124,6 +125,7 @@ impl Setting {
         let mut cases = guests::cases(project, self)?;
         cases.extend(sessions::cases(project, self)?);
         let mut others = worlds::cases(project, &self.hypo, &self.firmware);
+        others.extend(terminals::cases(project, &self.hypo, &self.firmware));
         others.extend(fuzz::cases(project, &self.hypo, &self.firmware));
         others.push(kernel_log::case(project, self)?);
         others.extend(randomness::case(project, &self.hypo, &self.firmware));
