@@ -188,6 +188,7 @@ pub fn send_rest() {
 /// Nothing that was shown is lost, however the console ends, and the terminal is as it was.
 impl Drop for Console {
     fn drop(&mut self) {
+        self.flush();
         self.consoles.give_back();
         self.flush();
     }

@@ -3,6 +3,7 @@
 //! Knows nothing of guests or QEMU. The program runs in a process group of its own, so that what it started
 //! ends with it.
 
+use crate::allowance::Allowance;
 use regex::bytes::Regex;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::io::{self, Read, Write};
@@ -28,7 +29,7 @@ pub struct Session {
     left_out: Option<&'static [u8]>,
     /// Where the next `expect` begins to look.
     seen: usize,
-    deadline: Instant,
+    allowance: Allowance,
 }
 
 /// Why an expected text did not come.
@@ -50,7 +51,7 @@ pub enum Ending {
 }
 
 impl Session {
-    /// Starts a program that is killed, with all it started, when `limit` is over.
+    /// Starts a program that is killed, with all it started, when `limit` is over: see [`Allowance`].
     pub fn start(command: &mut Command, limit: Duration) -> io::Result<Session> {
         let mut child = command
             .stdin(Stdio::piped())
@@ -66,8 +67,8 @@ impl Session {
             forward(stderr, sender);
         }
         let stdin = child.stdin.take();
-        let deadline = Instant::now() + limit;
-        Ok(Session { child, stdin, pieces, output: Vec::new(), left_out: None, seen: 0, deadline })
+        let allowance = Allowance::new(child.id(), limit);
+        Ok(Session { child, stdin, pieces, output: Vec::new(), left_out: None, seen: 0, allowance })
     }
 
     /// Leaves a text out of the output from now on, wherever it stands: one of somebody else's, who writes to the same
@@ -81,17 +82,19 @@ impl Session {
     /// Errors: [`Missed::TimedOut`] after `within` or at the session's limit, whichever comes first;
     /// [`Missed::Ended`] when no more output can come.
     pub fn expect(&mut self, pattern: &Regex, within: Duration) -> Result<String, Missed> {
-        let until = self.deadline.min(Instant::now() + within);
+        let until = self.allowance.used() + within;
         loop {
             if let Some(found) = pattern.find(&self.output[self.seen..]) {
                 let text = String::from_utf8_lossy(found.as_bytes()).into_owned();
                 self.seen += found.end();
                 return Ok(text);
             }
-            let left = until.checked_duration_since(Instant::now()).ok_or(Missed::TimedOut)?;
-            match self.pieces.recv_timeout(left) {
+            if self.allowance.is_over() || self.allowance.used() >= until {
+                return Err(Missed::TimedOut);
+            }
+            match self.pieces.recv_timeout(POLL) {
                 Ok(piece) => self.take(&piece),
-                Err(RecvTimeoutError::Timeout) => return Err(Missed::TimedOut),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(Missed::Ended),
             }
         }
@@ -109,7 +112,7 @@ impl Session {
         let ending = loop {
             match self.child.try_wait() {
                 Ok(Some(status)) => break Ending::Exited(code(status)),
-                Ok(None) if Instant::now() < self.deadline => {}
+                Ok(None) if !self.allowance.is_over() => {}
                 Ok(None) | Err(_) => {
                     end_group(&mut self.child);
                     break Ending::Killed;
@@ -130,7 +133,7 @@ impl Session {
 
     /// Ends the session at once and gives the output so far.
     pub fn abandon(mut self) -> Vec<u8> {
-        self.deadline = Instant::now();
+        self.allowance.end();
         self.finish().1
     }
 

@@ -1,6 +1,7 @@
-//! Starts `hypo` for tests and benchmarks, always under two time limits: its own, which leaves a status, and
-//! a later one of ours.
+//! Starts `hypo` for tests and benchmarks, always under two time limits: ours, which a busy machine does not use up, and its
+//! own on the clock, which comes later and leaves a status.
 
+use crate::allowance::hard;
 use crate::expect::{Ending, Session};
 use crate::project::show;
 use anyhow::{Context, Result, bail};
@@ -11,7 +12,7 @@ use std::time::Duration;
 /// What OpenSBI 1.6 and later write, without a line break, at each SRET, WFI and fence that traps.
 const COMPLAINT: &[u8] = b"system_opcode_insn: Invalid opcode for CSR read/write instruction";
 
-/// How long after its own time-out `hypo` is killed.
+/// How long a run may take to be ended by itself after its limit.
 const GRACE: Duration = Duration::from_secs(15);
 
 /// The program, and what is to be said to each of its runs.
@@ -20,6 +21,8 @@ pub struct Hypo {
     program: PathBuf,
     /// Options of `hypo run` with their values; a run that has the option itself keeps its own value.
     switches: Vec<(&'static str, String)>,
+    /// By what limits are stretched on this machine.
+    pace: f64,
     /// Where fetched files are, if not in the user's cache.
     cache: Option<PathBuf>,
 }
@@ -27,7 +30,12 @@ pub struct Hypo {
 impl Hypo {
     /// `program` with these options of `hypo run`.
     pub fn new(program: &Path, switches: Vec<(&'static str, String)>) -> Self {
-        Self { program: program.into(), switches, cache: None }
+        Self { program: program.into(), switches, pace: 1.0, cache: None }
+    }
+
+    /// The same on a machine that is so much slower than others: see `pace`.
+    pub fn at_pace(self, pace: f64) -> Self {
+        Self { pace, ..self }
     }
 
     /// The same with another cache.
@@ -35,8 +43,10 @@ impl Hypo {
         Self { cache: Some(cache.into()), ..self.clone() }
     }
 
-    /// What a time limit becomes: with a part switched off, guests that trap much take several times as long.
+    /// What a time limit becomes: a slow machine needs longer, and with a part switched off, guests that trap much take
+    /// several times as long.
     pub fn limit(&self, limit: Duration) -> Duration {
+        let limit = limit.mul_f64(self.pace);
         if self.switches.iter().any(|(_, value)| value == "off") { limit * 3 } else { limit }
     }
 
@@ -60,7 +70,7 @@ impl Hypo {
         if !all.iter().any(|argument| argument == "run") {
             return all;
         }
-        let limit = ("--timeout", limit.as_secs().to_string());
+        let limit = ("--timeout", hard(limit).as_secs().to_string());
         for (name, value) in self.switches.iter().chain([&limit]) {
             if !arguments.iter().any(|argument| argument == name) {
                 all.extend([(*name).to_owned(), value.clone()]);
@@ -130,12 +140,14 @@ mod tests {
             let words: Vec<_> = text.split(' ').map(String::from).collect();
             hypo.arguments(&words, Duration::from_secs(7)).join(" ")
         };
-        assert_eq!(arguments("run linux"), "run linux --rewrite off --fast on --timeout 7");
+        assert_eq!(arguments("run linux"), "run linux --rewrite off --fast on --timeout 56");
         assert_eq!(arguments("run --fast off --timeout 5"), "run --fast off --timeout 5 --rewrite off");
         assert_eq!(arguments("doctor"), "doctor");
         assert_eq!(hypo.value(&[], "--rewrite"), Some(&"off".into()));
         assert_eq!(hypo.value(&["--rewrite".into(), "on".into()], "--rewrite"), Some(&"on".into()));
         assert_eq!(hypo.value(&[], "--firmware"), None);
         assert_eq!(hypo.limit(Duration::from_secs(7)), Duration::from_secs(21), "one of them is off");
+        let slow = Hypo::new(Path::new("hypo"), Vec::new()).at_pace(1.5);
+        assert_eq!(slow.limit(Duration::from_secs(8)), Duration::from_secs(12));
     }
 }

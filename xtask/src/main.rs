@@ -4,12 +4,15 @@
 //! drives an interactive program. What users of the hypervisor need lives in `hypo`, not here.
 #![forbid(unsafe_code)]
 
+mod allowance;
 mod bench;
 mod expect;
 mod gdb;
 mod launch;
 mod lint;
+mod pace;
 mod project;
+mod readable;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -45,7 +48,8 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("xtask: {error:#}");
+            // An error may quote a guest.
+            eprintln!("xtask: {}", readable::readable(format!("{error:#}").as_bytes()));
             ExitCode::FAILURE
         }
     }

@@ -2,6 +2,7 @@
 //! leaves out for want of QEMU.
 
 use crate::project::Project;
+use crate::readable::readable;
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -42,8 +43,8 @@ fn run_one(command: &mut Command, log: &mut File, tally: &mut Tally) -> Result<(
     let before = tally.failed;
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let stdout = child.stdout.take().context("cargo test has no output")?;
-    for line in BufReader::new(stdout).lines() {
-        let line = line.context("cargo test printed something that is not UTF-8")?;
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = readable(&line.context("cargo test's output cannot be read")?);
         writeln!(log, "{line}")?;
         tally.add(&line);
         if is_of_interest(&line) {

@@ -17,6 +17,7 @@ mod terminals;
 mod worlds;
 
 use crate::launch::Hypo;
+use crate::pace;
 use crate::project::Project;
 use anyhow::{Context, Result, bail};
 use hypo::cli::OnOff;
@@ -79,11 +80,11 @@ impl Options {
     }
 
     /// The settings in which the cases are run.
-    fn settings(&self, program: &Path) -> Vec<Setting> {
+    fn settings(&self, program: &Path, pace: f64) -> Vec<Setting> {
         if self.matrix {
-            return matrix(program);
+            return matrix(program, pace);
         }
-        let hypo = Hypo::new(program, self.switches());
+        let hypo = Hypo::new(program, self.switches()).at_pace(pace);
         vec![Setting { firmware: self.firmware.clone(), ..Setting::plain(hypo) }]
     }
 }
@@ -137,7 +138,7 @@ impl Setting {
 }
 
 /// Each firmware with nothing switched off, and with each part that only makes guests faster.
-fn matrix(program: &Path) -> Vec<Setting> {
+fn matrix(program: &Path, pace: f64) -> Vec<Setting> {
     let mut settings = Vec::new();
     for firmware in FIRMWARES {
         for switch in [None, Some("rewrite"), Some("fast")] {
@@ -148,7 +149,7 @@ fn matrix(program: &Path) -> Vec<Setting> {
             };
             let part = switch.map_or_else(|| "all".to_owned(), |part| format!("no-{part}"));
             settings.push(Setting {
-                hypo: Hypo::new(program, option),
+                hypo: Hypo::new(program, option).at_pace(pace),
                 firmware: (*firmware).into(),
                 listed: false,
                 native: switch.is_none(),
@@ -164,7 +165,8 @@ pub fn run(options: &Options) -> Result<bool> {
     let project = Project::load()?;
     let wanted = |name: &str| options.filter.as_deref().is_none_or(|text| name.contains(text));
     let mut cases = Vec::new();
-    for setting in options.settings(&project.target_directory().join("debug/hypo")) {
+    let pace = pace::measure();
+    for setting in options.settings(&project.target_directory().join("debug/hypo"), pace) {
         cases.extend(setting.cases(&project)?);
     }
     // A filter that names them asks for them, but for the many of a matrix.
@@ -193,6 +195,7 @@ pub fn run(options: &Options) -> Result<bool> {
         println!("host tests: {} passed, {} failed, {seconds:.1} s", tally.passed, tally.failed);
     }
     if !cases.is_empty() {
+        println!("time limits: {pace:.1} times those of the tables; waiting for a processor does not count");
         println!("building hypo, the hypervisor and the guests");
         project.build_hypo()?;
         project.build_bare(BARE)?;
@@ -240,7 +243,7 @@ mod tests {
     #[test]
     fn the_matrix_has_each_case_in_each_setting_by_a_name_of_its_own() {
         let project = Project::load().unwrap();
-        let settings = matrix("hypo".as_ref());
+        let settings = matrix("hypo".as_ref(), 1.0);
         assert_eq!(settings.len(), 9);
         let cases = settings.iter().flat_map(|setting| setting.cases(&project).unwrap());
         let names: Vec<_> = cases.map(|case| case.name).collect();

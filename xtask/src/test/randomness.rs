@@ -43,7 +43,7 @@ fn run(kernel: &Path, hypo: &Hypo, log: &mut Vec<u8>) -> Result<()> {
     std::fs::write(&manifest, text).with_context(|| format!("cannot write {}", manifest.display()))?;
     let arguments =
         ["pack", &manifest.display().to_string(), "-o", &bundle.display().to_string()].map(String::from);
-    let status = launch::to_end(hypo, &arguments, LIMIT, log)?;
+    let status = launch::to_end(hypo, &arguments, hypo.limit(LIMIT), log)?;
     ensure!(status == 0, "hypo pack ended with {status}");
     let mut boots = Vec::new();
     for _ in 0..BOOTS {

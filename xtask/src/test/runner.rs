@@ -1,7 +1,9 @@
 //! Runs cases side by side: a line for each with its seconds, a log file for each, the sum at the end.
 //!
-//! What a case does is its own business; it keeps to a time limit itself.
+//! What a case does is its own business; it keeps to a time limit itself. Guests write control characters: logs and what is
+//! printed have them in a readable form.
 
+use crate::readable::readable;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fs;
@@ -60,6 +62,7 @@ pub fn run(cases: Vec<Case>, jobs: usize, logs: &Path) -> Vec<Verdict> {
         for (verdict, log) in results {
             println!("{}", line(&verdict));
             let path = logs.join(format!("{}.log", verdict.name.replace('/', "-")));
+            let log = readable(&log);
             if let Err(error) = fs::write(&path, &log) {
                 println!("  its log cannot be written to {}: {error}", path.display());
             }
@@ -93,7 +96,7 @@ fn run_one(case: Case) -> (Verdict, Vec<u8>) {
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (case.run)(&mut log)));
     let reason = match result {
         Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(format!("{error:#}")),
+        Ok(Err(error)) => Some(readable(format!("{error:#}").as_bytes())),
         Err(_) => Some("the case itself panicked".into()),
     };
     let seconds = start.elapsed().as_secs_f32();
@@ -105,10 +108,8 @@ fn line(verdict: &Verdict) -> String {
     format!("{word:<7} {:<48} {:6.1} s", verdict.name, verdict.seconds)
 }
 
-fn tail(log: &[u8]) -> Vec<String> {
-    let text = String::from_utf8_lossy(log);
-    let lines: Vec<_> = text.lines().collect();
-    lines[lines.len().saturating_sub(TAIL)..].iter().map(|line| (*line).to_owned()).collect()
+fn tail(log: &str) -> impl Iterator<Item = &str> {
+    log.lines().skip(log.lines().count().saturating_sub(TAIL))
 }
 
 #[cfg(test)]
@@ -126,8 +127,8 @@ mod tests {
         fs::create_dir_all(&logs).unwrap();
         let cases = vec![
             case("a/fails", |log| {
-                log.extend(b"last words\n");
-                bail!("for a reason")
+                log.extend(b"last \x1b[6nwords\n");
+                bail!("for a reason\x1b]")
             }),
             case("b/panics", |_| panic!("on purpose")),
             case("c/passes", |_| Ok(())),
@@ -136,15 +137,15 @@ mod tests {
         verdicts.sort_by(|a, b| a.name.cmp(&b.name));
         let passed: Vec<_> = verdicts.iter().map(|verdict| verdict.passed).collect();
         assert_eq!(passed, [false, false, true]);
-        assert_eq!(verdicts[0].reason.as_deref(), Some("for a reason"));
-        assert_eq!(fs::read(logs.join("a-fails.log")).unwrap(), b"last words\n");
+        assert_eq!(verdicts[0].reason.as_deref(), Some("for a reason\\x1b]"));
+        assert_eq!(fs::read(logs.join("a-fails.log")).unwrap(), b"last \\x1b[6nwords\n");
         fs::remove_dir_all(&logs).unwrap();
     }
 
     #[test]
     fn only_the_end_of_a_long_log_is_printed() {
         let log = (0..100).map(|n| format!("line {n}\n")).collect::<String>();
-        let lines = tail(log.as_bytes());
-        assert_eq!((lines.len(), lines[TAIL - 1].as_str()), (TAIL, "line 99"));
+        let lines: Vec<_> = tail(&log).collect();
+        assert_eq!((lines.len(), lines[TAIL - 1]), (TAIL, "line 99"));
     }
 }
