@@ -106,10 +106,7 @@ fn enter(world: &mut World, number: usize) {
         world.current = Some(number);
         world.host.serve(number);
         if let Some(vcpu) = world.guests.get_mut(number).and_then(|guest| guest.vm.vcpus.first_mut()) {
-            world.hart.enter(&mut vcpu.frame);
-        }
-        if world.flush_on_entry {
-            world.hart.flush_all();
+            world.hart.enter(&mut vcpu.frame, world.shares_asids);
         }
     }
     let waited = world.scheduler.accounts(number).waited;
@@ -193,6 +190,9 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
             let (began, from) = (host.now(), host.cost_clock());
             if let Err(violation) = mmu::check::check(&vcpu.shadow, &machine.ram) {
                 panic!("{violation}");
+            }
+            if let Some(root) = vm::foreign_root(vcpu) {
+                panic!("invariant own-root broken: the assembly may write {root:#x} to satp");
             }
             // That is no exit's cost, and no guest's.
             let took = host.cost_clock().wrapping_sub(from);

@@ -10,12 +10,11 @@ use devices::virtio::entropy::Entropy;
 use devices::virtio::{self, Slot};
 use devicetree::Extension;
 use entropy::{Collector, Purpose, Root, Stream};
-use hart::ASIDS_OF_VCPU;
 use hart::Hart;
 use hart::memory::HostMemory;
 use memory::{BLOCK_SIZE, Extent, Extents, GuestPhysAddr, GuestRam, InitialData, PAGE_SIZE};
 use mmu::shadow::HostPaging;
-use mmu::{ShadowMmu, Window};
+use mmu::{AsidBlock, AsidSpace, ShadowMmu, TlbPolicy, Window};
 use monitor::{Operator, View};
 use rewrite::CodePages;
 use scheduler::{Scheduler, Tuning};
@@ -79,6 +78,7 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
     let attached = &mut memory;
     let mut disks = attach::open(stage, &hart, &mut host, interrupts.as_ref(), &manifest, payload, attached)?;
     let nets = interfaces::open(stage, interrupts.as_ref(), &manifest, &mut memory)?;
+    let mut asids = AsidSpace::new(hart.features().asid_bits, manifest.vms.len());
     let mut guests = Vec::with_capacity(manifest.vms.len());
     for config in &manifest.vms {
         let entity = scheduler.add(Guest::share(config));
@@ -88,10 +88,16 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
             slots.push(Slot::Console(virtio::console::Console::new(None)));
         }
         slots.push(Slot::Entropy(Entropy::new()));
-        let parts = Parts { number: entity, config, slots, payload };
+        let parts = Parts { number: entity, config, slots, payload, asids: asids.deal() };
         let vm = build_vm(stage, &hart, parts, &random, &mut memory)?;
         guests.push(Guest::new(vm, entity, config));
     }
+    let blocks: Vec<_> = guests
+        .iter()
+        .flat_map(|guest: &Guest| &guest.vm.vcpus)
+        .map(|vcpu| vcpu.shadow.host().asids)
+        .collect();
+    assert!(asids.holds(&blocks), "vCPUs share ASIDs: {blocks:?}");
     attach::give_room(&mut disks, &manifest, &mut host, &mut memory, &random)?;
     hart.fence_i();
     let view = match manifest.host.show {
@@ -100,8 +106,7 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
     };
     host.console.set_guests(manifest.vms.iter().map(|config| config.name.clone()).collect(), view);
     let mut world = World {
-        flush_on_entry: hart.features().has_asids()
-            && guests.len() > usize::from(hart.features().asid_blocks()),
+        shares_asids: asids.policy() == TlbPolicy::FlushOnEntry,
         alarm: Alarm::new(hart.sets_timer_cheaply()),
         counted: hart.counts(),
         hart,
@@ -179,6 +184,7 @@ struct Parts<'a> {
     config: &'a VmConfig,
     slots: Vec<Slot>,
     payload: &'static [u64],
+    asids: Option<AsidBlock>,
 }
 
 fn build_vm(
@@ -188,7 +194,7 @@ fn build_vm(
     random: &Root,
     memory: &mut HostMemory,
 ) -> Result<Vm, String> {
-    let Parts { number, config, slots, payload } = parts;
+    let Parts { number, config, slots, payload, asids } = parts;
     let too_little = || {
         format!(
             "guest `{}` wants {} MiB and the host has {} MiB left; give the guest less memory or QEMU more \
@@ -233,7 +239,7 @@ fn build_vm(
 
     let machine = &stage.machine;
     let host_isa = machine.common_isa();
-    let paging = host_paging(stage, hart, number);
+    let paging = host_paging(stage, asids);
     let mode = paging.widest_guest_mode();
     // Filled at each start.
     let tree = tree::build(config, host_isa, mode, machine.timebase_frequency, &[0; SEED_BYTES]);
@@ -261,15 +267,12 @@ fn build_vm(
     Ok(Vm::new(config.name.clone(), Machine::new(ram, code, board, 1, clock), vcpus, boot))
 }
 
-/// How the vCPU with this number among the hart's is translated.
-fn host_paging(stage: &Stage, hart: &Hart, number: usize) -> HostPaging {
+/// How a vCPU with these ASIDs is translated.
+fn host_paging(stage: &Stage, asids: Option<AsidBlock>) -> HostPaging {
     let space = &stage.space;
     let window =
         Window { first_slot: space.first_slot(), entries: space.root_entries().iter().copied().collect() };
-    // Where there are too few blocks, some are shared, and the TLB is flushed at each switch.
-    let blocks = usize::from(hart.features().asid_blocks());
-    let first_asid = number.checked_rem(blocks).map(|block| 1 + block as u16 * ASIDS_OF_VCPU);
-    HostPaging { mode: space.mode(), window, first_asid }
+    HostPaging { mode: space.mode(), window, asids }
 }
 
 /// Where guests' random numbers come from. Warns where they can be predicted.

@@ -47,8 +47,8 @@ pub struct World {
     pub current: Option<usize>,
     /// What the hart had counted when that one came.
     pub counted: HartCounts,
-    /// The hart has not ASIDs enough for all vCPUs, so that one finds what another has left in the TLB.
-    pub flush_on_entry: bool,
+    /// Some vCPUs have the same ASIDs, so that one would find what another has left in the TLB.
+    pub shares_asids: bool,
     /// Exits between two scans of the shadow tables; 0 is never.
     pub check_every: u32,
     /// How the whole run ends, if it does.

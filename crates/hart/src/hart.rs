@@ -76,6 +76,8 @@ pub struct Hart {
     scounteren: u64,
     /// Whose values the floating-point and the vector registers hold.
     held: Held,
+    /// The next change of the root is to forget all that was cached: a vCPU has come that shares its ASIDs.
+    shares_asids: bool,
 }
 
 /// Whose values the units' registers hold; nobody's after the firmware.
@@ -95,29 +97,10 @@ pub fn last_frame() -> Option<&'static VcpuFrame> {
     unsafe { frame.as_ref() }
 }
 
-/// ASIDs that a vCPU wants, one for each of its roots.
-pub const ASIDS_OF_VCPU: u16 = 64;
-
 /// Bits of sie that the hypervisor wants: software, timer and external.
 const SIE: u64 = 1 << 1 | STIE | 1 << 9;
 /// The timer's bit of sie.
 const STIE: u64 = 1 << 5;
-
-impl HartFeatures {
-    /// How many vCPUs' roots can have ASIDs of their own, beside ASID 0, which is the hypervisor's. With none, each change
-    /// of the root forgets all that was cached.
-    pub const fn asid_blocks(&self) -> u16 {
-        let last = if self.asid_bits >= 16 { u16::MAX } else { (1 << self.asid_bits) - 1 };
-        last / ASIDS_OF_VCPU
-    }
-
-    /// Whether a root can have an ASID of its own.
-    #[inline]
-    pub const fn has_asids(&self) -> bool {
-        // As many bits as leave `ASIDS_OF_VCPU` beside 0.
-        self.asid_bits > ASIDS_OF_VCPU.ilog2()
-    }
-}
 
 impl Hart {
     /// Takes over the hart that this runs on: finds its features and lets its interrupts end a guest's run.
@@ -144,6 +127,7 @@ impl Hart {
             senvcfg: u64::MAX,
             scounteren: u64::MAX,
             held: Held::default(),
+            shares_asids: false,
         };
         // What the firmware has left there means nothing.
         hart.silence_timer();
@@ -163,8 +147,9 @@ impl Hart {
     }
 
     /// Takes a vCPU on, which runs here until `leave`. What its unit's registers hold is loaded when it turns the unit on,
-    /// if another's is there.
-    pub fn enter(&mut self, frame: &mut VcpuFrame) {
+    /// if another's is there. `shares_asids` is whether the hart may have cached what others have under the ASIDs of this one.
+    pub fn enter(&mut self, frame: &mut VcpuFrame, shares_asids: bool) {
+        self.shares_asids = shares_asids;
         // Another vCPU's reservation is not to be this one's.
         self.break_reservation();
         let owner = Some(frame.units.owner());
@@ -212,7 +197,10 @@ impl Hart {
         if csr::read!("satp") != satp {
             // The shadow root carries the hypervisor's window, so this code stays mapped.
             csr::write!("satp", satp);
-            if !self.features.has_asids() {
+            // Not before: until then the hart may cache what it likes under the root of the vCPU that has left.
+            if core::mem::take(&mut self.shares_asids) {
+                self.flush_all();
+            } else if frame.flush_on_switch != 0 {
                 fence_all();
                 frame.switch_flushes = frame.switch_flushes.wrapping_add(1);
             }

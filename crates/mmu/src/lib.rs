@@ -10,6 +10,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod asids;
 pub mod check;
 pub mod context;
 pub mod pool;
@@ -18,6 +19,7 @@ pub mod shadow;
 mod testing;
 pub mod walk;
 
+pub use asids::{AsidBlock, AsidSpace, TlbPolicy};
 pub use context::{ContextKey, View};
 pub use shadow::{DroppedCode, HostPaging, LostRoots, Root, ShadowMmu, TlbFlush, Verdict, Window};
 pub use walk::{Access, Rights, Translation, translate};

@@ -213,11 +213,16 @@ impl ShadowMmu {
         core::mem::take(&mut self.lost_roots)
     }
 
-    /// The real satp that runs the guest under `root`. ASID 0 is the hypervisor's own root's.
+    /// The real satp that runs the guest under `root`.
     #[inline]
     pub fn satp(&self, root: Root) -> u64 {
-        let asid = self.host.first_asid.map_or(0, |first| u64::from(first).wrapping_add(root.number as u64));
-        (self.host.mode as u64) << 60 | asid << 44 | root.table.0 >> 12
+        let asid = self.host.asids.map_or(0, |asids| asids.of(root.number));
+        (self.host.mode as u64) << 60 | u64::from(asid) << 44 | root.table.0 >> 12
+    }
+
+    /// Whether this value for the real satp names one of the vCPU's own roots, by the ASID of that root: *own-root*.
+    pub fn owns(&self, satp: u64) -> bool {
+        (0..ROOTS).any(|number| satp == self.satp(Root { table: self.pool.address_of(number), number }))
     }
 
     /// Whether this value for the real satp names the root that kernels share.

@@ -45,19 +45,25 @@ pub struct Guest {
     /// The RAM.
     pub ram: GuestRam,
     words: &'static [AtomicU64],
+    host_base: u64,
     tables: u64,
 }
 
 impl Guest {
     /// A guest with RAM full of zeros.
     pub fn new() -> Self {
+        Self::at(HOST_BASE)
+    }
+
+    /// One whose RAM is at this address in host memory.
+    pub fn at(host_base: u64) -> Self {
         let spare = SPARE.lock().unwrap().pop();
         let words = spare.unwrap_or_else(|| {
             let words: Vec<_> = (0..RAM_SIZE / 8).map(|_| AtomicU64::new(0x5555)).collect();
             words.leak()
         });
-        let ram = GuestRam::new(words, GuestPhysAddr(RAM_BASE), HostPhysAddr(HOST_BASE), Vec::new());
-        Self { ram, words, tables: 0 }
+        let ram = GuestRam::new(words, GuestPhysAddr(RAM_BASE), HostPhysAddr(host_base), Vec::new());
+        Self { ram, words, host_base, tables: 0 }
     }
 
     /// An empty table. The first is at `table_address(0)`, and so on.
@@ -150,6 +156,12 @@ impl Guest {
         )
     }
 
+    /// Where the host has what this guest sees at `address`, for an address in RAM.
+    pub fn host_of(&self, address: u64) -> Option<HostPhysAddr> {
+        let offset = address.checked_sub(RAM_BASE)?;
+        (offset < RAM_SIZE).then(|| HostPhysAddr(self.host_base + offset))
+    }
+
     /// All words of all tables.
     pub fn snapshot(&self) -> Vec<u64> {
         let words = self.tables * (PAGE_SIZE / 8);
@@ -185,12 +197,6 @@ pub const fn table_address(number: u64) -> GuestPhysAddr {
 /// The index of the word at `address` in a snapshot.
 pub const fn snapshot_index(address: u64) -> usize {
     ((address - TABLES) / 8) as usize
-}
-
-/// Where the host has what the guest sees at `address`, for an address in RAM.
-pub fn host_of(address: u64) -> Option<HostPhysAddr> {
-    let offset = address.checked_sub(RAM_BASE)?;
-    (offset < RAM_SIZE).then(|| HostPhysAddr(HOST_BASE + offset))
 }
 
 fn entry_address(table: GuestPhysAddr, slot: usize) -> GuestPhysAddr {

@@ -68,6 +68,11 @@ impl SpaceTable {
         self.0.get(Self::index(satp)).filter(|place| place.satp == satp && satp != 0)
     }
 
+    /// Those that are there.
+    pub fn iter(&self) -> impl Iterator<Item = &Space> {
+        self.0.iter().filter(|place| place.satp != 0)
+    }
+
     fn place(&mut self, satp: u64) -> Option<&mut Space> {
         self.0.get_mut(Self::index(satp))
     }

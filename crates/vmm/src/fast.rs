@@ -141,6 +141,14 @@ fn find_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
     root
 }
 
+/// A root at hand for the assembly that is none of the vCPU's own, as a value for the real satp.
+pub(crate) fn foreign_root(vcpu: &Vcpu) -> Option<u64> {
+    let at_hand =
+        core::iter::once(&vcpu.frame.roots).chain(vcpu.frame.spaces.iter().map(|space| &space.roots));
+    let mut roots = at_hand.flat_map(|roots| [roots.user, roots.supervisor, roots.supervisor_sum]);
+    roots.find(|root| *root != 0 && !vcpu.shadow.owns(*root))
+}
+
 /// Takes down a root that was found for one view of the current space.
 fn note(found: &mut Roots, rights: Rights, root: u64) {
     match (rights.privilege, rights.sum) {
@@ -232,7 +240,7 @@ fn set_environment(vcpu: &mut Vcpu) {
     let frame = &mut vcpu.frame;
     frame.senvcfg = both;
     frame.switch_senvcfg = u64::from(both[0] != both[1]);
-    frame.flush_on_switch = u64::from(vcpu.shadow.host().first_asid.is_none());
+    frame.flush_on_switch = u64::from(vcpu.shadow.host().asids.is_none());
     frame.switch_extra = frame.switch_senvcfg | frame.flush_on_switch;
 }
 

@@ -100,6 +100,12 @@ pub fn prepare(machine: &mut Machine, vcpu: &mut Vcpu) -> Next {
     Next::Run(Entry { root, flush: vcpu.shadow.take_flush() })
 }
 
+/// A root that the assembly may go on under and that is none of the vCPU's own, as a value for the real satp: *own-root* is
+/// broken, by a bug of ours.
+pub fn foreign_root(vcpu: &Vcpu) -> Option<u64> {
+    fast::foreign_root(vcpu)
+}
+
 /// Takes over what reached a vCPU from outside, and wakes it where that ends its wait; says whether it has something to do.
 #[inline(always)]
 pub fn notice(machine: &mut Machine, vcpu: &mut Vcpu) -> bool {

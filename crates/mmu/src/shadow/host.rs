@@ -3,6 +3,8 @@
 use arrayvec::ArrayVec;
 use isa::paging::{Mode, Pte};
 
+use crate::asids::AsidBlock;
+
 /// How the real hart translates.
 #[derive(Clone, Debug)]
 pub struct HostPaging {
@@ -10,9 +12,8 @@ pub struct HostPaging {
     pub mode: Mode,
     /// Where the hypervisor lives.
     pub window: Window,
-    /// The first of the `CONTEXTS` real ASIDs, not 0, that tell this vCPU's roots from each other and from other vCPUs';
-    /// `None` where the hart has too few.
-    pub first_asid: Option<u16>,
+    /// The real ASIDs of this vCPU's roots; `None` where the hart has too few, so that all have ASID 0.
+    pub asids: Option<AsidBlock>,
 }
 
 impl HostPaging {

@@ -1,5 +1,5 @@
-//! Shadow tables, by what the hardware sees of them: `hardware` walks them as a hart in user mode does, with a TLB
-//! on request; then the rules one by one; then `histories`, random sequences of everything.
+//! Shadow tables, by what the hardware sees of them: `hardware` walks them as a hart in user mode does, `tlb` is what it may
+//! have cached; then the rules one by one; then `histories`, random sequences of everything.
 
 mod contexts;
 mod fences;
@@ -8,6 +8,7 @@ mod hardware;
 mod histories;
 mod overlays;
 mod sharing;
+mod tlb;
 mod watches;
 mod window;
 
@@ -18,6 +19,7 @@ use isa::paging::{Pte, Satp};
 use memory::{BLOCK_SIZE, PAGE_SIZE};
 
 use super::*;
+use crate::asids::AsidSpace;
 use crate::context::View;
 use crate::testing::Guest;
 use crate::walk::Rights;
@@ -37,14 +39,19 @@ pub(crate) fn host(mode: Mode) -> HostPaging {
     HostPaging {
         mode,
         window: Window { first_slot, entries: [table, leaf].into_iter().collect() },
-        first_asid: Some(1),
+        asids: AsidSpace::new(16, 1).deal(),
     }
 }
 
 /// Empty shadows on such a host, with a pool of `tables`, the roots among them.
 pub(crate) fn shadow(mode: Mode, tables: usize) -> ShadowMmu {
+    shadow_at(host(mode), tables, POOL_BASE)
+}
+
+/// The same, with the pool at `base`.
+fn shadow_at(host: HostPaging, tables: usize, base: HostPhysAddr) -> ShadowMmu {
     let tables = vec![PageTable([u64::MAX; 512]); 2 * tables].leak();
-    let mut shadow = ShadowMmu::new(host(mode), tables, POOL_BASE);
+    let mut shadow = ShadowMmu::new(host, tables, base);
     assert_eq!(shadow.take_flush(), TlbFlush::All);
     shadow
 }

@@ -5,11 +5,12 @@ use isa::paging::{Mode, Satp};
 use isa::{Interrupt, Privilege};
 use memory::GuestPhysAddr;
 use mmu::TlbFlush;
+use vhart::{Roots, Space};
 use vmm::CsrFeatures;
 use vmm::vcpu::RunState;
 use vmm::vm::{self, Entry, Next};
 
-use crate::support::paging::Tables;
+use crate::support::paging::{RWX, Tables};
 use crate::support::{ENTRY, FEATURES, Guest, HANDLER, UART, asm};
 
 /// Asserts that the guest runs and gives the hardware state.
@@ -294,4 +295,27 @@ fn a_space_that_rust_enters_after_the_assembly_has_left_it_has_its_own_roots() {
     guest.set_csr(CsrAddr::SATP, one);
     entry(&mut guest);
     assert_eq!(guest.vcpu.frame.roots, own);
+}
+
+#[test]
+fn a_root_that_is_not_the_vcpus_own_is_found_at_hand() {
+    let mut tables = Tables::new();
+    let mut guest = Guest::new();
+    tables.map(&mut guest, ENTRY, ENTRY, RWX);
+    tables.enable(&mut guest);
+    guest.prepare();
+    assert_ne!(guest.vcpu.frame.roots.user, 0);
+    assert!(guest.vcpu.frame.spaces.get(Tables::satp()).is_some());
+    assert_eq!(vm::foreign_root(&guest.vcpu), None);
+    let own = guest.vcpu.frame.roots;
+    // Another root's ASID, another table, and no root's: in the present space, and in one that is remembered.
+    for change in [1 << 44, 1, 1 << 12] {
+        guest.vcpu.frame.roots.user = own.user ^ change;
+        assert_eq!(vm::foreign_root(&guest.vcpu), Some(own.user ^ change));
+        guest.vcpu.frame.roots = own;
+        let roots = Roots { supervisor_sum: own.supervisor_sum ^ change, ..own };
+        guest.vcpu.frame.spaces.insert(Space { satp: Tables::satp(), roots });
+        assert_eq!(vm::foreign_root(&guest.vcpu), Some(own.supervisor_sum ^ change));
+        guest.vcpu.frame.spaces.insert(Space { satp: Tables::satp(), roots: own });
+    }
 }

@@ -4,6 +4,7 @@ use core::cell::RefCell;
 
 use proptest::prelude::*;
 
+use super::tlb::{Tlb, Under};
 use super::*;
 use crate::testing::{KERNEL, RAM_BASE, SUPERVISOR, USER, USER_MODE, for_all};
 
@@ -176,7 +177,7 @@ fn an_instruction_finishes_in_a_few_faults_however_many_contexts_share_a_small_p
             let Rig { guest, shadow } = &mut *rig.borrow_mut();
             guest.reset();
             shadow.clear();
-            let mut tlb = hardware::Tlb::default();
+            let mut tlb = Tlb::default();
             // All address spaces of a privilege share their tables: what differs is the ASID.
             let spaces = [(SUPERVISOR, KERNEL), (USER_MODE, USER)]
                 .map(|(rights, flags)| (guest.space(guest_mode, 0), rights, flags));
@@ -194,8 +195,9 @@ fn an_instruction_finishes_in_a_few_faults_however_many_contexts_share_a_small_p
                     assert!(faults <= 3 * needed.len(), "no progress");
                     let root = shadow.activate(&guest.ram, key);
                     tlb.flush(shadow.take_flush());
-                    tlb.assert_consistent(shadow);
-                    let refused = |(address, access): &_| !tlb.access(shadow, root, *address, *access);
+                    tlb.assert_consistent(0, shadow);
+                    let under = Under::new(0, shadow, root);
+                    let refused = |(address, access): &_| !tlb.access(shadow, under, *address, *access);
                     let Some((address, access)) = needed.into_iter().find(refused) else { break };
                     let verdict = shadow.resolve(&guest.ram, key, GuestVirtAddr(address), access);
                     assert_eq!(verdict, Verdict::Filled);

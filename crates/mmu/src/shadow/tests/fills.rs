@@ -1,9 +1,7 @@
 //! What a fault fills in, and what it says instead.
 
 use super::*;
-use crate::testing::{
-    HOST_BASE, KERNEL, RAM_BASE, RAM_SIZE, SUPERVISOR, SUPERVISOR_SUM, USER, USER_MODE, host_of,
-};
+use crate::testing::{HOST_BASE, KERNEL, RAM_BASE, RAM_SIZE, SUPERVISOR, SUPERVISOR_SUM, USER, USER_MODE};
 
 const VA: u64 = 0x12_3456_7000;
 const ALL: [Access; 3] = [Access::Fetch, Access::Load, Access::Store];
@@ -196,7 +194,7 @@ fn a_superpage_that_reaches_beyond_ram_ends_where_ram_ends() {
     let address = 0x10_0000_0000;
     rig.guest.map(satp, address, 2, Pte::new(RAM_BASE, KERNEL));
     let leaf = rig.fill(key, address + RAM_SIZE - 1, Access::Load);
-    assert_eq!(Some(leaf.host_of(address + RAM_SIZE - 1)), host_of(RAM_BASE + RAM_SIZE - 1));
+    assert_eq!(Some(leaf.host_of(address + RAM_SIZE - 1)), rig.guest.host_of(RAM_BASE + RAM_SIZE - 1));
     let verdict = rig.resolve(key, address + RAM_SIZE, Access::Load);
     assert_eq!(verdict, Verdict::NotRam(GuestPhysAddr(RAM_BASE + RAM_SIZE)));
     assert_eq!(rig.seen(key, address + RAM_SIZE), None);
@@ -245,7 +243,7 @@ fn without_translation_all_of_ram_can_be_filled_and_nothing_else() {
         let key = ContextKey::new(Satp::BARE, USER_MODE);
         for address in [RAM_BASE, RAM_BASE + RAM_SIZE - 1] {
             let leaf = rig.fill(key, address, Access::Fetch);
-            assert_eq!(Some(leaf.host_of(address)), host_of(address));
+            assert_eq!(Some(leaf.host_of(address)), rig.guest.host_of(address));
             assert!(ALL.iter().all(|access| leaf.permits(*access)));
             assert_eq!(leaf.size, BLOCK_SIZE);
         }
@@ -272,7 +270,7 @@ fn neighbours(flags: [u64; 8], rights: Rights, base: u64) -> Vec<bool> {
     assert_eq!(before, after, "the guest is told of what it has not done");
     let seen = (0..8).map(|page| {
         let leaf = rig.seen(key, base + page * 0x1000)?;
-        assert_eq!(Some(leaf.host), host_of(RAM_BASE + page * 0x3000));
+        assert_eq!(Some(leaf.host), rig.guest.host_of(RAM_BASE + page * 0x3000));
         assert!(!leaf.permits(Access::Store) || flags[page as usize] & Pte::D != 0);
         Some(leaf)
     });

@@ -1,6 +1,5 @@
-//! The real hart in user mode: its walk of the shadow tables, and a TLB that forgets nothing unless told to.
-//! Priv. spec, "Virtual Address Translation Process", with A and D never written, and "Supervisor Memory-Management
-//! Fence Instruction".
+//! The real hart in user mode: its walk of the shadow tables. Priv. spec, "Virtual Address Translation Process", with A and D
+//! never written.
 
 use std::vec::Vec;
 
@@ -158,65 +157,6 @@ fn collect(
                 let next = shadow.pool.at(next).expect("a table is in the pool");
                 collect(shadow, next, level - 1, start, found, tables);
             }
-        }
-    }
-}
-
-/// All that a hart may have cached, by the number of the root it came from: the leaves, and the pointers on the way
-/// to them.
-#[derive(Default)]
-pub struct Tlb {
-    leaves: Vec<(usize, Leaf)>,
-    pointers: Vec<(usize, Pointer)>,
-}
-
-impl Tlb {
-    /// Makes an access; says whether it succeeds. As the hardware may, it looks only at what it has cached of the
-    /// address, where there is something, and keeps that when it walks.
-    pub fn access(&mut self, shadow: &ShadowMmu, root: Root, address: u64, access: Access) -> bool {
-        let own = |(number, leaf): &&(usize, Leaf)| *number == root.number && leaf.covers(address);
-        if self.leaves.iter().any(|cached| own(&cached)) {
-            return self.leaves.iter().filter(own).any(|(_, leaf)| leaf.permits(access));
-        }
-        let pointers = &mut self.pointers;
-        let leaf = walk_by(shadow, root.table, address, |pointer| {
-            if !pointers.contains(&(root.number, pointer)) {
-                pointers.push((root.number, pointer));
-            }
-        });
-        self.leaves.extend(leaf.map(|leaf| (root.number, leaf)));
-        leaf.is_some_and(|leaf| leaf.permits(access))
-    }
-
-    /// Forgets what a flush names and no more. SFENCE.VMA with an address reaches leaves only.
-    pub fn flush(&mut self, flush: TlbFlush) {
-        match flush {
-            TlbFlush::Nothing => {}
-            TlbFlush::Address(address) => self.leaves.retain(|(_, leaf)| !leaf.covers(address.0)),
-            TlbFlush::All => *self = Self::default(),
-        }
-    }
-
-    /// Asserts that the shadow, walked now, has all that is cached, or more.
-    pub fn assert_consistent(&self, shadow: &ShadowMmu) {
-        let root = |number| shadow.numbered().find(|(n, ..)| *n == number).map(|(.., root)| root);
-        for (number, cached) in &self.leaves {
-            let now = root(*number).and_then(|root| walk(shadow, root, cached.start));
-            assert!(
-                now.is_some_and(|now| now.includes(cached)),
-                "the TLB has {cached:x?} of root {number}, the shadow {now:x?}"
-            );
-        }
-        for (number, cached) in &self.pointers {
-            let mut now = None;
-            if let Some(root) = root(*number) {
-                walk_by(shadow, root, cached.1, |pointer| {
-                    if pointer.0 == cached.0 {
-                        now = Some(pointer);
-                    }
-                });
-            }
-            assert_eq!(now, Some(*cached), "the TLB has another pointer of root {number}");
         }
     }
 }

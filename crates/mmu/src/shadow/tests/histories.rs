@@ -3,7 +3,10 @@
 //! told to, hold only what the guest's hardware could hold. Here is what is made up; `machine` is what it happens to,
 //! `truth` judges.
 
+mod assembly;
+mod hart;
 mod machine;
+mod neighbours;
 mod truth;
 
 use core::cell::RefCell;
@@ -14,6 +17,7 @@ use proptest::sample::select;
 use super::*;
 use crate::testing::random::{self, SLOTS, TABLES};
 use crate::testing::{KERNEL, RAM_BASE, RAM_SIZE, SUPERVISOR, SUPERVISOR_SUM, for_all};
+use hart::Hart;
 use machine::{History, Step};
 
 /// Random histories of each kind; more were tried.
@@ -22,53 +26,76 @@ const CASES: u32 = 200;
 const LOWER: u64 = 0x10_0000_0000;
 const HIGHER: u64 = LOWER.wrapping_neg();
 
-fn steps(mode: Mode) -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(random::address(mode), 6).prop_flat_map(|addresses| {
+/// Steps, each of one of so many guests.
+fn steps(mode: Mode, guests: usize) -> impl Strategy<Value = Vec<(usize, Step)>> {
+    prop::collection::vec(random::address(mode), 6).prop_flat_map(move |addresses| {
         // The same few addresses again, their neighbours, and others in the same superpages.
         const NEAR: [u64; 5] = [0, 0xfff, 0x7fff, BLOCK_SIZE - 1, (1 << 30) - 1];
-        let address = (select(addresses), select(&NEAR[..]), any::<u64>())
-            .prop_map(|(address, mask, other)| GuestVirtAddr(address.0 & !mask | other & mask & (RAM_SIZE - 1)));
+        let address =
+            (select(addresses), select(&NEAR[..]), any::<u64>()).prop_map(|(address, mask, other)| {
+                GuestVirtAddr(address.0 & !mask | other & mask & (RAM_SIZE - 1))
+            });
         let address = address.boxed();
         let optional = prop::option::weighted(0.7, address.clone());
         let up = prop_oneof![4 => Just(0usize), 1 => Just(1)];
         let rewrite = (0..8usize, address.clone(), up, random::entry()).boxed();
         let access = (0..8usize, address.clone(), random::access()).boxed();
         let fence = (0..8usize, optional, prop::option::of(0..3u16));
-        prop::collection::vec(
-            prop_oneof![
-                20 => access.clone().prop_map(|(c, a, kind)| Step::Access(c, a, kind)),
-                4 => access.prop_map(|(c, a, kind)| Step::Enter(c, a, kind)),
-                3 => (0..TABLES, select(&SLOTS[..]), random::entry()).prop_map(|(t, s, e)| Step::Edit(t, s, e)),
-                5 => rewrite.clone().prop_map(|(c, a, up, e)| Step::Rewrite(c, a, up, e)),
-                2 => rewrite.prop_map(|(c, a, up, e)| Step::Settle(c, a, up, e)),
-                4 => fence.prop_map(|(c, a, asid)| Step::Fence(c, a, asid)),
-                2 => (0..8usize, address).prop_map(|(c, a)| Step::Copy(c, a)),
-                1 => Just(Step::Reset),
-            ],
-            1..80,
-        )
+        let step = prop_oneof![
+            20 => access.clone().prop_map(|(c, a, kind)| Step::Access(c, a, kind)),
+            4 => access.prop_map(|(c, a, kind)| Step::Enter(c, a, kind)),
+            3 => (0..TABLES, select(&SLOTS[..]), random::entry()).prop_map(|(t, s, e)| Step::Edit(t, s, e)),
+            5 => rewrite.clone().prop_map(|(c, a, up, e)| Step::Rewrite(c, a, up, e)),
+            2 => rewrite.prop_map(|(c, a, up, e)| Step::Settle(c, a, up, e)),
+            4 => fence.prop_map(|(c, a, asid)| Step::Fence(c, a, asid)),
+            2 => (0..8usize, address).prop_map(|(c, a)| Step::Copy(c, a)),
+            1 => Just(Step::Reset),
+        ];
+        prop::collection::vec((0..guests, step), 1..80)
     })
+}
+
+/// What guests do on a hart with so many bits of ASIDs, their steps interleaved at random.
+fn histories(mode: Mode, bits: u32, guests: usize, cases: u32) {
+    let mut hart = Hart::new(bits, guests);
+    let histories: Vec<_> = (0..guests).map(|number| History::new(mode, number, &mut hart)).collect();
+    let state = RefCell::new((hart, histories));
+    let widest = host(mode).widest_guest_mode();
+    let modes = prop_oneof![1 => Just(Mode::Bare), 4 => Just(Mode::Sv39), 4 => Just(widest)];
+    let space = modes.prop_flat_map(random::satp);
+    let context = (space, random::rights()).prop_map(|(satp, rights)| ContextKey::new(satp, rights));
+    let cases_of = (random::tables(), prop::collection::vec(context, 1..8), steps(widest, guests));
+    for_all(cases, &cases_of, |(entries, contexts, steps)| {
+        let (hart, histories) = &mut *state.borrow_mut();
+        for history in &mut *histories {
+            random::load(&mut history.rig.guest, &entries);
+            history.step(hart, &contexts, Step::Reset);
+        }
+        for (number, step) in steps {
+            histories[number].step(hart, &contexts, step);
+        }
+        histories.iter_mut().for_each(History::assert_explained);
+    });
 }
 
 #[test]
 fn whatever_happens_shadow_and_tlb_hold_only_what_a_tlb_may_hold() {
-    for mode in HOSTS {
-        let history = RefCell::new(History::new(mode));
-        let widest = host(mode).widest_guest_mode();
-        let modes = prop_oneof![1 => Just(Mode::Bare), 4 => Just(Mode::Sv39), 4 => Just(widest)];
-        let space = modes.prop_flat_map(random::satp);
-        let context = (space, random::rights()).prop_map(|(satp, rights)| ContextKey::new(satp, rights));
-        let cases = (random::tables(), prop::collection::vec(context, 1..8), steps(widest));
-        for_all(CASES, &cases, |(entries, contexts, steps)| {
-            let history = &mut *history.borrow_mut();
-            random::load(&mut history.rig.guest, &entries);
-            history.step(&contexts, Step::Reset);
-            for step in steps {
-                history.step(&contexts, step);
-            }
-            history.assert_explained();
-        });
-    }
+    HOSTS.into_iter().for_each(|mode| histories(mode, 16, 1, CASES));
+}
+
+#[test]
+fn guests_that_share_a_hart_see_nothing_of_each_other_where_each_root_has_an_asid() {
+    HOSTS.into_iter().for_each(|mode| histories(mode, 16, 3, CASES / 4));
+}
+
+#[test]
+fn guests_that_share_asids_see_nothing_of_each_other() {
+    HOSTS.into_iter().for_each(|mode| histories(mode, 7, 2, CASES / 4));
+}
+
+#[test]
+fn guests_on_a_hart_without_asids_see_nothing_of_each_other() {
+    HOSTS.into_iter().for_each(|mode| histories(mode, 0, 2, CASES / 4));
 }
 
 /// A page of a guest at some level, touched in places, then given another entry, touched again and fenced.
@@ -117,27 +144,29 @@ fn change() -> impl Strategy<Value = Change> {
 #[test]
 fn after_an_edit_and_any_fence_that_names_its_page_the_old_entry_is_forgotten() {
     for (mode, start) in HOSTS.into_iter().flat_map(|mode| [(mode, LOWER), (mode, HIGHER)]) {
-        let history = RefCell::new(History::new(mode));
+        let mut hart = Hart::new(16, 1);
+        let history = History::new(mode, 0, &mut hart);
+        let state = RefCell::new((hart, history));
         for_all(CASES, &change(), |change| {
-            let history = &mut *history.borrow_mut();
+            let (hart, history) = &mut *state.borrow_mut();
             history.rig.guest.reset();
             let root = history.rig.guest.space(Mode::Sv39, 0);
             let contexts = [(1, SUPERVISOR), (1, SUPERVISOR_SUM), (2, SUPERVISOR), (2, SUPERVISOR_SUM)]
                 .map(|(asid, rights)| ContextKey::new(Satp { asid, ..root }, rights));
-            history.step(&contexts, Step::Reset);
+            history.step(hart, &contexts, Step::Reset);
             history.rig.guest.map(root, start, change.level, Pte::new(RAM_BASE, change.old));
             let size = paging::leaf_size(change.level);
-            let touch = |history: &mut History, touches: &[(usize, u64, Access)]| {
+            let touch = |hart: &mut Hart, history: &mut History, touches: &[(usize, u64, Access)]| {
                 for (context, offset, access) in touches {
                     let address = GuestVirtAddr(start + offset % size);
-                    history.step(&contexts, Step::Access(*context, address, *access));
+                    history.step(hart, &contexts, Step::Access(*context, address, *access));
                 }
             };
-            touch(history, &change.before);
+            touch(hart, history, &change.before);
             history.rig.guest.map(root, start, change.level, change.new);
-            touch(history, &change.between);
+            touch(hart, history, &change.between);
             let fenced = change.fenced.map(|offset| GuestVirtAddr(start + offset % size));
-            history.step(&contexts, Step::Fence(0, fenced, change.asid));
+            history.step(hart, &contexts, Step::Fence(0, fenced, change.asid));
             for key in contexts.into_iter().filter(|key| change.asid.is_none_or(|asid| asid == key.satp.asid))
             {
                 for offset in change.looked_at.iter().chain(change.before.iter().map(|(_, offset, _)| offset))

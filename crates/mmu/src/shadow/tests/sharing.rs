@@ -152,7 +152,7 @@ fn a_space_whose_root_leads_elsewhere_is_believed_by_the_fence_and_walked_by_its
         // What the first has at OTHER, or has not, is nothing to the second.
         rig.guest.map(one, OTHER, 0, Pte(0));
         let leaf = rig.fill(b, OTHER, Access::Load);
-        assert_eq!(leaf.host, crate::testing::host_of(RAM_BASE + 0x7000).unwrap());
+        assert_eq!(leaf.host, rig.guest.host_of(RAM_BASE + 0x7000).unwrap());
         assert_eq!(rig.seen(b, VA), None);
         assert_eq!(rig.resolve(a, OTHER, Access::Load), Verdict::Fault(Exception::LoadPageFault));
         assert!(rig.seen(a, VA).is_some());

@@ -15,7 +15,7 @@ use isa::paging::{Mode, PageTable};
 use isa::{Exception, FReg, Privilege, Reg, TrapInfo};
 use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, HostPhysAddr};
 use mmu::shadow::MIN_TABLES;
-use mmu::{HostPaging, ShadowMmu, Window};
+use mmu::{AsidSpace, HostPaging, ShadowMmu, Window};
 use rewrite::CodePages;
 use vhart::csr::Read;
 use vmm::machine::Clock;
@@ -250,7 +250,7 @@ pub fn new_shadow() -> ShadowMmu {
     let window = Window { first_slot: 511, entries: ArrayVec::new() };
     let tables = vec![PageTable::EMPTY; 2 * MIN_TABLES].leak();
     ShadowMmu::new(
-        HostPaging { mode: Mode::Sv57, window, first_asid: Some(1) },
+        HostPaging { mode: Mode::Sv57, window, asids: AsidSpace::new(16, 1).deal() },
         tables,
         HostPhysAddr(0x1_0000_0000),
     )

@@ -1,13 +1,18 @@
-//! A machine to which things happen: a guest, its shadow, and a hart with a TLB that forgets nothing unless told to. Each
-//! step asks `truth` whether what is there may be there.
+//! A machine to which things happen: a guest and its shadow, on a hart that others may share. Each step asks `truth` whether
+//! what is there may be there. The assembly's part is `assembly`'s.
 
+use super::hart::Hart;
 use super::truth::Known;
 use super::*;
-use crate::testing::{host_of, table_address};
+use crate::asids::AsidBlock;
+use crate::testing::{HOST_BASE, table_address};
 
 /// Where copies of code pages are in host memory, and how many there is room for.
 const COPIES: u64 = 0x3_0000_0000;
 const COPY_PLACES: u64 = 4;
+
+/// How far apart guests' RAM, shadows and copies are in host memory.
+const GUESTS_APART: u64 = 1 << 24;
 
 /// What may happen.
 #[derive(Clone, Debug)]
@@ -35,43 +40,50 @@ pub(super) enum Step {
 /// A machine with a past.
 pub(super) struct History {
     pub(super) rig: Rig,
-    tlb: hardware::Tlb,
+    /// Its number on the hart.
+    pub(super) number: usize,
     pub(super) known: Vec<Known>,
-    /// The root under which the hart runs, also while the hypervisor works.
-    running: Option<Root>,
     /// Addresses that the hart may look up at any time.
     recent: [u64; 3],
+    /// `VcpuFrame::filled_writable`.
+    pub(super) filled_writable: bool,
     /// The roots that the assembly was told.
     told: Vec<(ContextKey, Root)>,
     copies: Vec<(GuestPhysAddr, HostPhysAddr)>,
 }
 
 impl History {
-    pub(super) fn new(mode: Mode) -> Self {
+    /// A guest that is yet to run, the one with this number on the hart.
+    pub(super) fn new(mode: Mode, number: usize, hart: &mut Hart) -> Self {
+        Self::with_asids(mode, number, hart.asids.deal())
+    }
+
+    /// One that has these ASIDs.
+    pub(super) fn with_asids(mode: Mode, number: usize, asids: Option<AsidBlock>) -> Self {
+        let host = HostPaging { asids, ..host(mode) };
+        let place = number as u64 * GUESTS_APART;
+        let shadow = shadow_at(host, MIN_TABLES, HostPhysAddr(POOL_BASE.0 + place));
         Self {
-            rig: Rig { guest: Guest::new(), shadow: shadow(mode, MIN_TABLES) },
-            tlb: hardware::Tlb::default(),
+            rig: Rig { guest: Guest::at(HOST_BASE + place), shadow },
+            number,
             known: Vec::new(),
-            running: None,
             recent: [0; 3],
+            filled_writable: false,
             told: Vec::new(),
             copies: Vec::new(),
         }
     }
 
-    pub(super) fn step(&mut self, contexts: &[ContextKey], step: Step) {
+    pub(super) fn step(&mut self, hart: &mut Hart, contexts: &[ContextKey], step: Step) {
         let key_of = |context: usize| contexts[context % contexts.len()];
         match step {
             Step::Access(context, address, access) => {
                 let key = key_of(context);
-                self.access(key, placed(key, address), access);
+                self.access(hart, key, placed(key, address), access);
             }
             Step::Enter(context, address, access) => {
                 let key = key_of(context);
-                if let Some(root) = self.rig.shadow.root(key) {
-                    self.tlb.access(&self.rig.shadow, root, placed(key, address), access);
-                    self.running = Some(root);
-                }
+                self.access_fast(hart, key, placed(key, address), access);
             }
             Step::Edit(table, slot, entry) => self.rig.guest.set(table_address(table), slot, entry),
             Step::Rewrite(context, address, up, entry) => {
@@ -81,7 +93,7 @@ impl History {
             }
             Step::Fence(context, address, asid) => {
                 let key = key_of(context);
-                self.enter(key);
+                self.enter(hart, key);
                 let Rig { guest, shadow } = &mut self.rig;
                 // It fills in what it has dropped, so that is not to be taken for what was there.
                 let is_filled =
@@ -93,24 +105,24 @@ impl History {
                 if let Some(address) = address.filter(|_| is_filled) {
                     self.look(key, address.0);
                 }
-                self.enter(key);
+                self.enter(hart, key);
                 self.assert_explained();
             }
             Step::Settle(context, address, up, entry) => {
                 for _ in 0..3 {
-                    self.step(contexts, Step::Access(context, address, Access::Load));
-                    self.step(contexts, Step::Fence(context, None, None));
+                    self.step(hart, contexts, Step::Access(context, address, Access::Load));
+                    self.step(hart, contexts, Step::Fence(context, None, None));
                 }
-                self.step(contexts, Step::Rewrite(context, address, up, entry));
-                self.step(contexts, Step::Fence(context, None, None));
+                self.step(hart, contexts, Step::Rewrite(context, address, up, entry));
+                self.step(hart, contexts, Step::Fence(context, None, None));
             }
-            Step::Copy(context, address) => self.copy(key_of(context), address.0),
+            Step::Copy(context, address) => self.copy(hart, key_of(context), address.0),
             Step::Reset => {
                 self.rig.shadow.clear();
                 self.rig.guest.ram.uncover_all();
                 self.copies.clear();
                 self.known.clear();
-                self.flush();
+                self.flush(hart);
                 self.assert_explained();
                 assert_eq!(self.rig.shadow.pool.available(), self.rig.shadow.pool.capacity());
             }
@@ -119,14 +131,12 @@ impl History {
 
     /// Does to the TLB what the shadow asks for. Until another root is in satp the hart may still look up what it likes
     /// under the old one.
-    fn flush(&mut self) {
-        self.tlb.flush(self.rig.shadow.take_flush());
-        if let Some(running) = self.running {
-            for address in self.recent {
-                self.tlb.access(&self.rig.shadow, running, address, Access::Load);
-            }
+    pub(super) fn flush(&mut self, hart: &mut Hart) {
+        if self.rig.shadow.has_doubts() {
+            self.rig.shadow.clear_doubts(&self.rig.guest.ram);
         }
-        self.tlb.assert_consistent(&self.rig.shadow);
+        hart.look_up(self.number, &self.rig.shadow, &self.recent);
+        hart.fence(self.rig.shadow.take_flush());
         let lost = self.rig.shadow.take_lost_roots();
         self.told.retain(|(key, _)| match lost {
             LostRoots::None => true,
@@ -140,22 +150,27 @@ impl History {
         self.told = shadow.numbered().filter_map(|(_, key, _)| Some((key, shadow.root(key)?))).collect();
     }
 
-    fn enter(&mut self, key: ContextKey) -> Root {
+    pub(super) fn enter(&mut self, hart: &mut Hart, key: ContextKey) -> Root {
+        hart.enter(self.number);
         let root = self.rig.activate(key);
         self.check_fenced(key);
-        self.flush();
-        self.running = Some(root);
+        self.flush(hart);
+        hart.switch(self.number, &self.rig.shadow, root);
         root
     }
 
-    /// Lets the hart try until the access succeeds or is somebody else's business.
-    fn access(&mut self, key: ContextKey, address: u64, access: Access) {
+    pub(super) fn note(&mut self, address: u64) {
         self.recent.rotate_right(1);
         self.recent[0] = address;
+    }
+
+    /// Lets the hart try until the access succeeds or is somebody else's business.
+    fn access(&mut self, hart: &mut Hart, key: ContextKey, address: u64, access: Access) {
+        self.note(address);
         // The end of a copy or of a watch, a fill, and where the TLB has less than that, a flush of what it has.
         for _ in 0..if access == Access::Store { 5 } else { 3 } {
-            let root = self.enter(key);
-            if self.tlb.access(&self.rig.shadow, root, address, access) {
+            self.enter(hart, key);
+            if hart.access(&self.rig.shadow, address, access) {
                 return;
             }
             if !self.resolve(key, address, access) {
@@ -166,7 +181,7 @@ impl History {
     }
 
     /// Resolves a fault, and says whether there is a page now.
-    fn resolve(&mut self, key: ContextKey, address: u64, access: Access) -> bool {
+    pub(super) fn resolve(&mut self, key: ContextKey, address: u64, access: Access) -> bool {
         let rights = key.view.rights();
         let reached = self.rig.guest.reference(key.satp, GuestVirtAddr(address), access, rights);
         let verdict = self.rig.resolve(key, address, access);
@@ -179,7 +194,7 @@ impl History {
             }
             Ok(reached) => reached,
         };
-        let Some(host) = host_of(reached.address) else {
+        let Some(host) = self.rig.guest.host_of(reached.address) else {
             assert_eq!(verdict, Verdict::NotRam(GuestPhysAddr(reached.address)));
             return false;
         };
@@ -216,21 +231,23 @@ impl History {
     }
 
     /// Copies the code page at an address, or ends its copy: what `vmm` does.
-    fn copy(&mut self, key: ContextKey, address: u64) {
+    fn copy(&mut self, hart: &mut Hart, key: ContextKey, address: u64) {
         let address = placed(key, GuestVirtAddr(address));
         let fetch = |guest: &Guest| {
             guest.reference(key.satp, GuestVirtAddr(address), Access::Fetch, key.view.rights()).ok()
         };
-        let Some(reached) = fetch(&self.rig.guest).filter(|reached| host_of(reached.address).is_some())
+        let Some(reached) =
+            fetch(&self.rig.guest).filter(|reached| self.rig.guest.host_of(reached.address).is_some())
         else {
             return;
         };
         let page = GuestPhysAddr(reached.address & !0xfff);
         if self.copy_of(page.0).is_some() {
             self.end_copy(page);
-            self.flush();
+            self.flush(hart);
         } else {
-            let mut places = (0..COPY_PLACES).map(|nth| HostPhysAddr(COPIES + nth * PAGE_SIZE));
+            let base = COPIES + self.number as u64 * GUESTS_APART;
+            let mut places = (0..COPY_PLACES).map(|nth| HostPhysAddr(base + nth * PAGE_SIZE));
             let Some(copy) = places.find(|place| self.copies.iter().all(|(_, copy)| copy != place)) else {
                 return;
             };
@@ -239,8 +256,8 @@ impl History {
                 return;
             }
             self.copies.push((page, copy));
-            shadow.remap(&guest.ram, key, GuestVirtAddr(address), page, false);
-            self.flush();
+            shadow.remap(&guest.ram, key, GuestVirtAddr(address), page, self.filled_writable);
+            self.flush(hart);
         }
         self.assert_explained();
     }

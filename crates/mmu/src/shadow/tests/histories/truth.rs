@@ -7,7 +7,6 @@ use std::string::{String, ToString};
 use super::machine::History;
 use super::*;
 use crate::check::check;
-use crate::testing::host_of;
 
 const ALL: [Access; 3] = [Access::Fetch, Access::Load, Access::Store];
 
@@ -54,7 +53,7 @@ impl History {
                 let here = leaf.host_of(address);
                 let copy = self.copy_of(reached.address).filter(|_| !leaf.permits(Access::Load));
                 let is_copy = copy.is_some_and(|copy| copy.0 + address % 0x1000 == here.0);
-                if host_of(reached.address) != Some(here) && !is_copy {
+                if self.rig.guest.host_of(reached.address) != Some(here) && !is_copy {
                     return Err(format!("it leads elsewhere at {address:#x}"));
                 }
                 if owner == Owner::SharedHalf && (!reached.global || reached.entry & Pte::U != 0) {
