@@ -24,7 +24,12 @@ impl Harmless {
     pub fn feed(&mut self, byte: u8, to: &mut VecDeque<u8>) -> bool {
         let mut pass = Pass { to, is_complete: false };
         self.parser.feed(byte, &mut pass);
-        self.is_within = !pass.is_complete && (self.is_within || byte == 0x1b || byte >= 0x80);
+        self.is_within = match byte {
+            // These begin something, also where they break off what was before.
+            0x1b | 0xc2.. => true,
+            0x80.. => !pass.is_complete,
+            _ => self.is_within && !pass.is_complete,
+        };
         !self.is_within
     }
 }
@@ -35,8 +40,10 @@ pub fn is_beginning(bytes: &[u8]) -> bool {
     match bytes {
         [0x1b] => true,
         [0x1b, b'[', params @ ..] => params.iter().all(|byte| matches!(byte, 0x30..=0x3f)),
-        [first, rest @ ..] => *first >= 0xc2 && rest.iter().all(|byte| *byte >= 0x80),
-        [] => false,
+        // Nothing but a character that lacks its end.
+        _ => {
+            str::from_utf8(bytes).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+        }
     }
 }
 

@@ -77,17 +77,21 @@ impl Terminal {
     fn follow(&mut self, byte: u8) {
         let marks = &mut self.marks;
         match byte {
-            ESCAPE => marks.is_open = true,
-            0x80.. if marks.is_open => marks.is_strange = true,
-            0x80.. => marks.is_half = true,
+            0x80.. => marks.is_strange |= marks.is_open,
             // Some obey controls in the middle of a sequence, others end it.
-            0x07 | 0x18 | 0x1a => {}
+            ESCAPE | 0x07 | 0x18 | 0x1a => {}
             ..0x20 | 0x7f => marks.is_strange |= marks.is_open,
             b'P' | b'X' | b']' | b'^' | b'_' => marks.is_string |= self.after_escape,
             _ => {}
         }
         self.after_escape = byte == ESCAPE;
         self.parser.feed(byte, marks);
+        // What these break off is complete, and they begin something.
+        match byte {
+            ESCAPE => marks.is_open = true,
+            0xc2.. => marks.is_half |= !marks.is_open,
+            _ => {}
+        }
     }
 
     /// Notes that what a guest has sent is no longer known.

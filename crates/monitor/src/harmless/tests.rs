@@ -49,9 +49,20 @@ fn only_the_beginning_of_a_character_or_of_a_sequence_is_passed_on() {
     for good in [&b"\x1b"[..], b"\x1b[", b"\x1b[?10", b"\xe2\x94", b"\xc3"] {
         assert!(is_beginning(good), "{good:x?}");
     }
-    for bad in
-        [&b""[..], b"\x1b]", b"\x1b]0;x", b"\x1bP", b"\x1b[6n", b"\x1b[1?2n", b"\x90", b"\x9b6", b"\xe2n"]
-    {
+    for bad in [
+        &b""[..],
+        b"\x1b]",
+        b"\x1b]0;x",
+        b"\x1bP",
+        b"\x1b[6n",
+        b"\x1b[1?2n",
+        b"\x90",
+        b"\x9b6",
+        b"\xe2n",
+        b"\xc2\x9b",
+        b"\xc3\xa4",
+        b"\xc2\x1b[",
+    ] {
         assert!(!is_beginning(bad), "{bad:x?}");
     }
 }

@@ -24,9 +24,19 @@ fn plain_output_needs_nothing() {
 
 #[test]
 fn what_is_open_is_closed() {
-    for text in
-        [&b"\x1b"[..], b"\x1b[", b"\x1b[3;", b"\x1b]0;", b"\x1b]0;x\x1b", b"\xe2", b"\xe2\x94", b"\x1b("]
-    {
+    for text in [
+        &b"\x1b"[..],
+        b"\x1b[",
+        b"\x1b[3;",
+        b"\x1b]0;",
+        b"\x1b]0;x\x1b",
+        b"\xe2",
+        b"\xe2\x94",
+        b"\x1b(",
+        b"\xc2\x1b]0;",
+        b"\xc2\xe2",
+        b"\x1b\x1b[",
+    ] {
         assert_eq!(after(text), (CLOSE.into(), String::new()), "{text:x?}");
     }
     // Strings that terminals leave in different ways, and those that not all terminals know.

@@ -11,6 +11,7 @@ fn a_guest_cannot_hide_what_is_said_of_it() {
         b"\x1b_x\x1b[mx",
         b"\x1b[",
         b"\xe2",
+        b"\xc2\x1b]0;",
         b"\x1b[?1049h\x1b[2J",
         b"\x1b[1;1H\x1b[1;2r",
         b"\x1b[1;75H\x1b[?7l",
