@@ -89,6 +89,12 @@ impl Board {
         self.slots.iter_mut().for_each(Slot::reset);
     }
 
+    /// What firmware has done to the devices when a kernel is entered.
+    pub fn initialize(&mut self) {
+        self.uart.initialize();
+        self.plic.initialize();
+    }
+
     /// Whether some device answers at `address`.
     pub fn contains(&self, address: GuestPhysAddr) -> bool {
         find(address, Width::Byte).is_some()

@@ -125,6 +125,13 @@ impl Plic {
         *self = Self::new(self.context_count / 2);
     }
 
+    /// What OpenSBI has done when it enters a kernel: no context is interrupted, whatever the priority.
+    pub fn initialize(&mut self) {
+        for context in self.contexts.iter_mut().take(self.context_count) {
+            context.threshold = MAX_PRIORITY;
+        }
+    }
+
     /// Sets the line of `source`; one that does not exist is ignored.
     pub fn set_level(&mut self, source: u32, high: bool) {
         let bit = bit(source);

@@ -27,6 +27,9 @@ const RESET_DIVISOR: u16 = 12;
 const RESET_CHARACTER_NS: u64 = NS_PER_SECOND / 9600 * 10;
 const NS_PER_SECOND: u64 = 1_000_000_000;
 
+/// The divisor that OpenSBI sets: 115,200 baud by the clock that the device tree names.
+const FIRMWARE_DIVISOR: u16 = 2;
+
 /// What became of a write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
@@ -86,6 +89,15 @@ impl Uart16550 {
     pub fn reset(&mut self) {
         let transmitting = self.transmitting.clone();
         *self = Self { transmitting, ..Self::new() };
+    }
+
+    /// What OpenSBI has done when it enters a kernel: FIFOs on, eight bits, its own speed, no modem outputs.
+    pub fn initialize(&mut self) {
+        self.divisor = FIRMWARE_DIVISOR;
+        self.line_control = LCR_DATA_BITS;
+        self.set_character_time();
+        self.control_fifos(FCR_ENABLE);
+        self.modem_control = 0;
     }
 
     /// Reads the register at `offset`, zero-extended whatever the width: a wide access touches one register.

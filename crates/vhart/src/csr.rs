@@ -88,8 +88,7 @@ pub struct CsrFile {
 }
 
 impl CsrFile {
-    /// The CSRs of a hart with these features, as a kernel is entered with them: all zero but scounteren, which
-    /// firmware leaves open.
+    /// The CSRs of a hart with these features after reset: all zero, and both units off.
     pub const fn new(features: CsrFeatures) -> Self {
         let units_written =
             if features.float { sstatus::FS } else { 0 } | if features.vector { sstatus::VS } else { 0 };
@@ -102,7 +101,7 @@ impl CsrFile {
             sie: 0,
             pending: 0,
             stvec: 0,
-            scounteren: scounteren::CY | scounteren::TM | scounteren::IR,
+            scounteren: 0,
             senvcfg: 0,
             sscratch: 0,
             sepc: 0,
@@ -171,9 +170,7 @@ impl CsrFile {
             }
             CsrAddr::SIE => self.sie = value & SIE_MASK,
             CsrAddr::SIP => self.pending = self.pending & !SIP_WRITABLE | value & SIP_WRITABLE,
-            // A reserved MODE leaves the register as it was, like the hardware that guests were made for.
-            CsrAddr::STVEC if value & 3 < 2 => self.stvec = value,
-            CsrAddr::STVEC => {}
+            CsrAddr::STVEC => self.set_stvec(value),
             CsrAddr::SCOUNTEREN => self.scounteren = value & SCOUNTEREN_MASK,
             CsrAddr::SENVCFG => self.senvcfg = self.legal_senvcfg(value),
             CsrAddr::SSCRATCH => self.sscratch = value,
@@ -319,10 +316,25 @@ impl CsrFile {
         (privilege, self.sepc)
     }
 
-    /// The state of a hart that HSM starts: satp and SIE are 0.
-    pub const fn prepare_start(&mut self) {
+    /// What firmware leaves to a kernel that a hart starts or resumes with at `address`. SBI spec, "Hart State
+    /// Management": satp = 0, SIE = 0. The rest is as OpenSBI leaves it, for kernels that rely on it: both units are on,
+    /// user mode may read the counters, and a trap before stvec is set enters the kernel again. What is pending, what the
+    /// last trap has left, and senvcfg stay.
+    pub(crate) const fn hand_over(&mut self, address: u64) {
+        self.sstatus = sstatus::UXL_64;
+        self.units = self.units_written;
+        self.sie = 0;
+        self.set_stvec(address);
+        self.scounteren = scounteren::CY | scounteren::TM | scounteren::IR;
+        self.sscratch = 0;
         self.satp = 0;
-        self.sstatus &= !sstatus::SIE;
+    }
+
+    /// A reserved MODE leaves the register as it was, like the hardware that guests were made for.
+    const fn set_stvec(&mut self, value: u64) {
+        if value & 3 < 2 {
+            self.stvec = value;
+        }
     }
 
     /// The interrupts that are pending and enabled in sie, as bits of sip.

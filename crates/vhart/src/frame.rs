@@ -3,9 +3,10 @@
 
 use core::fmt;
 
+use isa::csr::sstatus;
 use isa::{Privilege, Reg};
 
-use crate::csr::{CsrFeatures, CsrFile};
+use crate::csr::{CsrFeatures, CsrFile, SEPC_MASK};
 use crate::site::SiteTable;
 use crate::space::{Roots, SpaceTable};
 use crate::units::Units;
@@ -83,7 +84,7 @@ pub struct VcpuFrame {
 }
 
 impl VcpuFrame {
-    /// A hart with these features, as a kernel is entered; registers and pc are 0.
+    /// A hart with these features after reset; registers and pc are 0.
     pub fn new(features: CsrFeatures) -> Self {
         Self {
             x: [0; 32],
@@ -125,6 +126,20 @@ impl VcpuFrame {
         self.spaces.clear();
         self.guarded = u64::MAX;
         self.units.reset();
+    }
+
+    /// As firmware hands a hart to a kernel that begins at `address`, with a0 and a1. A pc is even, so the address loses
+    /// its last bit, as in sepc. The vector registers stay, as firmware leaves them alone.
+    pub fn hand_over(&mut self, address: u64, a0: u64, a1: u64) {
+        self.x = [0; 32];
+        self.set(Reg::A0, a0);
+        self.set(Reg::A1, a1);
+        self.pc = address & SEPC_MASK;
+        self.privilege = Privilege::Supervisor;
+        self.csr.hand_over(self.pc);
+        self.units.hand_over();
+        // The real hart may hold what was in them before.
+        self.guarded |= sstatus::FS;
     }
 
     /// A register's value; 0 for x0.

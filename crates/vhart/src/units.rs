@@ -3,6 +3,10 @@
 use alloc::boxed::Box;
 use core::iter::repeat_n;
 
+/// What OpenSBI puts into each floating-point register before it hands a hart over: 0 in single precision. Unpriv. spec,
+/// "NaN Boxing of Narrower Values".
+pub const SINGLE_ZERO: u64 = 0xffff_ffff_0000_0000;
+
 /// The registers of both units. All zero at first: nobody else's values are ever seen.
 #[derive(Clone, Debug)]
 pub struct Units {
@@ -60,6 +64,12 @@ impl Units {
         self.vector.fill(0);
         self.vector_csrs = VectorCsrs::RESET;
         self.owner.life = self.owner.life.wrapping_add(1);
+    }
+
+    /// The floating-point unit as firmware hands it over. It leaves the vector unit alone.
+    pub(crate) const fn hand_over(&mut self) {
+        self.float = [SINGLE_ZERO; 32];
+        self.fcsr = 0;
     }
 
     /// Whose registers these are.

@@ -3,7 +3,6 @@
 use isa::{Exception, Interrupt, Privilege, Reg};
 use mmu::{ContextKey, Rights, ShadowMmu};
 use trace::ExitCounters;
-use vhart::csr::SEPC_MASK;
 use vhart::{CsrFeatures, VcpuFrame};
 
 use crate::fast::FastPath;
@@ -86,14 +85,9 @@ impl Vcpu {
         self.state = RunState::Stopped;
     }
 
-    /// Starts it. SBI spec, "Hart State Management": satp = 0, SIE = 0, a0 = hart id, a1 = opaque. A pc is even, so
-    /// the address loses its last bit, as in sepc.
+    /// Starts it, as firmware hands a hart over.
     pub fn start(&mut self, start: Start) {
-        self.frame.privilege = Privilege::Supervisor;
-        self.frame.csr.prepare_start();
-        self.frame.pc = start.address & SEPC_MASK;
-        self.frame.set(Reg::A0, self.id as u64);
-        self.frame.set(Reg::A1, start.opaque);
+        self.frame.hand_over(start.address, self.id as u64, start.opaque);
         self.state = RunState::Running;
     }
 

@@ -67,13 +67,14 @@ impl Vm {
         Self { name, machine, vcpus, boot }
     }
 
-    /// Starts it from power-on state: memory as the bundle has it, hart 0 at the kernel's entry with a0 = 0 and
-    /// a1 = the device tree.
+    /// Starts it as firmware does after power-on: memory as the bundle has it, devices initialized, hart 0 at the
+    /// kernel's entry with a0 = 0 and a1 = the device tree.
     ///
     /// # Errors
     /// Where the device tree does not lie in RAM.
     pub fn start(&mut self) -> Result<(), NotRam> {
         self.machine.reset();
+        self.machine.board.initialize();
         self.vcpus.iter_mut().for_each(Vcpu::reset);
         if let Some(seed) = devicetree::rng_seed_mut(&mut self.boot.tree) {
             self.boot.seeds.fill(seed);

@@ -10,6 +10,7 @@
 pub mod arena;
 pub mod disk;
 pub mod exec;
+pub mod hart_state;
 pub mod hot;
 pub mod insn;
 pub mod native;

@@ -110,6 +110,7 @@ fn an_instruction_that_changed_under_the_fault_is_fetched_afresh() {
         (asm::float_store(2, 10, S0, 0), Exception::StorePageFault),
     ] {
         let mut guest = Guest::new();
+        guest.set_csr(CsrAddr::SSTATUS, 0);
         guest.set_reg(S0, UART);
         let writes = guest.machine.ram.writes();
         guest.touch(now_there, raised, UART).unwrap();

@@ -1,20 +1,22 @@
 //! Power-on and reset of a whole virtual machine.
 
 use entropy::{Collector, Purpose, Source};
-use isa::csr::CsrAddr;
-use isa::{Exception, Interrupt, Privilege, Reg, TrapInfo};
+use isa::csr::{CsrAddr, sstatus};
+use isa::{Exception, Interrupt, Privilege, Reg, TrapInfo, Width};
 use memory::GuestPhysAddr;
 use trace::ExitKind;
 use vhart::csr::Read;
+use vhart::units::SINGLE_ZERO;
 use vmm::link::HartState;
 use vmm::vcpu::RunState;
 use vmm::vm::{self, Boot, Next};
 use vmm::{Vcpu, Vm};
 
 use crate::support::paging::Tables;
-use crate::support::{ENTRY, FEATURES, Guest, HOLE, RAM, RAM_END, new_machine, new_shadow, spare_ram};
+use crate::support::{ENTRY, FEATURES, Guest, HOLE, RAM, RAM_END, UART, new_machine, new_shadow, spare_ram};
 
 const TREE: u64 = RAM + 0x10_0000;
+const PLIC: u64 = 0x0c00_0000;
 
 fn vm(tree_address: u64) -> Vm {
     vm_with(tree_address, vec![0xd0, 0x0d, 0xfe])
@@ -44,6 +46,26 @@ fn the_first_hart_starts_at_the_kernel_with_its_id_and_the_device_tree() {
 }
 
 #[test]
+fn the_kernel_finds_the_hart_and_the_board_as_firmware_leaves_them() {
+    let mut vm = vm(TREE);
+    vm.start().unwrap();
+    let mut guest = Guest::new();
+    let (machine, frame) = (&mut vm.machine, &vm.vcpus[0].frame);
+    let csr = |csr| frame.csr.read(csr, Privilege::Supervisor);
+    let units = sstatus::SD | sstatus::FS_DIRTY | sstatus::VS_DIRTY;
+    assert_eq!(csr(CsrAddr::SSTATUS), Ok(Read::Value(sstatus::UXL_64 | units)));
+    assert_eq!(csr(CsrAddr::SCOUNTEREN), Ok(Read::Value(7)));
+    assert_eq!(csr(CsrAddr::STVEC), Ok(Read::Value(ENTRY)));
+    assert_eq!((frame.units.float, frame.units.fcsr), ([SINGLE_ZERO; 32], 0));
+    let mut read = |address, width| machine.read_device(GuestPhysAddr(address), width, &mut guest.host);
+    let uart = [1, 2, 3, 4, 5].map(|register| read(UART + register, Width::Byte));
+    assert_eq!(uart, [Ok(0), Ok(0xc1), Ok(3), Ok(0), Ok(0x60)]);
+    // Two harts, two contexts each.
+    let thresholds = [0, 1, 2, 3].map(|context| read(PLIC + 0x20_0000 + 0x1000 * context, Width::Word));
+    assert_eq!(thresholds, [Ok(7); 4]);
+}
+
+#[test]
 fn a_device_tree_that_does_not_fit_in_ram_is_refused() {
     for address in [HOLE, RAM_END - 2, u64::MAX] {
         assert!(vm(address).start().is_err());
@@ -59,8 +81,8 @@ fn a_reset_brings_memory_registers_devices_and_letter_boxes_back() {
     let (machine, vcpu) = (&mut vm.machine, &mut vm.vcpus[0]);
     machine.ram.write(GuestPhysAddr(RAM), &[1; 64]).unwrap();
     machine.ram.write(GuestPhysAddr(TREE), &[1; 64]).unwrap();
-    let port = GuestPhysAddr(crate::support::UART + 7);
-    machine.write_device(port, isa::Width::Byte, 0x5a, &mut guest.host).unwrap();
+    let port = GuestPhysAddr(UART + 7);
+    machine.write_device(port, Width::Byte, 0x5a, &mut guest.host).unwrap();
     machine.links[0].send_software_interrupt();
     machine.links[1].request_fence();
     let fault = TrapInfo { cause: Exception::LoadPageFault.code(), value: RAM };
@@ -79,13 +101,14 @@ fn a_reset_brings_memory_registers_devices_and_letter_boxes_back() {
     let (machine, vcpu) = (&mut vm.machine, &mut vm.vcpus[0]);
     assert_eq!(machine.ram.read_word(GuestPhysAddr(RAM)), Some(0));
     assert_eq!(machine.ram.read_word(GuestPhysAddr(TREE)), Some(0xfe_0dd0));
-    assert_eq!(machine.read_device(port, isa::Width::Byte, &mut guest.host), Ok(0));
+    assert_eq!(machine.read_device(port, Width::Byte, &mut guest.host), Ok(0));
     assert_eq!((vcpu.frame.pc, vcpu.frame.get(Reg::new(31))), (ENTRY, 0));
     assert_eq!((vcpu.state, vcpu.frame.privilege), (RunState::Running, Privilege::Supervisor));
     for csr in [
         CsrAddr::SIE,
         CsrAddr::SIP,
-        CsrAddr::STVEC,
+        CsrAddr::SENVCFG,
+        CsrAddr::SSCRATCH,
         CsrAddr::SEPC,
         CsrAddr::SCAUSE,
         CsrAddr::STVAL,
@@ -93,6 +116,7 @@ fn a_reset_brings_memory_registers_devices_and_letter_boxes_back() {
     ] {
         assert_eq!(vcpu.frame.csr.read(csr, Privilege::Supervisor), Ok(Read::Value(0)), "{csr:?}");
     }
+    assert_eq!(vcpu.frame.csr.read(CsrAddr::STVEC, Privilege::Supervisor), Ok(Read::Value(ENTRY)));
     assert_eq!(mmu::check::check(&vcpu.shadow, &machine.ram), Ok(0));
     assert_eq!(vm::deadline(machine, vcpu), u64::MAX);
     assert!(matches!(vm::prepare(machine, vcpu), Next::Run(_)));
@@ -127,8 +151,8 @@ fn what_the_guest_said_before_a_reset_still_reaches_the_console() {
     vm.start().unwrap();
     let mut guest = Guest::new();
     guest.host.room = 0;
-    let port = GuestPhysAddr(crate::support::UART);
-    vm.machine.write_device(port, isa::Width::Byte, u64::from(b'!'), &mut guest.host).unwrap();
+    let port = GuestPhysAddr(UART);
+    vm.machine.write_device(port, Width::Byte, u64::from(b'!'), &mut guest.host).unwrap();
     vm.start().unwrap();
     guest.host.room = 1;
     assert!(vm.machine.drain_console(&mut guest.host));

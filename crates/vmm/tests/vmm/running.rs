@@ -235,7 +235,7 @@ fn a_remote_fence_is_done_before_the_vcpu_runs() {
 fn what_the_guest_did_to_its_units_is_taken_over_as_the_hardware_has_it() {
     let mut guest = Guest::new();
     let units = |guest: &Guest| guest.vcpu.frame.csr.unit_states();
-    assert_eq!(units(&guest), 0);
+    assert_eq!(units(&guest), sstatus::FS_DIRTY | sstatus::VS_DIRTY, "as firmware leaves them");
     guest.set_csr(CsrAddr::SSTATUS, sstatus::FS_INITIAL | sstatus::VS_DIRTY | sstatus::SUM);
     assert_eq!(units(&guest), sstatus::FS_INITIAL | sstatus::VS_DIRTY);
     guest.vcpu.frame.csr.take_unit_states(sstatus::FS_DIRTY | sstatus::VS_DIRTY | sstatus::SPIE);

@@ -2,11 +2,9 @@
 #![no_std]
 #![no_main]
 
-use core::arch::global_asm;
-use core::cell::UnsafeCell;
 use features::arena::Arena;
 use features::native::{forgive, native};
-use features::{exec, insn};
+use features::{exec, hart_state, insn};
 use guest_rt::isa::Interrupt::Software;
 use guest_rt::isa::csr::sstatus::SIE;
 use guest_rt::mmio::HOLE;
@@ -99,82 +97,18 @@ fn retentive(hart: u64) {
     check!("the_hart_is_started_again", call2(HSM, 2, hart, 0), Ret { error: 0, value: 0 });
 }
 
-/// What `suspend_hart` keeps of the caller, and what it found on resuming.
-#[repr(C)]
-struct Context {
-    /// ra, sp, gp, tp, s0 to s11, stvec.
-    kept: [u64; 17],
-    a0: u64,
-    satp: u64,
-    sstatus: u64,
-}
-
-struct Shared(UnsafeCell<Context>);
-// SAFETY: there is one hart.
-unsafe impl Sync for Shared {}
-static CONTEXT: Shared = Shared(UnsafeCell::new(Context { kept: [0; 17], a0: 0, satp: 0, sstatus: 0 }));
-
-// Suspends with type a0 and the context at a1 as the opaque value. Gives the error, or 1 after a resume at
-// the address that was given.
-global_asm!(
-    r"
-    .pushsection .text
-    suspend_hart:
-        sd ra, 0(a1)
-        sd sp, 8(a1)
-        sd gp, 16(a1)
-        sd tp, 24(a1)
-        .irp n, 0,1,2,3,4,5,6,7,8,9,10,11
-            sd s\n, 32 + 8*\n(a1)
-        .endr
-        csrr t0, stvec
-        sd t0, 128(a1)
-        mv a2, a1
-        lla a1, 1f
-        li a6, 3
-        li a7, {hsm}
-        ecall
-        ret
-        .balign 4
-    1:  sd a0, 136(a1)
-        csrr t0, satp
-        sd t0, 144(a1)
-        csrr t0, sstatus
-        sd t0, 152(a1)
-        ld ra, 0(a1)
-        ld sp, 8(a1)
-        ld gp, 16(a1)
-        ld tp, 24(a1)
-        .irp n, 0,1,2,3,4,5,6,7,8,9,10,11
-            ld s\n, 32 + 8*\n(a1)
-        .endr
-        ld t0, 128(a1)
-        csrw stvec, t0
-        li a0, 1
-        ret
-    .popsection
-    ",
-    hsm = const HSM,
-);
-
-unsafe extern "C" {
-    fn suspend_hart(kind: u64, context: *mut Context) -> i64;
-}
-
 fn non_retentive(hart: u64) {
     Arena::new(Mode::Sv39);
     pend(hart);
-    // SAFETY: keeps to the C convention whichever way it comes back; the kernel is mapped one to one, so it
-    // can go on without translation.
-    let result = unsafe { suspend_hart(NON_RETENTIVE, CONTEXT.0.get()) };
+    let result = hart_state::suspend(NON_RETENTIVE);
     settle();
-    check_any!("non_retentive_suspend_resumes_at_its_address", result, [1, NOT_SUPPORTED]);
-    if result == 1 {
-        // SAFETY: written by `suspend_hart`, which has returned.
-        let found = unsafe { &*CONTEXT.0.get() };
-        check!("a0_is_the_hart", found.a0, hart);
-        check!("translation_is_off", found.satp, 0u64);
-        check!("interrupts_are_off", found.sstatus & SIE, 0u64);
+    match result {
+        Ok(found) => {
+            check!("a0_is_the_hart", found.x[10], hart);
+            check!("translation_is_off", found.satp, 0u64);
+            check!("interrupts_are_off", found.sstatus & SIE, 0u64);
+        }
+        Err(error) => check!("non_retentive_suspend_resumes_at_its_address", error, NOT_SUPPORTED),
     }
     paging::deactivate();
 }

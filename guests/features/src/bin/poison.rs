@@ -6,6 +6,7 @@
 
 use core::arch::asm;
 use features::arena::{peek, poke};
+use features::hart_state::SINGLE_ZERO;
 use features::poison::{self, floats, has_vectors, memory, set_floats, set_vectors, vectors};
 use features::role;
 use guest_rt::isa::Interrupt;
@@ -28,7 +29,7 @@ fn checks(_hart: u64, device_tree: u64) {
     let uses_units = role != b'-';
     let has_vectors = has_vectors();
     if uses_units {
-        check!("floating_point_registers_are_zero", floats(), [0; 32]);
+        check!("floating_point_registers_are_zero", floats(), [SINGLE_ZERO; 32]);
         set_floats(poison);
     }
     if uses_units && has_vectors {

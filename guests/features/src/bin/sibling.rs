@@ -8,6 +8,7 @@
 
 use core::arch::asm;
 use features::arena::{peek, poke};
+use features::hart_state::SINGLE_ZERO;
 use features::poison::{self, floats, has_vectors, memory, set_floats, set_vectors, vectors};
 use features::role;
 use guest_rt::isa::csr::sstatus::FS_INITIAL;
@@ -31,7 +32,7 @@ fn checks(_hart: u64, device_tree: u64) {
     let end = (all * life / LIVES).min(all);
     let dirty = memory(device_tree).find(|at| peek(*at) != 0).map(|at| (at, peek(at)));
     check!("memory_is_zero", dirty, None);
-    check!("floating_point_registers_are_zero", floats(), [0; 32]);
+    check!("floating_point_registers_are_zero", floats(), [SINGLE_ZERO; 32]);
     let has_vectors = has_vectors();
     if has_vectors {
         check!("vector_registers_are_zero", vectors().iter().all(|byte| *byte == 0));

@@ -2,6 +2,7 @@
 
 use isa::csr::{CsrAddr, sstatus};
 use isa::{Interrupt, Privilege, Reg};
+use vhart::units::SINGLE_ZERO;
 use vmm::StopReason;
 use vmm::link::HartState;
 use vmm::outcome::Fatal;
@@ -84,8 +85,14 @@ fn a_non_retentive_suspension_resumes_at_its_address_with_the_state_of_a_start()
     for kind in [NON_RETENTIVE, NON_RETENTIVE | 0xffff_ffff << 32] {
         let mut guest = guest();
         guest.set_csr(CsrAddr::SIE, Interrupt::Timer.mask());
-        guest.set_csr(CsrAddr::SSTATUS, sstatus::SIE);
+        guest.set_csr(CsrAddr::SSTATUS, sstatus::SIE | sstatus::SUM);
         guest.set_csr(CsrAddr::SATP, Tables::satp());
+        guest.set_csr(CsrAddr::SSCRATCH, 0x55);
+        guest.set_csr(CsrAddr::SCOUNTEREN, 0);
+        guest.set_csr(CsrAddr::STVEC, RAM);
+        guest.set_csr(CsrAddr::SEPC, 0x44);
+        guest.vcpu.frame.units.float[7] = 7;
+        guest.vcpu.frame.guarded = 0;
         ecall(&mut guest, HSM, SUSPEND, &[kind, HANDLER, 0x77]).unwrap();
         assert_eq!(guest.prepare(), Next::Idle);
         guest.vcpu.set_line(Interrupt::Timer, true);
@@ -93,8 +100,16 @@ fn a_non_retentive_suspension_resumes_at_its_address_with_the_state_of_a_start()
         let a0_a1 = (guest.vcpu.frame.get(Reg::A0), guest.vcpu.frame.get(Reg::A1));
         assert_eq!((guest.pc(), a0_a1), (HANDLER, (0, 0x77)));
         assert_eq!(guest.csr(CsrAddr::SATP), 0);
-        assert_eq!(guest.csr(CsrAddr::SSTATUS) & sstatus::SIE, 0);
-        assert_eq!(guest.csr(CsrAddr::SCAUSE), 0, "the interrupt is masked");
+        let units = sstatus::SD | sstatus::FS_DIRTY | sstatus::VS_DIRTY;
+        assert_eq!(guest.csr(CsrAddr::SSTATUS), sstatus::UXL_64 | units);
+        assert_eq!((guest.csr(CsrAddr::SIE), guest.csr(CsrAddr::SSCRATCH)), (0, 0));
+        assert_eq!((guest.csr(CsrAddr::STVEC), guest.csr(CsrAddr::SCOUNTEREN)), (HANDLER, 7));
+        assert_eq!(guest.csr(CsrAddr::SEPC), 0x44, "what the last trap has left stays");
+        assert_eq!(guest.csr(CsrAddr::SIP), Interrupt::Timer.mask());
+        let units = &guest.vcpu.frame.units;
+        assert_eq!((units.float, units.fcsr), ([SINGLE_ZERO; 32], 0));
+        assert_ne!(guest.vcpu.frame.guarded & sstatus::FS, 0, "the hart is to load them");
+        assert_eq!(guest.vcpu.frame.guarded & sstatus::VS, 0, "it holds the vector registers");
         assert_eq!(guest.vcpu.frame.privilege, Privilege::Supervisor);
     }
 }
