@@ -8,8 +8,11 @@ pub mod mstatus {
     pub const SPIE: u64 = 1 << 5;
     pub const MPIE: u64 = 1 << 7;
     pub const SPP: u64 = 1 << 8;
+    /// The states of the vector and of the floating-point unit; all bits set is Dirty.
+    pub const VS: u64 = 3 << 9;
     pub const MPP: u64 = 3 << 11;
     pub const MPP_SUPERVISOR: u64 = 1 << 11;
+    pub const FS: u64 = 3 << 13;
     pub const MPRV: u64 = 1 << 17;
     pub const SUM: u64 = 1 << 18;
     pub const MXR: u64 = 1 << 19;
@@ -19,6 +22,12 @@ pub mod mstatus {
     /// Of the H extension: guest addresses in the trap before, and that trap from a guest.
     pub const GVA: u64 = 1 << 38;
     pub const MPV: u64 = 1 << 39;
+}
+
+/// Extensions in misa.
+pub mod misa {
+    pub const F: u64 = 1 << 5;
+    pub const V: u64 = 1 << 21;
 }
 
 /// Interrupts, as bits of mip, mie and mideleg.

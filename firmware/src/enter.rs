@@ -12,6 +12,9 @@ use core::mem::offset_of;
 /// Bytes of a hart's stack; `image.ld` has room for as many as `MAX_HARTS`.
 pub const STACK: usize = 8 << 10;
 
+/// scounteren: cycle, time, instret.
+const ALL_COUNTERS: u64 = 0b111;
+
 /// What a trap saves and the way out loads.
 #[repr(C, align(16))]
 pub struct Frame {
@@ -23,17 +26,24 @@ pub struct Frame {
     pub mstatus: u64,
 }
 
-/// Leaves for S-mode at `pc` with a0, a1 as a hart starts: no translation, no interrupts. SBI spec, "Hart Start".
+/// Leaves for S-mode at `pc` with a0, a1 as a hart starts: no translation, no interrupts. SBI spec, "Hart Start". The rest
+/// is as OpenSBI leaves it: floating point and vectors are on, U-mode may read the counters, a trap before stvec is set
+/// goes to `pc`. What is pending stays.
 pub fn supervisor(pc: u64, opaque: u64) -> ! {
     csr::write!("satp", 0);
-    csr::clear!("mip", interrupt::SUPERVISOR);
+    csr::write!("stvec", pc);
+    csr::write!("sscratch", 0);
+    csr::write!("scounteren", ALL_COUNTERS);
     csr::write!("mie", interrupt::MACHINE_SOFTWARE);
+    hart::mask_interrupts();
+    let units = hart::reset_units();
     hart::fence_memory();
     hart::fence_instructions();
     let mut frame = Frame { x: [0; 32], pc, mstatus: csr::read!("mstatus") };
     frame.mstatus &= !(mstatus::MPP | mstatus::MPIE | mstatus::SIE | mstatus::SPIE | mstatus::SPP);
     frame.mstatus &= !(mstatus::SUM | mstatus::MXR | mstatus::MPV | mstatus::GVA);
-    frame.mstatus |= mstatus::MPP_SUPERVISOR;
+    frame.mstatus &= !(mstatus::FS | mstatus::VS);
+    frame.mstatus |= mstatus::MPP_SUPERVISOR | units;
     frame.x[10] = hart::id() as u64;
     frame.x[11] = opaque;
     // SAFETY: `stack_top` is the end of this hart's stack, and the frame is copied there from further down the stack,

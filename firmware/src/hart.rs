@@ -1,6 +1,6 @@
 //! This hart: its number, and what M-mode sets up on it before S-mode runs.
 
-use crate::csr::{self, interrupt, menvcfg, mstatus, number};
+use crate::csr::{self, interrupt, menvcfg, misa, mstatus, number};
 use crate::map;
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +29,7 @@ pub fn has_sstc() -> bool {
 /// Sets up delegation, counters and memory protection.
 pub fn init() {
     csr::write!("mie", 0);
+    csr::clear!("mip", interrupt::SUPERVISOR);
     csr::clear!("mstatus", mstatus::MIE | mstatus::MPRV | mstatus::TVM | mstatus::TW | mstatus::TSR);
     // Bits that the hart does not have stay 0.
     csr::write!("medeleg", !KEPT);
@@ -68,6 +69,38 @@ fn protect() {
     csr::write!("pmpaddr1", u64::MAX);
     csr::write!("pmpcfg0", (NAPOT | ALL_RIGHTS) << 8 | NAPOT);
     fence_memory();
+}
+
+/// Masks all interrupts of this hart's contexts at the interrupt controller, for S-mode to open.
+pub fn mask_interrupts() {
+    for context in [2 * id(), 2 * id() + 1] {
+        map::plic_threshold(context).write(map::HIGHEST_PRIORITY);
+    }
+}
+
+/// Puts 0 into the floating-point registers and fcsr. Gives the bits of mstatus that turn on the units that the hart has;
+/// QEMU 7.2 keeps VS without V, so that misa is asked.
+pub fn reset_units() -> u64 {
+    let extensions = csr::read!("misa");
+    let vector = if extensions & misa::V != 0 { mstatus::VS } else { 0 };
+    if extensions & misa::F == 0 {
+        return vector;
+    }
+    csr::set!("mstatus", mstatus::FS);
+    // SAFETY: the hart has F, which is on, and this program is built without it.
+    unsafe {
+        asm!(
+            ".option push",
+            ".option arch, +f",
+            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
+            "fmv.w.x f\\n, zero",
+            ".endr",
+            "csrw fcsr, zero",
+            ".option pop",
+            options(nomem, nostack),
+        )
+    };
+    vector | mstatus::FS
 }
 
 /// Forgets all translations of this hart.

@@ -10,7 +10,10 @@ pub const OWN_NODE: &[u8] = b"firmware@80000000";
 pub const ROM: Range<usize> = 0x1000..0xff00;
 /// The next stage's entry, unless QEMU says another.
 pub const NEXT: u64 = 0x8020_0000;
+/// The highest priority that the interrupt controller knows: as a threshold it masks all sources.
+pub const HIGHEST_PRIORITY: u32 = 7;
 const CLINT: usize = 0x200_0000;
+const PLIC: usize = 0xc00_0000;
 const UART: usize = 0x1000_0000;
 const FINISHER: usize = 0x10_0000;
 
@@ -40,6 +43,11 @@ pub fn msip(hart: usize) -> Register<u32> {
 /// The time from which on a hart, at most 4094, has a timer interrupt of M-mode.
 pub fn mtimecmp(hart: usize) -> Register<u64> {
     Register((CLINT + 0x4000 + 8 * hart) as *mut u64)
+}
+
+/// The threshold of a context of the interrupt controller: two for each hart, M-mode's and S-mode's.
+pub fn plic_threshold(context: usize) -> Register<u32> {
+    Register((PLIC + 0x20_0000 + 0x1000 * context) as *mut u32)
 }
 
 /// One of the eight registers of the 16550.

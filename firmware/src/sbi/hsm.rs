@@ -51,6 +51,7 @@ pub fn wait_for_start() -> ! {
         let state = &STATES[own];
         if state.go.swap(false, Ordering::SeqCst) {
             set(hart_state::STARTED);
+            csr::clear!("mip", interrupt::SUPERVISOR);
             enter::supervisor(state.entry.load(Ordering::SeqCst), state.opaque.load(Ordering::SeqCst));
         }
         hart::wait();
