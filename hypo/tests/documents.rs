@@ -208,21 +208,24 @@ fn the_sbi_extensions_are_those_of_the_dispatcher() {
 }
 
 #[test]
-fn each_difference_of_linuxs_log_is_explained() {
+fn each_difference_that_a_table_of_the_tests_names_is_explained() {
     let text = read("docs/differences.md");
-    let table = rows(section(&text, "## Linux's log"));
-    assert!(table.iter().all(|cells| cells.len() == 3));
-    let quoted: Vec<&str> = table[1..]
-        .iter()
-        .flat_map(|cells| &cells[..2])
-        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
-        .collect();
-    let differences: toml::Table = read("tests/kernel-log.toml").parse().unwrap();
-    for entry in differences["difference"].as_array().unwrap() {
-        // Each alternative by itself.
-        for pattern in alternatives(entry["line"].as_str().unwrap()) {
-            let regex = Regex::new(pattern).unwrap();
-            assert!(quoted.iter().any(|line| regex.is_match(line)), "`{pattern}` is not explained");
+    for (heading, file) in [("## Linux's log", "tests/kernel-log.toml"), ("## The sweep", "tests/sweep.toml")]
+    {
+        let table = rows(section(&text, heading));
+        assert!(table.len() > 1 && table.iter().all(|cells| cells.len() == 3), "{heading}");
+        let quoted: Vec<&str> = table[1..]
+            .iter()
+            .flat_map(|cells| &cells[..2])
+            .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+            .collect();
+        let differences: toml::Table = read(file).parse().unwrap();
+        for entry in differences["difference"].as_array().unwrap() {
+            // Each alternative by itself.
+            for pattern in alternatives(entry["line"].as_str().unwrap()) {
+                let regex = Regex::new(pattern).unwrap();
+                assert!(quoted.iter().any(|line| regex.is_match(line)), "`{pattern}` is not explained");
+            }
         }
     }
 }

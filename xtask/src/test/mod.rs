@@ -1,9 +1,11 @@
 //! `cargo xtask test`: host tests first, then everything that wants QEMU, two at a time.
 //!
 //! What is tested stands in tables: `tests/guests.toml` (our own feature guests), `tests/sessions.toml`
-//! (scripted runs) and `tests/kernel-log.toml` (what Linux may log differently). Logs and `results.json` go to `test-logs` in the target directory. The last line is
+//! (scripted runs), `tests/kernel-log.toml` (what Linux may log differently) and `tests/sweep.toml` (what registers,
+//! addresses and calls may). Logs and `results.json` go to `test-logs` in the target directory. The last line is
 //! `N passed, M failed`, and CI reads it.
 
+mod differences;
 mod disks;
 mod fuzz;
 mod guests;
@@ -13,6 +15,7 @@ mod outside;
 mod randomness;
 mod runner;
 mod sessions;
+mod sweep;
 mod terminals;
 mod worlds;
 
@@ -128,6 +131,7 @@ impl Setting {
         let mut others = worlds::cases(project, &self.hypo, &self.firmware);
         others.extend(terminals::cases(project, &self.hypo, &self.firmware));
         others.extend(fuzz::cases(project, &self.hypo, &self.firmware));
+        others.extend(sweep::case(project, self)?);
         others.push(kernel_log::case(project, self)?);
         others.extend(randomness::case(project, &self.hypo, &self.firmware));
         cases.extend(sessions::usable(project, others, self)?);
