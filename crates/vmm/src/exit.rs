@@ -22,7 +22,7 @@ enum Exit {
     Illegal,
     /// The shadow does not have the page, or the guest does not.
     PageFault(Access),
-    /// The hardware refused an address that the shadow maps.
+    /// The hardware refused an access, wherever the shadow leads.
     AccessFault(Access),
     /// An exception that is the guest's own business.
     Guest(Exception),
@@ -143,8 +143,10 @@ fn serve_fault(
     }
 }
 
-/// The shadow maps nothing but RAM, so the hardware has no reason to refuse it; but firmware that finishes a
-/// misaligned access itself may report a device's address this way.
+/// The shadow maps nothing but RAM, so what the hardware refuses there is not the place but the access: a misaligned one, as a
+/// rule of an atomic. Priv. spec, "Memory-Ordering PMAs" and "Misaligned Atomicity Granule PMA": a hart may raise an access
+/// fault for it. It would do so natively, and the guest's kernel knows what to do. Firmware that finishes a misaligned access
+/// itself may also report a device's address, or one that the guest does not map, this way.
 fn access_fault(
     machine: &mut Machine,
     vcpu: &mut Vcpu,
@@ -153,7 +155,7 @@ fn access_fault(
     host: &mut impl Host,
 ) -> Outcome {
     match resolve(machine, vcpu, trap, access) {
-        Verdict::Filled => unexpected(trap),
+        Verdict::Filled => guest_exception(vcpu, access.access_fault(), trap),
         verdict => serve_fault(machine, vcpu, trap, access, verdict, host),
     }
 }

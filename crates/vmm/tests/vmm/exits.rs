@@ -2,11 +2,9 @@
 
 use isa::csr::{CsrAddr, sstatus};
 use isa::paging::{Mode, Pte, Satp};
-use isa::{Exception, Interrupt, Privilege};
+use isa::{Exception, Privilege};
 use memory::PAGE_SIZE;
 use trace::ExitKind;
-use vmm::StopReason;
-use vmm::outcome::Fatal;
 use vmm::vm::Next;
 
 use crate::support::paging::{ASID, RWX, Tables, USED};
@@ -30,21 +28,6 @@ fn an_ecall_from_virtual_user_mode_is_the_guest_kernels_business() {
     guest.assert_took(Exception::EcallFromUser, ENTRY, 0);
     assert_eq!(guest.csr(CsrAddr::SSTATUS) & sstatus::SPP, 0);
     assert_eq!(guest.vcpu.exits.get(ExitKind::UserEcall), 1);
-}
-
-#[test]
-fn breakpoints_and_misaligned_accesses_are_passed_on_with_their_stval() {
-    for (exception, value) in [
-        (Exception::InstructionAddressMisaligned, ENTRY + 2),
-        (Exception::Breakpoint, ENTRY),
-        (Exception::LoadAddressMisaligned, RAM + 1),
-        (Exception::StoreAddressMisaligned, RAM + 3),
-    ] {
-        let mut guest = Guest::new();
-        guest.raise(exception, value);
-        guest.assert_took(exception, ENTRY, value);
-        assert_eq!(guest.vcpu.exits.get(ExitKind::GuestException), 1);
-    }
 }
 
 #[test]
@@ -143,26 +126,6 @@ fn an_access_fault_at_a_device_whose_console_is_full_is_tried_again() {
         guest.vcpu.frame.pc = ENTRY;
     }
     panic!("the port took everything");
-}
-
-#[test]
-fn an_access_fault_where_the_shadow_has_ram_stops_the_machine() {
-    let mut guest = Guest::new();
-    let fatal = Fatal::UnexpectedTrap { cause: 5, value: RAM };
-    assert_eq!(guest.serve(5, RAM), Err(StopReason::Fatal(fatal)));
-}
-
-#[test]
-fn a_cause_that_no_guest_can_raise_stops_the_machine() {
-    let timer = Interrupt::Timer.cause();
-    for cause in [9, 10, 11, 14, 16, 19, 24, 63, 64, u64::MAX, 1 << 63, timer] {
-        for privilege in [Privilege::User, Privilege::Supervisor] {
-            let mut guest = Guest::new();
-            guest.vcpu.frame.privilege = privilege;
-            let fatal = Fatal::UnexpectedTrap { cause, value: 7 };
-            assert_eq!(guest.serve(cause, 7), Err(StopReason::Fatal(fatal)));
-        }
-    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! executable form of the specification.
 
 mod access_faults;
+mod causes;
 mod clock;
 mod devices;
 mod exits;

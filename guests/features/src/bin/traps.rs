@@ -25,6 +25,7 @@ fn checks(_hart: u64, _device_tree: u64) {
     user_exceptions();
     privileged_instructions_in_user_mode();
     misaligned_accesses();
+    misaligned_atomics();
     atomics_fault_as_stores();
 }
 
@@ -204,6 +205,46 @@ fn misaligned_accesses() {
         arena::peek(frame),
         wanted & !(0xff_ffff << 40) | wanted & 0xff_ffff << 40
     );
+}
+
+/// They work, or are the kernel's to handle, in either of two ways, and whoever executes them: they must end no machine.
+fn misaligned_atomics() {
+    const VALUE: u64 = 0x8877_6655_4433_2211;
+    let arena = Arena::new(Mode::Sv39);
+    let frame = arena::frame_with(VALUE);
+    arena.map(DATA, frame, USER_RWX);
+    let at = DATA + 4;
+    let load = [LoadAddressMisaligned, LoadAccessFault];
+    let store = [StoreAddressMisaligned, StoreAccessFault];
+    let [amo_add, load_reserved, store_conditional] = [0x0005_352f_u32, 0x1005_352f, 0x1805_352f];
+    for (name, word, works, [one, other]) in [
+        // QEMU reads first, and reports that read as a load.
+        ("amo", amo_add, 0x8877_6655, [load, store]),
+        ("lr", load_reserved, 0x8877_6655, [load, load]),
+        // Without a reservation it may fail with a code.
+        ("sc", store_conditional, 1, [store, store]),
+    ] {
+        let faults = |of: [_; 2]| of.map(|exception| fault(exception, at));
+        let ([a, b], [c, d]) = (faults(one), faults(other));
+        let allowed = [Ok(works), a, b, c, d];
+        arena.map(DATA, frame, USER_RWX);
+        arena.user_code(&[word, ECALL]);
+        let got = outcome(arena::user_call(USER, at, 0));
+        check_any!(
+            format_args!("misaligned_{name}_of_a_user_works_or_is_the_kernels_to_handle"),
+            got,
+            allowed
+        );
+        arena.map(DATA, frame, RWX);
+        let got = outcome(exec::run(&[word], at));
+        check_any!(
+            format_args!("misaligned_{name}_of_the_kernel_works_or_is_its_own_to_handle"),
+            got,
+            allowed
+        );
+    }
+    check!("and_they_wrote_nothing", arena::peek(frame), VALUE);
+    paging::deactivate();
 }
 
 /// Priv. spec, "Supervisor Cause Register": AMO and SC raise store faults, also for their reads.
