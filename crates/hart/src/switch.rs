@@ -1,5 +1,6 @@
 //! The world switch: loads a guest's registers, and saves them when it traps. Everything else of a run is `hart`'s.
 
+use isa::csr::sstatus;
 use vhart::{VcpuFrame, layout};
 
 use crate::fault;
@@ -55,9 +56,15 @@ pub(crate) unsafe extern "C" fn exit() {
 
 /// Leaves the guest: returns from `switch`. Here sp is the frame, t0, t1 and t2 are saved in it, and the guest's sp is
 /// in sscratch.
+///
+/// A trap that the assembly itself has raised comes here, too, and is no guest's: sstatus.SPP tells. All that it can be
+/// mistaken for on the way here is a page fault; a breakpoint or a user's ecall it cannot be.
 #[unsafe(naked)]
 pub(crate) unsafe extern "C" fn exit_saved() {
     core::arch::naked_asm!(
+        "csrr t0, sstatus",
+        "andi t0, t0, {SPP}",
+        "bnez t0, 1f",
         "sd ra, 8(sp)", "sd gp, 24(sp)", "sd tp, 32(sp)", "sd s0, 64(sp)", "sd s1, 72(sp)", "sd a0, 80(sp)",
         "sd a1, 88(sp)", "sd a2, 96(sp)", "sd a3, 104(sp)", "sd a4, 112(sp)", "sd a5, 120(sp)",
         "sd a6, 128(sp)", "sd a7, 136(sp)", "sd s2, 144(sp)", "sd s3, 152(sp)", "sd s4, 160(sp)",
@@ -79,6 +86,11 @@ pub(crate) unsafe extern "C" fn exit_saved() {
         "csrr a0, scause",
         "csrr a1, stval",
         "ret",
+        "1:",
+        "lla t0, {host_trap}",
+        "csrw stvec, t0",
+        "jr t0",
+        SPP = const sstatus::SPP,
         PC = const layout::PC,
         HOST_SP = const layout::HOST_SP,
         host_trap = sym fault::host_trap,

@@ -5,6 +5,10 @@
 fast_page_fault:
     addi t2, t2, -3
     bgtz t2, fast_leave // and interrupts are negative
+    // One of our own is not to be taken for the guest's.
+    csrr t0, sstatus
+    andi t0, t0, {SPP}
+    bnez t0, fast_leave
     sd t3, {T3}(sp)
     csrr t2, stval
     csrr t3, satp
