@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("vhart", &["isa"]),
     ("mmu", &["isa", "memory", "vhart"]),
     ("rewrite", &["isa", "memory"]),
+    ("lifecycle", &[]),
     ("scheduler", &[]),
     ("hart", &["isa", "memory", "vhart"]),
     (
@@ -35,6 +36,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "entropy",
             "hart",
             "isa",
+            "lifecycle",
             "memory",
             "mmu",
             "monitor",

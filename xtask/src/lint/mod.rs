@@ -19,6 +19,7 @@ const GUEST_PATHS: &[&str] = &[
     "bundle",
     "devices",
     "isa",
+    "lifecycle",
     "memory",
     "mmu",
     "monitor",
