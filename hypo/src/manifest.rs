@@ -10,8 +10,8 @@ pub use nets::{Forward, Net, Switch, To, Uplink, switch_index};
 
 use crate::error::{Error, Result};
 use crate::guests::{Named, Ready};
-use crate::size::{Address, Size};
-use bundle::{ConsoleConfig, DEFAULT_WEIGHT, OnReset, OnStop};
+use crate::size::{Address, Delay, Size};
+use bundle::{ConsoleConfig, DEFAULT_RESTART_DELAY, DEFAULT_WEIGHT, OnReset, OnStop};
 use serde::{Deserialize, Deserializer, de};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -98,6 +98,8 @@ pub struct Vm {
     pub on_reset: Reset,
     /// What happens when it cannot go on.
     pub on_stop: Stop,
+    /// The longest that it waits before it is started again.
+    pub max_restart_delay: Delay,
     /// Whether it runs from the start.
     pub autostart: bool,
     /// Whether hot pages of kernel code are rewritten.
@@ -142,6 +144,7 @@ struct VmTable {
     on_reset: Reset,
     #[serde(default)]
     on_stop: Stop,
+    max_restart_delay: Option<Delay>,
     #[serde(default = "yes")]
     autostart: bool,
     #[serde(default = "yes")]
@@ -261,6 +264,7 @@ impl Vm {
             console: Console::Uart,
             on_reset: Reset::Restart,
             on_stop: Stop::Stay,
+            max_restart_delay: Delay(DEFAULT_RESTART_DELAY),
             autostart: true,
             rewrite: true,
             fast: true,
@@ -296,6 +300,7 @@ impl VmTable {
             console: self.console,
             on_reset: self.on_reset,
             on_stop: self.on_stop,
+            max_restart_delay: self.max_restart_delay.unwrap_or(usual.max_restart_delay),
             autostart: self.autostart,
             rewrite: self.rewrite,
             fast: self.fast,

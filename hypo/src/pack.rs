@@ -157,6 +157,7 @@ fn configured(vm: &Vm, memory: VmConfig, disks: Vec<DiskConfig>, devices: &Devic
         console: vm.console.into(),
         on_reset: vm.on_reset.into(),
         on_stop: vm.on_stop.into(),
+        max_restart_delay: vm.max_restart_delay.0,
         autostart: vm.autostart,
         switches: Switches { rewrite: vm.rewrite, fast: vm.fast, exact: vm.exact },
         ..memory
@@ -198,6 +199,7 @@ fn place_of(error: &ManifestError, manifest: &Manifest) -> String {
                 VmError::Vcpus(_) => "vcpus".into(),
                 VmError::Weight(_) => "weight".into(),
                 VmError::Cap(_) => "cap".into(),
+                VmError::RestartDelay(_) => "max-restart-delay".into(),
                 VmError::Bootargs => "append".into(),
                 VmError::Entry { .. } => "kernel".into(),
                 VmError::Disk { number, .. } => format!("disk.{}", number - 1),

@@ -1,4 +1,4 @@
-//! Sizes and addresses as people write them.
+//! Sizes, addresses and delays as people write them.
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use std::fmt;
@@ -11,6 +11,26 @@ pub struct Size(pub u64);
 /// A guest-physical address: hexadecimal after `0x`, else decimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address(pub u64);
+
+/// A number of milliseconds, written with its unit: `ms`, `s` or `m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delay(pub u32);
+
+impl FromStr for Delay {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let not_one = || format!("`{text}` is not a time; write for example 500ms, 10s or 1m");
+        let units = [("ms", 1), ("s", 1000), ("m", 60_000)];
+        let split = units.iter().find_map(|(unit, each)| Some((text.strip_suffix(unit)?, *each)));
+        let (digits, each) = split.ok_or_else(not_one)?;
+        if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(not_one());
+        }
+        let number: u32 = digits.parse().map_err(|_| not_one())?;
+        number.checked_mul(each).map(Self).ok_or_else(|| format!("the time `{text}` is too long"))
+    }
+}
 
 impl FromStr for Size {
     type Err = String;
@@ -77,6 +97,22 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+impl<'de> Deserialize<'de> for Delay {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct DelayVisitor;
+        impl Visitor<'_> for DelayVisitor {
+            type Value = Delay;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a time in quotes, for example \"10s\"")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Delay, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(DelayVisitor)
+    }
+}
+
 impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct AddressVisitor;
@@ -127,6 +163,16 @@ mod tests {
         assert_eq!(Size(1536 << 20).to_string(), "1536M");
         assert_eq!(Size(4097).to_string(), "4097 bytes");
         assert_eq!(Size(0).to_string(), "0 bytes");
+    }
+
+    #[test]
+    fn a_delay_has_a_unit() {
+        for (text, milliseconds) in [("500ms", 500), ("0s", 0), ("10s", 10_000), ("1m", 60_000)] {
+            assert_eq!(text.parse(), Ok(Delay(milliseconds)), "{text}");
+        }
+        for text in ["", "s", "10", "-1s", "+1s", "1.5s", "10 s", "1h", "99999999999s", "9999999m", "１s"] {
+            assert!(text.parse::<Delay>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -1,9 +1,14 @@
 //! The operator's console: the multiplexer of `monitor` on the host's UART, with bounded queues that are drained and
 //! filled by interrupt.
 //!
-//! Where the host has no UART that we drive, the firmware's console is written directly and nothing is read.
+//! Nothing here waits for the terminal while guests run. What it cannot take now waits in a queue, and what is sent at a time
+//! is bounded (`BURST`): no guest is held up by what another has written, nor by what is said about it.
+//!
+//! Where the host has no UART that we drive, the same queue is sent through the firmware's console, which does not interrupt,
+//! so the run loop looks after it now and then; nothing is read there.
 
 use alloc::collections::VecDeque;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -12,8 +17,20 @@ use trace::Outbox;
 
 use crate::drivers::uart::Uart;
 
-/// Bytes that wait to be sent: more than any burst of a guest's between two exits, for each byte costs it one.
+/// Bytes that wait to be sent.
 const OUTPUT_LENGTH: usize = 16 << 10;
+/// Those of them that guests may use. The rest is for the hypervisor's own lines: nobody else would repeat them, and a panic
+/// must find them.
+const OUTPUT_OF_GUESTS: usize = 12 << 10;
+/// Bytes that wait for that queue before lines about guests are left out, and before all lines are.
+const MANY_STAGED: usize = 8 << 10;
+const MOST_STAGED: usize = 64 << 10;
+/// Bytes that go straight to the UART when something else waits for it, too.
+const DIRECT: usize = 256;
+/// How long the line is written to before guests have their turn, and how long it then rests, in microseconds.
+const BURST: u64 = 500;
+/// How often the run loop has to look after a console that does not interrupt, in microseconds.
+const LOOK: u64 = 4000;
 /// Bytes typed ahead, before it is known for whom.
 const INPUT: usize = 1 << 10;
 
@@ -22,27 +39,47 @@ static OUTPUT: Outbox<OUTPUT_LENGTH> = Outbox::new();
 
 /// The line to the terminal.
 #[derive(Debug)]
-struct Line(Option<Uart>);
+struct Line {
+    uart: Option<Uart>,
+    /// Bytes that may still go straight to the UART.
+    direct: usize,
+    /// Bytes that may wait in `OUTPUT`.
+    room: usize,
+}
 
 impl Screen for Line {
     fn put(&mut self, byte: u8) -> bool {
-        let Some(uart) = &self.0 else {
-            hart::firmware::console_putchar(byte);
-            return true;
-        };
         // The queue is for the time that the UART is busy.
-        OUTPUT.is_empty() && uart.send(byte) || OUTPUT.push(byte)
+        if self.direct > 0
+            && OUTPUT.is_empty()
+            && let Some(uart) = &self.uart
+            && uart.send(byte)
+        {
+            self.direct -= 1;
+            return true;
+        }
+        OUTPUT.len() < self.room && OUTPUT.push(byte)
     }
 }
 
 impl Line {
-    fn send(&self) {
-        let Some(uart) = &self.0 else { return };
+    /// Sends what waits until the line is busy, or up to `end` in ticks; at least one byte if the line takes one.
+    fn send(&self, end: u64) {
         while let Some(byte) = OUTPUT.front() {
-            if !uart.send(byte) {
+            let is_sent = match &self.uart {
+                Some(uart) => uart.send(byte),
+                None => {
+                    hart::firmware::console_putchar(byte);
+                    true
+                }
+            };
+            if !is_sent {
                 return;
             }
             OUTPUT.pop();
+            if hart::time::now() >= end {
+                return;
+            }
         }
     }
 }
@@ -56,17 +93,26 @@ pub struct Console {
     command: Option<Command>,
     /// What the UART was last asked to interrupt for: received bytes, room to send.
     interrupts: (bool, bool),
+    /// Ticks of a microsecond, at least 1.
+    microsecond: u64,
+    /// Up to when nothing more is sent, in ticks, after a burst.
+    rests_until: Option<u64>,
+    /// The hypervisor's own lines for which there was no room.
+    left_out: u64,
 }
 
 impl Console {
-    /// A console on `uart`, for nobody yet.
-    pub fn new(uart: Option<Uart>) -> Self {
+    /// A console on `uart`, for nobody yet, on a host with `frequency` ticks a second.
+    pub fn new(uart: Option<Uart>, frequency: u64) -> Self {
         let mut console = Self {
-            line: Line(uart),
+            line: Line { uart, direct: DIRECT, room: OUTPUT_OF_GUESTS },
             consoles: Multiplexer::new(Vec::new(), View::Guest),
             typed: VecDeque::with_capacity(INPUT),
             command: None,
             interrupts: (false, false),
+            microsecond: frequency.div_ceil(1_000_000).max(1),
+            rests_until: None,
+            left_out: 0,
         };
         console.choose_interrupts();
         console
@@ -101,23 +147,31 @@ impl Console {
 
     /// Takes bytes of a guest's and says how many; the rest must be offered again.
     pub fn write(&mut self, guest: usize, bytes: &[u8]) -> usize {
+        // It pays for what it sends itself, not for what others still have to send.
+        self.line.direct = if self.consoles.is_behind() { 0 } else { usize::MAX };
         let taken = self.consoles.written(guest, bytes, &mut self.line);
         self.choose_interrupts();
         taken
+    }
+
+    /// Keeps bytes of a guest's that the operator has not seen.
+    pub fn keep(&mut self, guest: usize, bytes: &[u8]) {
+        self.consoles.keep(guest, bytes);
     }
 
     /// The next byte typed for this guest.
     pub fn read(&mut self, guest: usize) -> Option<u8> {
         let byte = self.consoles.read(guest);
         if byte.is_some() && !self.typed.is_empty() {
-            self.go_on();
+            self.take_typing();
+            self.choose_interrupts();
         }
         byte
     }
 
     /// Serves the UART's interrupt.
     pub fn serve_interrupt(&mut self) {
-        if let Some(uart) = &self.line.0 {
+        if let Some(uart) = &self.line.uart {
             while self.typed.len() < INPUT {
                 let Some(byte) = uart.receive() else { break };
                 self.typed.push_back(byte);
@@ -137,40 +191,103 @@ impl Console {
         self.go_on();
     }
 
-    /// The hypervisor's own lines. They wait for room: nobody else would repeat them, and a panic must find them.
+    /// The hypervisor's own lines. They do not wait for the line; for what has no room, a count is shown later.
     pub fn say(&mut self, text: &str) {
-        self.consoles.say(text);
-        while !self.consoles.pump_staged(&mut self.line) {
-            self.line.send();
+        if self.consoles.staged() >= MOST_STAGED {
+            self.left_out += text.lines().count() as u64;
+            return;
         }
+        self.stage_left_out();
+        self.consoles.say(text);
+        self.line.direct = if self.rests_until.is_some() { 0 } else { DIRECT };
+        self.line.room = OUTPUT_LENGTH;
+        self.consoles.pump_staged(&mut self.line);
+        self.line.room = OUTPUT_OF_GUESTS;
         self.choose_interrupts();
     }
 
-    /// Waits until all output has gone, out of the UART, too: the machine may be powered off now.
+    /// Whether there is room for lines that can be left out.
+    pub fn has_room(&self) -> bool {
+        self.consoles.staged() < MANY_STAGED
+    }
+
+    fn stage_left_out(&mut self) {
+        if self.left_out > 0 {
+            let count = core::mem::take(&mut self.left_out);
+            self.consoles.say(&format!("hypocaust: {count} lines left out\n"));
+        }
+    }
+
+    /// When [`Self::serve_deadline`] has to be called, in ticks; `u64::MAX` is never.
+    pub fn deadline(&self) -> u64 {
+        self.rests_until.unwrap_or(u64::MAX)
+    }
+
+    /// The same while a guest runs, which may write.
+    pub fn deadline_of_guests(&self, now: u64) -> u64 {
+        match &self.line.uart {
+            Some(_) => u64::MAX,
+            None => now.saturating_add(LOOK * self.microsecond),
+        }
+    }
+
+    /// Sends more if the time for that has come; says whether there may be room again.
+    pub fn serve_deadline(&mut self, now: u64) -> bool {
+        let is_due = match self.rests_until {
+            Some(until) => now >= until,
+            None => self.line.uart.is_none() && self.has_output(),
+        };
+        if is_due {
+            self.rests_until = None;
+            self.go_on();
+        }
+        is_due
+    }
+
+    /// Waits until all output has gone, out of the UART, too: the machine may be powered off now, and no guest runs.
     pub fn flush(&mut self) {
-        while !OUTPUT.is_empty() || self.consoles.is_behind() {
-            self.line.send();
+        self.line.direct = usize::MAX;
+        self.stage_left_out();
+        while self.has_output() {
+            self.line.send(u64::MAX);
             self.consoles.pump(&mut self.line);
         }
-        while self.line.0.as_ref().is_some_and(Uart::is_sending) {}
+        while self.line.uart.as_ref().is_some_and(Uart::is_sending) {}
+    }
+
+    fn has_output(&self) -> bool {
+        !OUTPUT.is_empty() || self.consoles.is_behind()
     }
 
     /// Moves on what waits: bytes to the terminal, and bytes typed to whom they are for, up to a command.
     fn go_on(&mut self) {
+        self.take_typing();
+        if self.rests_until.is_none() {
+            let burst = BURST * self.microsecond;
+            let end = hart::time::now().saturating_add(burst);
+            self.line.direct = DIRECT;
+            self.line.send(end);
+            self.consoles.pump(&mut self.line);
+            let now = hart::time::now();
+            if self.has_output() && (now >= end || self.line.direct == 0 || self.line.uart.is_none()) {
+                self.rests_until = Some(now.saturating_add(burst));
+            }
+        }
+        self.choose_interrupts();
+    }
+
+    fn take_typing(&mut self) {
         while self.command.is_none() && self.consoles.accepts() {
             let Some(byte) = self.typed.pop_front() else { break };
             self.command = self.consoles.typed(byte);
         }
-        self.line.send();
-        self.consoles.pump(&mut self.line);
-        self.choose_interrupts();
     }
 
     /// Asks for interrupts only where they have something to do.
     fn choose_interrupts(&mut self) {
-        let wanted = (self.typed.len() < INPUT, !OUTPUT.is_empty() || self.consoles.is_behind());
+        let wanted = (self.typed.len() < INPUT, self.rests_until.is_none() && self.has_output());
         if wanted != self.interrupts
-            && let Some(uart) = &self.line.0
+            && let Some(uart) = &self.line.uart
         {
             uart.enable_interrupts(wanted.0, wanted.1);
             self.interrupts = wanted;

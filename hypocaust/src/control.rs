@@ -6,13 +6,13 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 use memory::GuestPhysAddr;
-use monitor::{Change, Control, Disk, Exits, Guest, HostFacts, KindOfExit, State, Switch};
+use monitor::{Change, Control, Disk, Exits, Guest, HostFacts, KindOfExit, Switch};
 use trace::{Event, ExitKind};
-use vmm::{Host, StopReason};
+use vmm::Host;
 
 use crate::finish::Status;
 use crate::run;
-use crate::world::{self, Ended, Refused, World};
+use crate::world::{self, World};
 
 /// Carries out what the operator has typed, and says how it went.
 pub fn serve(world: &mut World) {
@@ -26,21 +26,6 @@ pub fn serve(world: &mut World) {
     }
 }
 
-impl From<world::State> for State {
-    fn from(state: world::State) -> Self {
-        match state {
-            world::State::Running => Self::Running,
-            world::State::Paused => Self::Paused,
-            world::State::Stopped(Ended::NotStarted | Ended::ByOperator) => Self::Stopped,
-            world::State::Stopped(Ended::ByItself(reason)) => match reason {
-                StopReason::PowerOff | StopReason::Reset => Self::Off,
-                StopReason::Failed(_) => Self::Failed,
-                StopReason::Fatal(_) => Self::Crashed,
-            },
-        }
-    }
-}
-
 impl Control for World {
     fn now(&self) -> u64 {
         self.nanoseconds(self.host.now().wrapping_sub(self.started))
@@ -49,10 +34,11 @@ impl Control for World {
     fn guests(&self) -> Vec<Guest> {
         let guest = |guest: &world::Guest| Guest {
             name: guest.vm.name.clone(),
-            state: guest.state.into(),
+            state: guest.state(),
             vcpus: guest.vm.vcpus.len(),
             vcpu_time: self.nanoseconds(self.scheduler.accounts(guest.entity).ran),
             memory: guest.vm.machine.ram.size(),
+            restarts: guest.life.restarts(),
             exits: guest.exits().map(|(_, count, _)| count).fold(0, u64::wrapping_add),
         };
         self.guests.iter().map(guest).collect()
@@ -66,7 +52,7 @@ impl Control for World {
             Change::Resume => self.resume(guest),
             Change::Reset => self.reset(guest),
         };
-        done.map_err(|refused: Refused| refused.to_string())
+        done.map_err(|reason| reason.to_string())
     }
 
     fn exits(&self, guest: usize) -> Exits {
@@ -132,7 +118,7 @@ impl Control for World {
 
     fn host(&self) -> HostFacts {
         let ran = |guest: &world::Guest| self.scheduler.accounts(guest.entity).ran;
-        let alive = self.guests.iter().filter(|guest| State::from(guest.state).is_alive()).count();
+        let alive = self.guests.iter().filter(|guest| guest.state().is_alive()).count();
         let mut facts = self.facts.clone();
         facts.push(("guests", format!("{}, {alive} of them started", self.guests.len())));
         HostFacts {

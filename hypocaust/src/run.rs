@@ -14,7 +14,7 @@ use vmm::{Host, StopReason};
 
 use crate::control;
 use crate::finish::Status;
-use crate::world::{State, World};
+use crate::world::World;
 
 /// The last exits of each guest, where the epitaph finds them.
 static RECENT: [Ring; bundle::MAX_VMS] = [const { Ring::new() }; bundle::MAX_VMS];
@@ -40,13 +40,24 @@ enum Left {
 pub fn run(world: &mut World) -> Status {
     loop {
         if let Some(status) = world.ending {
+            (0..world.guests.len()).for_each(|number| world.tell_what_was_left_out(number));
             world.finish_io();
             return status;
         }
         let more = world.serve_io();
-        let (now, wake_up) = (world.host.now(), world.wake_sleepers());
+        let next_life = world.advance_lives();
+        if world.ending.is_some() {
+            continue;
+        }
+        let now = world.host.now();
+        if world.host.console.serve_deadline(now) {
+            move_console_bytes(world);
+        }
+        let wake_up = world.wake_sleepers().min(next_life).min(world.host.console.deadline());
         let (number, until) = match world.scheduler.choose(now) {
-            Decision::Run(entity, until) => (entity, until.min(wake_up)),
+            Decision::Run(entity, until) => {
+                (entity, until.min(wake_up).min(world.host.console.deadline_of_guests(now)))
+            }
             Decision::Idle(_) if more => continue,
             Decision::Idle(until) => {
                 if let Some(deadline) = world.alarm.want(until.min(wake_up)) {
@@ -77,7 +88,7 @@ impl World {
     fn wake_sleepers(&mut self) -> u64 {
         let now = self.host.now();
         let mut next = u64::MAX;
-        for guest in self.guests.iter_mut().filter(|guest| guest.state == State::Running) {
+        for guest in self.guests.iter_mut().filter(|guest| guest.life.is_running()) {
             let vmm::Vm { machine, vcpus, .. } = &mut guest.vm;
             for vcpu in vcpus.iter_mut().filter(|vcpu| vcpu.state != RunState::Running) {
                 if vm::deadline(machine, vcpu) <= now {
@@ -210,7 +221,7 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
 
 /// Serves what interrupts the hart. Guests' timers are looked at before the next one runs.
 fn serve_interrupts(world: &mut World) {
-    if serve_sources(world) | core::mem::take(&mut world.typed) {
+    if serve_sources(world) {
         control::serve(world);
         move_console_bytes(world);
     }

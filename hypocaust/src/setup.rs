@@ -90,7 +90,7 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
         slots.push(Slot::Entropy(Entropy::new()));
         let parts = Parts { number: entity, config, slots, payload, asids: asids.deal() };
         let vm = build_vm(stage, &hart, parts, &random, &mut memory)?;
-        guests.push(Guest::new(vm, entity, config));
+        guests.push(Guest::new(vm, entity, config, stage.machine.timebase_frequency));
     }
     let blocks: Vec<_> = guests
         .iter()
@@ -112,7 +112,6 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
         hart,
         host,
         interrupts,
-        typed: false,
         io: Io::new(disks, nets, random_devices(&random, guests.len()), stage.machine.timebase_frequency),
         guests,
         scheduler,
@@ -126,7 +125,7 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
         idle: 0,
     };
     for (number, config) in manifest.vms.iter().enumerate().filter(|(_, config)| config.autostart) {
-        world.start(number).map_err(|refused| format!("guest `{}` cannot start: {refused}", config.name))?;
+        world.start(number).map_err(|reason| format!("guest `{}` cannot start: {reason}", config.name))?;
     }
     if !manifest.vms.iter().any(|config| config.autostart) {
         // Only the operator can start one.
@@ -161,7 +160,8 @@ fn open_host(stage: &Stage, hart: &Hart, manifest: &Manifest) -> RealHost {
         let registers = stage.space.device(console.registers.start)?;
         Some(Uart::new(registers, console.kind))
     });
-    RealHost::new(Console::new(uart), hart.features().counters, manifest.host.log_level)
+    let console = Console::new(uart, stage.machine.timebase_frequency);
+    RealHost::new(console, hart.features().counters, manifest.host.log_level)
 }
 
 /// The interrupts of the host's devices, where it can deliver them; without them, nothing can be typed, and no disk used.

@@ -8,7 +8,7 @@ mod errors;
 pub use attached::{DiskError, NetError};
 pub use errors::{Bytes, ManifestError, VmError};
 
-use crate::{DEVICE_TREE_SLOT, MAX_VMS, Manifest, RAM_BASE, VmConfig};
+use crate::{DEVICE_TREE_SLOT, MAX_RESTART_DELAY, MAX_VMS, Manifest, RAM_BASE, VmConfig};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use memory::BLOCK_SIZE;
@@ -78,6 +78,9 @@ impl VmConfig {
             && !(1..=100).contains(&cap)
         {
             return Err(VmError::Cap(cap));
+        }
+        if self.max_restart_delay > MAX_RESTART_DELAY {
+            return Err(VmError::RestartDelay(self.max_restart_delay));
         }
         if self.bootargs.len() > MAX_BOOTARGS || self.bootargs.contains('\0') {
             return Err(VmError::Bootargs);

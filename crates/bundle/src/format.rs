@@ -277,6 +277,7 @@ pub(crate) mod tests {
                 }],
                 console: ConsoleConfig::Virtio,
                 on_stop: OnStop::Restart,
+                max_restart_delay: 500,
                 autostart: false,
                 switches: Switches { exact: true, ..Switches::default() },
                 ..VmConfig::default()

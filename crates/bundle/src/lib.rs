@@ -32,6 +32,11 @@ pub const MAX_DEVICES: usize = 8;
 /// The weight of a guest that asks for none.
 pub const DEFAULT_WEIGHT: u32 = 100;
 
+/// The longest delay before a restart of a guest that asks for none, and the longest that one may ask for, in milliseconds.
+pub const DEFAULT_RESTART_DELAY: u32 = 60_000;
+/// See [`DEFAULT_RESTART_DELAY`].
+pub const MAX_RESTART_DELAY: u32 = 3_600_000;
+
 /// Everything a bundle describes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -130,6 +135,9 @@ pub struct VmConfig {
     pub on_reset: OnReset,
     /// What happens when it cannot go on.
     pub on_stop: OnStop,
+    /// The longest that it waits before it is started again, in milliseconds, at most [`MAX_RESTART_DELAY`]; 0 is not at
+    /// all. The first time it does not wait, then twice as long each time; a minute of life begins anew.
+    pub max_restart_delay: u32,
     /// Whether it runs from the start; otherwise the operator starts it.
     pub autostart: bool,
     /// How the hypervisor goes about it.
@@ -154,6 +162,7 @@ impl Default for VmConfig {
             console: ConsoleConfig::default(),
             on_reset: OnReset::default(),
             on_stop: OnStop::default(),
+            max_restart_delay: DEFAULT_RESTART_DELAY,
             autostart: true,
             switches: Switches::default(),
         }

@@ -70,7 +70,7 @@ pub struct Entry {
 /// All commands, in the order in which `help` shows them.
 pub const COMMANDS: &[Entry] = &[
     Entry { name: "help", arguments: "[COMMAND]", help: "what there is, or what COMMAND does" },
-    Entry { name: "vms", arguments: "", help: "all guests: state, vCPU time, memory, exits" },
+    Entry { name: "vms", arguments: "", help: "all guests: state, vCPU time, memory, restarts, exits" },
     Entry { name: "console", arguments: "[NAME]", help: "back to a guest's console" },
     Entry { name: "start", arguments: "NAME", help: "start a stopped guest afresh" },
     Entry { name: "stop", arguments: "NAME", help: "cut a guest's power; its memory is lost" },

@@ -15,6 +15,12 @@ pub enum State {
     Running,
     /// The operator lets it stand still.
     Paused,
+    /// It is started again, once what it has begun is done.
+    Resetting,
+    /// It is started again, once its delay has passed.
+    Waiting,
+    /// It ends, once what it has begun is done.
+    Stopping,
     /// The operator has stopped it, or it has not been started.
     Stopped,
     /// It powered itself off, or its reset ended it.
@@ -26,9 +32,9 @@ pub enum State {
 }
 
 impl State {
-    /// Whether it has been started and has not ended.
+    /// Whether it has been started and has not ended for good.
     pub const fn is_alive(self) -> bool {
-        matches!(self, Self::Running | Self::Paused)
+        matches!(self, Self::Running | Self::Paused | Self::Resetting | Self::Waiting | Self::Stopping)
     }
 
     /// The word that the operator reads.
@@ -36,6 +42,9 @@ impl State {
         match self {
             Self::Running => "running",
             Self::Paused => "paused",
+            Self::Resetting => "resetting",
+            Self::Waiting => "waiting",
+            Self::Stopping => "stopping",
             Self::Stopped => "stopped",
             Self::Off => "off",
             Self::Failed => "failed",
@@ -72,6 +81,8 @@ pub struct Guest {
     pub vcpu_time: u64,
     /// Bytes of RAM.
     pub memory: u64,
+    /// How often it was started again.
+    pub restarts: u64,
     /// How often it has left to the hypervisor's Rust code.
     pub exits: u64,
 }

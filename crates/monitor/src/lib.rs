@@ -11,6 +11,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod allowance;
 mod command;
 mod control;
 mod editor;
@@ -27,6 +28,7 @@ mod sequences;
 mod terminal;
 mod text;
 
+pub use allowance::Allowance;
 pub use command::{COMMANDS, Command, Entry, MAX_MEMORY, parse};
 pub use control::{Change, Control, Disk, Exits, Guest, HostFacts, KindOfExit, Port, State, Switch};
 pub use multiplexer::{Multiplexer, Screen, View};

@@ -199,6 +199,11 @@ impl Multiplexer {
         taken
     }
 
+    /// Keeps bytes of a guest's that are not shown to the operator now.
+    pub fn keep(&mut self, guest: usize, bytes: &[u8]) {
+        self.record(guest, bytes, false);
+    }
+
     fn record(&mut self, guest: usize, bytes: &[u8], is_seen: bool) {
         let Some(console) = self.consoles.get_mut(guest) else { return };
         let before = console.scrollback.end();
@@ -316,6 +321,11 @@ impl Multiplexer {
             self.staged.pop_front();
         }
         true
+    }
+
+    /// How many bytes are staged.
+    pub fn staged(&self) -> usize {
+        self.staged.len()
     }
 
     /// Whether something waits for the screen.

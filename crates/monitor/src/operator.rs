@@ -125,6 +125,11 @@ fn name(guest: usize, control: &impl Control) -> String {
     control.guests().get(guest).map_or_else(String::new, |guest| guest.name.clone())
 }
 
+/// Whether nothing comes of a guest unless it is started.
+fn has_ended(state: State) -> bool {
+    state == State::Stopping || !state.is_alive()
+}
+
 fn changed(change: Change, guest: usize, control: &mut impl Control) -> String {
     let guests = control.guests();
     let Some((name, state)) = guests.get(guest).map(|guest| (&guest.name, guest.state)) else {
@@ -135,8 +140,11 @@ fn changed(change: Change, guest: usize, control: &mut impl Control) -> String {
         (Change::Start, State::Paused) => Some(format!("is paused; `resume {name}` lets it run on")),
         (Change::Pause, State::Paused) => Some("is paused already".to_string()),
         (Change::Resume, State::Running) => Some("is not paused".to_string()),
-        (Change::Stop, state) if !state.is_alive() => Some(format!("is {} already", state.name())),
-        (Change::Pause | Change::Resume | Change::Reset, state) if !state.is_alive() => {
+        (Change::Pause | Change::Resume, State::Resetting | State::Waiting) => {
+            Some(format!("is {} and does not run; wait, or `stop {name}`", state.name()))
+        }
+        (Change::Stop, state) if has_ended(state) => Some(format!("is {} already", state.name())),
+        (Change::Pause | Change::Resume | Change::Reset, state) if has_ended(state) => {
             Some(format!("is {}; `start {name}` starts it", state.name()))
         }
         _ => None,
@@ -151,9 +159,14 @@ fn changed(change: Change, guest: usize, control: &mut impl Control) -> String {
         Change::Resume => "runs on",
         Change::Reset => "has been reset",
     };
-    match control.change(guest, change) {
-        Ok(()) => format!("{name} {done}\n"),
-        Err(reason) => format!("{name}: {reason}\n"),
+    if let Err(reason) = control.change(guest, change) {
+        return format!("{name}: {reason}\n");
+    }
+    match control.guests().get(guest).map(|guest| guest.state) {
+        Some(state @ (State::Resetting | State::Stopping)) => {
+            format!("{name} is {}: what it has begun is awaited\n", state.name())
+        }
+        _ => format!("{name} {done}\n"),
     }
 }
 

@@ -39,6 +39,7 @@ pub fn vms(guests: &[Guest], shown: usize, rates: &[Option<u64>]) -> String {
         ("VCPUS", Side::Right),
         ("VCPU TIME", Side::Right),
         ("MEMORY", Side::Right),
+        ("RESTARTS", Side::Right),
         ("EXITS/S", Side::Right),
     ]);
     for (n, (guest, rate)) in guests.iter().zip(rates).enumerate() {
@@ -50,6 +51,7 @@ pub fn vms(guests: &[Guest], shown: usize, rates: &[Option<u64>]) -> String {
             guest.vcpus.to_string(),
             duration(guest.vcpu_time),
             size(guest.memory),
+            grouped(guest.restarts),
             rate.map_or(NOTHING.to_string(), grouped),
         ]);
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::size::Delay;
 use bundle::{Mac, Partition};
 use proptest::prelude::*;
 
@@ -44,6 +45,7 @@ fn everything_can_be_said() {
         console = "virtio"
         on-reset = "exit"
         on-stop = "restart"
+        max-restart-delay = "500ms"
         autostart = false
         rewrite = false
         fast = false
@@ -82,6 +84,7 @@ fn everything_can_be_said() {
     let a = &manifest.vms[0];
     assert_eq!((a.memory, a.vcpus, a.weight, a.cap), (Size(64 << 20), 2, 300, Some(50)));
     assert_eq!((a.on_reset, a.on_stop, a.console), (Reset::Exit, Stop::Restart, Console::Virtio));
+    assert_eq!(a.max_restart_delay, Delay(500));
     assert_eq!((a.autostart, a.rewrite, a.fast, a.exact), (false, false, false, true));
     assert_eq!(a.disks[0].source, Source::Host("SERIAL".into()));
     assert_eq!(a.disks[0].partition, Some(Partition::Number(2)));

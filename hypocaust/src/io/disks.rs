@@ -169,7 +169,9 @@ impl Disks {
         host.device.acknowledge_interrupt();
         while let Some((number, ended)) = host.device.completed() {
             if number == FLUSH {
-                if ended != Ended::Done {
+                let failed = ended != Ended::Done;
+                let was_told = core::mem::replace(&mut host.flush_failed, failed);
+                if failed && !was_told {
                     let message = format_args!("the host's disk `{}` could not be flushed", host.serial);
                     console.say(Level::Error, message);
                 }

@@ -33,6 +33,8 @@ pub struct HostDisk {
     pub serial: String,
     /// A flush that is to be submitted once there is room.
     pub owes_flush: bool,
+    /// The last flush failed, and the operator was told.
+    pub flush_failed: bool,
 }
 
 impl HostDisk {
@@ -111,7 +113,13 @@ impl<'a> Reader<'a> {
             };
             let device = BlockDevice::open(&registers, memory.shared()).map_err(|error| broken(&error))?;
             self.interrupts.plic.enable_source(slot.irq);
-            let mut disk = HostDisk { device, source: slot.irq, serial: String::new(), owes_flush: false };
+            let mut disk = HostDisk {
+                device,
+                source: slot.irq,
+                serial: String::new(),
+                owes_flush: false,
+                flush_failed: false,
+            };
             // A disk without a number cannot be meant.
             if self.run(&mut disk, &Request::Identify).is_err() {
                 self.interrupts.plic.disable_source(slot.irq);

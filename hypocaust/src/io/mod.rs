@@ -18,7 +18,7 @@ use vmm::{Host, Machine};
 
 use crate::host::{Level, RealHost};
 use crate::run;
-use crate::world::{State, World};
+use crate::world::World;
 use disks::Disks;
 use host_disks::PATIENCE;
 use nets::Nets;
@@ -88,7 +88,7 @@ impl World {
         let mut more = io.nets.is_behind();
         for number in (io.first..count).chain(0..io.first) {
             let Some(guest) = guests.get_mut(number) else { continue };
-            if guest.state == State::Running && guest.vm.machine.is_notified() {
+            if guest.life.is_running() && guest.vm.machine.is_notified() {
                 let from = host.now();
                 host.serve(number);
                 io.serve(number, &mut guest.vm.machine, host);
@@ -106,41 +106,27 @@ impl World {
         more
     }
 
-    /// Waits until nothing that a guest has asked for is under way any more, so that its memory can be used anew; `false`
-    /// where that takes too long. Other guests stand still meanwhile, for as long as a disk needs for an answer.
-    pub fn settle(&mut self, number: usize) -> bool {
-        self.io.disks.abandon(number);
-        self.wait_while(|io| io.disks.in_flight(number) > 0)
-    }
-
-    /// Waits until everything that guests have written is safe, before the machine is powered off.
+    /// Waits until everything that guests have written is safe, before the machine is powered off: no guest runs any more.
     pub fn finish_io(&mut self) {
         for number in 0..self.guests.len() {
             self.io.disks.abandon(number);
             self.io.disks.flush(number);
         }
-        if !self.wait_while(|io| io.disks.is_busy()) {
-            self.host.say(
-                Level::Error,
-                format_args!("a disk of the host's does not answer; what was written may be lost"),
-            );
-        }
-    }
-
-    /// Serves interrupts while `io` is at work, but not for ever; says whether it came to an end.
-    fn wait_while(&mut self, at_work: impl Fn(&Io) -> bool) -> bool {
         let deadline = self.host.now().saturating_add(self.io.patience);
-        while at_work(&self.io) {
+        while self.io.disks.is_busy() {
             if self.host.now() >= deadline {
-                return false;
+                self.host.say(
+                    Level::Error,
+                    format_args!("a disk of the host's does not answer; what was written may be lost"),
+                );
+                return;
             }
             if let Some(deadline) = self.alarm.want(deadline) {
                 self.hart.set_timer(deadline);
             }
             self.hart.wait_for_interrupt();
-            // A command that is typed meanwhile must not be carried out in the middle of this one.
-            self.typed |= run::serve_sources(self);
+            // What is typed now comes too late.
+            run::serve_sources(self);
         }
-        true
     }
 }

@@ -11,9 +11,10 @@ use ::net::{Counters, Frame, Out, Switch, WAITING};
 use devices::virtio::Slot;
 use devices::virtio::net::Received;
 use hart::virtio::net::NetDevice;
+use lifecycle::Phase;
 use vmm::Machine;
 
-use crate::world::{Guest, State};
+use crate::world::Guest;
 
 /// Frames that a guest may send in a turn, and that are brought in at once.
 const TURN: usize = WAITING / 2;
@@ -153,10 +154,10 @@ impl Nets {
             return whose;
         }
         for (number, (guest, plugs)) in guests.iter_mut().zip(&self.guests).enumerate() {
-            if guest.state == State::Paused {
+            if guest.life.phase() == Phase::Paused {
                 continue;
             }
-            let runs = guest.state == State::Running;
+            let runs = guest.life.is_running();
             for plug in plugs {
                 let Some(Lan { switch, .. }) = self.lans.get_mut(plug.lan) else { continue };
                 if switch.waiting(plug.port).is_none() {

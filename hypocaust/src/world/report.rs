@@ -1,58 +1,155 @@
-//! What the operator is told of a guest that has ended: how often it left, by kind, and where it stood. Changes nothing but
-//! counts.
+//! What the operator is told of a guest: how it ended, how often it left, by kind, and where it stood. Changes nothing but
+//! counts. How much is said about a guest that ends again and again is bounded; what is left out is counted, and told.
 
+use alloc::format;
 use alloc::string::String;
-use core::fmt::Write;
+use core::fmt::{self, Write};
 
-use super::{Refused, World};
+use lifecycle::End;
+use vmm::{Host, StopReason};
+
+use super::World;
+use super::lives::NotChanged;
 use crate::host::Level;
 
 impl World {
-    pub(super) fn tell_of_refusal(&mut self, number: usize, why: Refused) {
-        if let Some(guest) = self.guests.get(number) {
-            let message = format_args!("guest `{}` does not start again: {why}", guest.vm.name);
-            self.host.say(Level::Error, message);
+    /// Tells the operator something about a guest, where the log level lets it, unless too much was said about it already.
+    pub(super) fn say_about(&mut self, number: usize, level: Level, message: fmt::Arguments) {
+        if level as u8 > self.host.log_level() {
+            return;
+        }
+        let text = format!("{message}");
+        let (lines, now) = (text.lines().count() as u64, self.host.now());
+        let Some(guest) = self.guests.get_mut(number) else { return };
+        if !guest.is_last {
+            if !self.host.console.has_room() {
+                return guest.allowance.leave_out(lines, now);
+            }
+            if !guest.allowance.take(lines, now) {
+                return;
+            }
+        }
+        self.tell_what_was_left_out(number);
+        self.host.say(level, format_args!("{text}"));
+    }
+
+    /// Tells what was left out about a guest, if it is time.
+    pub(super) fn tell_what_is_due(&mut self, number: usize) {
+        let (now, has_room) = (self.host.now(), self.host.console.has_room());
+        let Some(guest) = self.guests.get_mut(number) else { return };
+        if guest.allowance.deadline() > now {
+            return;
+        }
+        if has_room {
+            self.tell_what_was_left_out(number);
+        } else {
+            guest.allowance.postpone(now);
         }
     }
 
+    /// Tells what was left out about a guest.
+    pub fn tell_what_was_left_out(&mut self, number: usize) {
+        let Some(guest) = self.guests.get_mut(number) else { return };
+        let count = guest.allowance.take_left_out();
+        if count > 0 {
+            let name = &guest.vm.name;
+            self.host.say(Level::Error, format_args!("{count} more lines about guest `{name}` left out"));
+        }
+    }
+
+    /// Tells how a guest ended, if it did so by itself and that was not told.
+    pub(super) fn tell_end(&mut self, number: usize) {
+        let Some(guest) = self.guests.get_mut(number) else { return };
+        let Some(reason) = guest.ended.filter(|_| !core::mem::replace(&mut guest.is_told, true)) else {
+            return;
+        };
+        guest.status = guest.status_after(reason);
+        self.report_exits(number);
+        let Some(guest) = self.guests.get(number) else { return };
+        let name = guest.vm.name.clone();
+        if matches!(reason, StopReason::Fatal(_)) {
+            self.say_about(number, Level::Error, format_args!("guest `{name}` was stopped: {reason}"));
+            self.report_registers(number);
+        } else {
+            self.say_about(number, Level::Info, format_args!("guest `{name}` {reason}"));
+        }
+    }
+
+    pub(super) fn tell_of_refusal(&mut self, number: usize, why: NotChanged) {
+        if let Some(guest) = self.guests.get(number) {
+            let name = guest.vm.name.clone();
+            self.say_about(number, Level::Error, format_args!("guest `{name}` does not start again: {why}"));
+        }
+    }
+
+    pub(super) fn tell_of_busy_disk(&mut self, number: usize, end: End) {
+        let Some(guest) = self.guests.get(number) else { return };
+        let name = guest.vm.name.clone();
+        let what = if end == End::Stuck { "does not start again" } else { "is stopped" };
+        let message = format_args!(
+            "guest `{name}` {what}: a disk of the host's does not answer, and may still write to its memory"
+        );
+        self.say_about(number, Level::Error, message);
+    }
+
+    /// Keeps what the console has not taken of a guest's last output, as far as it is at hand, and tells that.
+    pub(super) fn keep_output(&mut self, number: usize) {
+        let Some(guest) = self.guests.get_mut(number) else { return };
+        let (name, board) = (guest.vm.name.clone(), &mut guest.vm.machine.board);
+        let pending = board.uart_transmit_pending();
+        let count = pending.len();
+        self.host.console.keep(number, pending);
+        board.uart_transmitted(count);
+        let message = format_args!(
+            "guest `{name}`: the console took no more; {count} bytes were kept, what its virtio console had is lost"
+        );
+        self.say_about(number, Level::Error, message);
+    }
+
     /// Prints how often a guest left, by kind, and how often what else happened.
-    pub(super) fn report_exits(&mut self, number: usize) {
+    fn report_exits(&mut self, number: usize) {
         if self.current == Some(number) {
             self.count_for(number);
         }
         let Some(guest) = self.guests.get(number) else { return };
+        if (Level::Counters as u8) > self.host.log_level() {
+            return;
+        }
         let counts = guest.counts;
+        let mut text = String::new();
         for vcpu in &guest.vm.vcpus {
-            let mut line = String::new();
+            text.push_str("exits");
             for (kind, count) in vcpu.exits.iter() {
-                let _ = write!(line, " {}={count}", kind.name());
+                let _ = write!(text, " {}={count}", kind.name());
             }
             let code = guest.vm.machine.code.counts();
-            let _ = write!(line, " shadow-fills={} code-copies={}", vcpu.shadow.fills, code.copies);
-            let _ = write!(line, " code-sites={} code-copies-ended={}", code.sites, code.ended);
-            let _ = write!(line, " fast-exits={} slow-exits={}", vcpu.frame.fast_exits, counts.runs);
-            let _ = write!(line, " site-misses={}", vcpu.site_misses);
-            let _ = write!(line, " tlb-flushes-all={}", counts.flushes_all);
-            let _ = write!(line, " tlb-flushes-address={}", counts.flushes_address);
-            let _ = write!(line, " tlb-flushes-switch={}", vcpu.frame.switch_flushes);
-            self.host.say(Level::Counters, format_args!("exits{line}"));
+            let _ = write!(text, " shadow-fills={} code-copies={}", vcpu.shadow.fills, code.copies);
+            let _ = write!(text, " code-sites={} code-copies-ended={}", code.sites, code.ended);
+            let _ = write!(text, " fast-exits={} slow-exits={}", vcpu.frame.fast_exits, counts.runs);
+            let _ = write!(text, " site-misses={}", vcpu.site_misses);
+            let _ = write!(text, " tlb-flushes-all={}", counts.flushes_all);
+            let _ = write!(text, " tlb-flushes-address={}", counts.flushes_address);
+            let _ = write!(text, " tlb-flushes-switch={}", vcpu.frame.switch_flushes);
             if self.check_every != 0 {
                 let (name, executed, fast) = (&guest.vm.name, guest.executed, vcpu.frame.fast_exits);
-                let message = format_args!(
-                    "guest `{name}` executed {executed} cycles in {} runs with {fast} exits in assembly",
+                let _ = write!(
+                    text,
+                    "\nhypocaust: guest `{name}` executed {executed} cycles in {} runs with {fast} exits in assembly",
                     counts.runs
                 );
-                self.host.say(Level::Counters, message);
             }
         }
+        self.say_about(number, Level::Counters, format_args!("{text}"));
     }
 
-    pub(super) fn report_registers(&mut self, number: usize) {
+    fn report_registers(&mut self, number: usize) {
         let Some(guest) = self.guests.get(number) else { return };
+        let mut text = String::new();
         for vcpu in &guest.vm.vcpus {
             let (id, privilege, csr) = (vcpu.id, vcpu.frame.privilege, &vcpu.frame.csr);
-            self.host.say(Level::Error, format_args!("hart {id} in {privilege:?} mode\n{}", vcpu.frame));
-            self.host.say(Level::Error, format_args!("{csr}"));
+            let start = if text.is_empty() { "" } else { "\nhypocaust: " };
+            let _ = write!(text, "{start}hart {id} in {privilege:?} mode\n{}\nhypocaust: {csr}", vcpu.frame);
         }
+        self.say_about(number, Level::Error, format_args!("{text}"));
     }
 }

@@ -103,6 +103,7 @@ append = 'fuzz={seed} until={UNTIL}'
 weight = 150
 on-stop = 'restart'
 on-reset = 'restart'
+max-restart-delay = '0s'
 console = 'virtio'
 [[vm.disk]]
 image = '1.img'

@@ -106,6 +106,9 @@ pub enum VmError {
     /// The cap is out of range.
     #[error("a cap of {0} percent is not possible; use 1 to 100")]
     Cap(u32),
+    /// The delay before restarts is too long.
+    #[error("a restart delay of {0} ms is not possible; use at most {seconds} s", seconds = crate::MAX_RESTART_DELAY / 1000)]
+    RestartDelay(u32),
     /// The command line is too long or holds a NUL.
     #[error("the kernel command line must be at most {MAX_BOOTARGS} bytes without a NUL; shorten it")]
     Bootargs,

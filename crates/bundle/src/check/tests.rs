@@ -44,6 +44,8 @@ fn weights_and_caps_have_limits() {
     for cap in [0, 101, u32::MAX] {
         assert_eq!(error_after(|vm| vm.cap = Some(cap)), VmError::Cap(cap));
     }
+    let delay = crate::MAX_RESTART_DELAY + 1;
+    assert_eq!(error_after(|vm| vm.max_restart_delay = delay), VmError::RestartDelay(delay));
 }
 
 #[test]

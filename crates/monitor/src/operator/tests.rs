@@ -154,6 +154,30 @@ fn changes_are_made_where_the_state_allows_them() {
 }
 
 #[test]
+fn changes_of_guests_between_two_lives() {
+    let mut setup = Setup::new();
+    setup.fake.states = [State::Resetting, State::Waiting, State::Stopping];
+    for (line, answer) in [
+        ("start web", "web is resetting: what it has begun is awaited\n"),
+        ("stop web", "web is resetting: what it has begun is awaited\n"),
+        ("pause web", "web is resetting and does not run; wait, or `stop web`\n"),
+        ("resume web", "web is resetting and does not run; wait, or `stop web`\n"),
+        ("reset web", "web is resetting: what it has begun is awaited\n"),
+        ("start db", "db has been started\n"),
+        ("stop db", "db has been stopped\n"),
+        ("pause db", "db is waiting and does not run; wait, or `stop db`\n"),
+        ("reset db", "db has been reset\n"),
+        ("start mail", "mail is stopping: what it has begun is awaited\n"),
+        ("stop mail", "mail is stopping already\n"),
+        ("pause mail", "mail is stopping; `start mail` starts it\n"),
+        ("reset mail", "mail is stopping; `start mail` starts it\n"),
+    ] {
+        assert_eq!(setup.text(line), answer, "{line}");
+    }
+    assert!(matches!(setup.reply("shutdown"), Reply::Ask(question, _) if question.starts_with("3 guests")));
+}
+
+#[test]
 fn rates_are_since_the_last_look() {
     let mut setup = Setup::new();
     let exits = |text: &str| -> Vec<String> {

@@ -9,14 +9,15 @@ fn guests_in_a_table() {
         vcpus: 1,
         vcpu_time: 12_345_678_901,
         memory: 256 << 20,
+        restarts: 2 * exits,
         exits,
     };
     let guests = [guest("web", State::Running, 1), guest("database", State::Crashed, 2)];
     assert_eq!(
         vms(&guests, 1, &[Some(1234), None]),
-        " #  NAME      STATE    VCPUS  VCPU TIME   MEMORY  EXITS/S\n \
-          1  web       running      1    12.34 s  256 MiB    1,234\n\
-         *2  database  crashed      1    12.34 s  256 MiB        -\n"
+        " #  NAME      STATE    VCPUS  VCPU TIME   MEMORY  RESTARTS  EXITS/S\n \
+          1  web       running      1    12.34 s  256 MiB         2    1,234\n\
+         *2  database  crashed      1    12.34 s  256 MiB         4        -\n"
     );
 }
 
