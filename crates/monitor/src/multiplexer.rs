@@ -239,8 +239,16 @@ impl Multiplexer {
         self.stage(&order);
     }
 
-    /// Puts the terminal in order for somebody else: another guest, the monitor, or who has it after the hypervisor.
+    /// Puts the terminal in order for who has it after the hypervisor. What firmware or the hypervisor still says then
+    /// begins a line of its own, for programs look for it there.
     pub fn give_back(&mut self) {
+        if self.hand_over() {
+            self.stage("\n");
+        }
+    }
+
+    /// Puts the terminal in order for somebody else; says whether it was not.
+    fn hand_over(&mut self) -> bool {
         self.attend();
         let (order, modes) = self.terminal.leave();
         self.stage(&order);
@@ -249,6 +257,7 @@ impl Multiplexer {
         {
             console.modes = modes;
         }
+        !order.is_empty()
     }
 
     /// Takes a byte where all guests are shown, unless what it completes would have to wait.
@@ -362,7 +371,7 @@ impl Multiplexer {
 
     fn leave(&mut self, view: View) {
         self.interrupt_replay();
-        self.give_back();
+        self.hand_over();
         // The next thing begins a line of its own.
         self.lines = Lines::new(self.names.len());
         self.stage(ASIDE);

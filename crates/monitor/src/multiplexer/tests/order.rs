@@ -64,6 +64,16 @@ fn what_a_guest_has_set_goes_with_it_and_comes_back_with_it() {
 }
 
 #[test]
+fn what_is_said_behind_the_end_begins_a_line() {
+    let mut setup = Setup::new(&["web"]);
+    setup.written(0, "\x1b[?2004h# ");
+    setup.consoles.set_state(0, State::Off);
+    assert_eq!(setup.shown(), "\x1b[?2004h# \x1b[?2004l\r\n");
+    setup.consoles.give_back();
+    assert_eq!(setup.shown(), "", "once is enough");
+}
+
+#[test]
 fn what_was_written_long_ago_is_remembered() {
     // More than is looked at at once, less and more than the scroll-back has, in one piece and in many.
     for (count, piece) in [(10_000, 1), (100_000, 1), (100_000, 100_000)] {
