@@ -5,6 +5,7 @@ use core::fmt;
 
 use isa::FReg;
 use vmm::Host;
+use vmm::pmu::HartCounters;
 
 use crate::console::Console;
 
@@ -58,6 +59,11 @@ impl RealHost {
     /// Whether [`Self::cost_clock`] counts.
     pub const fn counts_cycles(&self) -> bool {
         self.counters
+    }
+
+    /// The hart's counters, of which a guest has its share.
+    pub fn counters(&self) -> HartCounters {
+        HartCounters { cycle: self.cycle(), instret: self.instret() }
     }
 
     /// The hart's cycles, to measure costs with; 0 on a hart where reading them would cost a trap.

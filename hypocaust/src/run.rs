@@ -167,7 +167,13 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
             vcpu.exits.charge(host.cost_clock().wrapping_sub(left_at).wrapping_mul(SAMPLED));
         }
         let entered = if watched { host.cost_clock() } else { 0 };
+        if vcpu.pmu.follows_hart() {
+            vcpu.pmu.enter(host.counters());
+        }
         let trap = hart.run(&mut vcpu.frame, entry.root);
+        if vcpu.pmu.follows_hart() {
+            vcpu.pmu.leave(host.counters());
+        }
         if watched {
             guest.executed = guest.executed.wrapping_add(host.cost_clock().wrapping_sub(entered));
         }

@@ -4,7 +4,7 @@
 use core::ops::{AddAssign, Sub};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-use isa::csr::{scounteren, sstatus};
+use isa::csr::sstatus;
 use isa::errata::{Errata, Erratum};
 use isa::paging::Mode;
 use isa::{Privilege, TrapInfo};
@@ -210,7 +210,7 @@ impl Hart {
             csr::write!("senvcfg", senvcfg);
         }
         self.senvcfg = if frame.switch_senvcfg == 0 { senvcfg } else { u64::MAX };
-        let counters = frame.csr.scounteren() & (scounteren::CY | scounteren::TM | scounteren::IR);
+        let counters = frame.csr.native_counters();
         if counters != self.scounteren {
             self.scounteren = counters;
             csr::write!("scounteren", counters);

@@ -78,6 +78,8 @@ pub struct CsrFile {
     pending: u64,
     pub(crate) stvec: u64,
     scounteren: u64,
+    /// Counters, by their bits of scounteren, whose values are not the hart's: user mode must not read those.
+    virtual_counters: u64,
     senvcfg: u64,
     sscratch: u64,
     pub(crate) sepc: u64,
@@ -102,6 +104,7 @@ impl CsrFile {
             pending: 0,
             stvec: 0,
             scounteren: 0,
+            virtual_counters: 0,
             senvcfg: 0,
             sscratch: 0,
             sepc: 0,
@@ -258,9 +261,14 @@ impl CsrFile {
         self.senvcfg
     }
 
-    /// scounteren.
-    pub const fn scounteren(&self) -> u64 {
-        self.scounteren
+    /// The real scounteren: the hart's counters that user mode may read without a trap.
+    pub const fn native_counters(&self) -> u64 {
+        self.scounteren & (scounteren::CY | scounteren::TM | scounteren::IR) & !self.virtual_counters
+    }
+
+    /// Names counters, by their bits of scounteren, whose values are not the hart's.
+    pub const fn set_virtual_counters(&mut self, counters: u64) {
+        self.virtual_counters = counters;
     }
 
     /// Raises or lowers an interrupt's bit in sip.

@@ -12,6 +12,7 @@ use crate::fetch;
 use crate::host::Host;
 use crate::machine::Machine;
 use crate::outcome::Outcome;
+use crate::pmu::{CYCLE, INSTRET};
 use crate::vcpu::Vcpu;
 
 /// Handles an illegal-instruction exception, and lets a kernel's privileged instruction be rewritten.
@@ -162,11 +163,12 @@ fn follow_translation(vcpu: &mut Vcpu, ram: &GuestRam, before: (u64, u64)) {
 }
 
 fn read_csr(vcpu: &Vcpu, csr: CsrAddr, host: &impl Host) -> Result<u64, Illegal> {
+    let programmed = |counter| vcpu.pmu.value(counter, &vcpu.exits);
     Ok(match vcpu.frame.csr.read(csr, vcpu.frame.privilege)? {
         Read::Value(value) => value,
-        Read::Counter(Counter::Cycle) => host.cycle(),
+        Read::Counter(Counter::Cycle) => programmed(CYCLE).unwrap_or_else(|| host.cycle()),
         Read::Counter(Counter::Time) => host.now(),
-        Read::Counter(Counter::Instret) => host.instret(),
+        Read::Counter(Counter::Instret) => programmed(INSTRET).unwrap_or_else(|| host.instret()),
     })
 }
 

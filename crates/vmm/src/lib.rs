@@ -18,9 +18,9 @@ pub mod link;
 pub mod machine;
 mod mmio;
 pub mod outcome;
+pub mod pmu;
 pub mod sbi;
 pub mod timer;
-
 pub mod tree;
 pub mod vcpu;
 pub mod vm;

@@ -1,6 +1,8 @@
 //! A virtual hart: its registers, privilege and translation. The only place that moves the pc.
 
+use isa::csr::scounteren;
 use isa::{Exception, Interrupt, Privilege, Reg};
+use memory::GuestPhysAddr;
 use mmu::{ContextKey, Rights, ShadowMmu};
 use trace::ExitCounters;
 use vhart::{CsrFeatures, VcpuFrame};
@@ -8,6 +10,7 @@ use vhart::{CsrFeatures, VcpuFrame};
 use crate::fast::FastPath;
 use crate::mmio::KnownAccesses;
 use crate::outcome::{Fatal, Outcome, StopReason};
+use crate::pmu::{CYCLE, INSTRET, Pmu};
 use crate::sbi::sta::StealTime;
 use crate::timer::VirtualTimer;
 
@@ -52,6 +55,10 @@ pub struct Vcpu {
     pub site_misses: u64,
     /// The time that others had while it would have run.
     pub steal: StealTime,
+    /// Its performance counters.
+    pub pmu: Pmu,
+    /// The page in which the guest wants to find their values.
+    pub(crate) pmu_snapshot: Option<GuestPhysAddr>,
     /// Accesses to devices that may come again.
     pub(crate) known: KnownAccesses,
     /// What keeps the assembly's part of the frame in step.
@@ -70,6 +77,8 @@ impl Vcpu {
             exits: ExitCounters::default(),
             site_misses: 0,
             steal: StealTime::default(),
+            pmu: Pmu::default(),
+            pmu_snapshot: None,
             known: KnownAccesses::default(),
             fast: FastPath::default(),
         }
@@ -82,6 +91,9 @@ impl Vcpu {
         self.shadow.reset();
         self.timer = VirtualTimer::OFF;
         self.steal.stop();
+        self.pmu.reset();
+        self.pmu_snapshot = None;
+        self.virtualise_counters();
         self.state = RunState::Stopped;
     }
 
@@ -89,6 +101,13 @@ impl Vcpu {
     pub fn start(&mut self, start: Start) {
         self.frame.hand_over(start.address, self.id as u64, start.opaque);
         self.state = RunState::Running;
+    }
+
+    /// Lets user mode read the hart's own counters only where they are not programmed: their values are not the hart's then.
+    pub(crate) fn virtualise_counters(&mut self) {
+        let programmed = [(CYCLE, scounteren::CY), (INSTRET, scounteren::IR)];
+        let programmed = programmed.into_iter().filter(|(counter, _)| self.pmu.event(*counter).is_some());
+        self.frame.csr.set_virtual_counters(programmed.fold(0, |all, (_, bit)| all | bit));
     }
 
     /// On whose behalf its loads and stores are made.

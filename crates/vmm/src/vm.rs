@@ -15,6 +15,7 @@ use crate::host::Host;
 use crate::link::HartState;
 use crate::machine::Machine;
 use crate::outcome::StopReason;
+use crate::pmu::FirmwareEvent;
 use crate::vcpu::{RunState, Start, Vcpu};
 
 /// A virtual machine.
@@ -114,6 +115,7 @@ pub fn notice(machine: &mut Machine, vcpu: &mut Vcpu) -> bool {
         && link.take_mail()
     {
         if link.take_software_interrupt() {
+            vcpu.pmu.count(FirmwareEvent::IpiReceived);
             vcpu.set_line(Interrupt::Software, true);
         }
         if link.take_fence() {

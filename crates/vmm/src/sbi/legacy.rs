@@ -47,11 +47,13 @@ pub(super) fn clear_ipi<H>(_: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, _
 }
 
 pub(super) fn send_ipi<H>(call: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, _: &mut H) -> Reply {
-    with_mask(machine, vcpu, call.args[0], |machine, _, mask, base| ipi::send(machine, mask, base))
+    with_mask(machine, vcpu, call.args[0], |machine, vcpu, mask, base| ipi::send(machine, vcpu, mask, base))
 }
 
 pub(super) fn remote_fence_i<H>(call: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, _: &mut H) -> Reply {
-    with_mask(machine, vcpu, call.args[0], |machine, _, mask, base| rfence::fence_i(machine, mask, base))
+    with_mask(machine, vcpu, call.args[0], |machine, vcpu, mask, base| {
+        rfence::fence_i(machine, vcpu, mask, base)
+    })
 }
 
 pub(super) fn remote_sfence_vma<H>(

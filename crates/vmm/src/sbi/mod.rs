@@ -7,6 +7,7 @@ mod dbcn;
 mod hsm;
 mod ipi;
 mod legacy;
+mod pmu;
 mod rfence;
 mod srst;
 pub mod sta;
@@ -34,6 +35,12 @@ pub enum SbiError {
     InvalidAddress = -5,
     /// What was asked for is so already.
     AlreadyAvailable = -6,
+    /// It runs already.
+    AlreadyStarted = -7,
+    /// It does not run.
+    AlreadyStopped = -8,
+    /// No shared memory was named.
+    NoSharedMemory = -9,
 }
 
 /// What a call gives: the value for a1, or an error.
@@ -114,6 +121,7 @@ extensions! {
         0x53525354 => srst::call,
         0x4442434e => dbcn::call,
         0x535441 => sta::call,
+        0x504d55 => pmu::call,
     }
 }
 

@@ -7,6 +7,7 @@ use memory::{GuestVirtAddr, PAGE_SIZE};
 
 use super::{SbiCall, SbiError, SbiResult, bits, select_harts};
 use crate::machine::Machine;
+use crate::pmu::FirmwareEvent;
 use crate::vcpu::Vcpu;
 
 /// Above this many pages a fence of everything is cheaper.
@@ -15,7 +16,7 @@ const MAX_PAGES: u64 = 64;
 pub(super) fn call<H>(call: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, _: &mut H) -> SbiResult {
     let [mask, base, start, size, asid, _] = call.args;
     match call.function {
-        0 => fence_i(machine, mask, base),
+        0 => fence_i(machine, vcpu, mask, base),
         1 => fence(machine, vcpu, mask, base, start, size, None),
         2 => fence(machine, vcpu, mask, base, start, size, Some(asid as u16)),
         // HFENCE: there is no hypervisor extension to fence.
@@ -24,8 +25,9 @@ pub(super) fn call<H>(call: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, _: 
 }
 
 /// FENCE.I on the selected harts: each hart does one before it runs what others wrote.
-pub(super) fn fence_i(machine: &mut Machine, mask: u64, base: u64) -> SbiResult {
+pub(super) fn fence_i(machine: &mut Machine, vcpu: &mut Vcpu, mask: u64, base: u64) -> SbiResult {
     select_harts(machine, mask, base)?;
+    vcpu.pmu.count(FirmwareEvent::FenceISent);
     machine.ram.note_code_write();
     Ok(0)
 }
@@ -40,7 +42,9 @@ pub(super) fn fence(
     size: u64,
     asid: Option<u16>,
 ) -> SbiResult {
-    for hart in bits(select_harts(machine, mask, base)?) {
+    let selected = select_harts(machine, mask, base)?;
+    vcpu.pmu.count(if asid.is_some() { FirmwareEvent::SfenceAsidSent } else { FirmwareEvent::SfenceSent });
+    for hart in bits(selected) {
         if hart == vcpu.id {
             fence_here(machine, vcpu, start, size, asid);
         } else if let Some(link) = machine.links.get(hart) {

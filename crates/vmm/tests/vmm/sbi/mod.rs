@@ -1,6 +1,7 @@
 //! Calls of the SBI, as a guest makes them.
 
 mod console;
+mod counters;
 mod fences;
 mod harts;
 mod legacy;
@@ -21,6 +22,7 @@ const HSM: u64 = 0x48_534d;
 const SRST: u64 = 0x5352_5354;
 const DBCN: u64 = 0x4442_434e;
 const STA: u64 = 0x53_5441;
+const PMU: u64 = 0x50_4d55;
 
 const NOT_SUPPORTED: i64 = -2;
 const INVALID_PARAM: i64 = -3;
@@ -78,11 +80,11 @@ fn fill(mut guest: Guest) -> Guest {
 #[test]
 fn an_unknown_extension_or_function_is_not_supported() {
     let mut guest = guest();
-    for eid in [9, 0xf, 0x11, 0x4350_5043, 0x0050_4d55, 0x5355_5350, 0x4e41_434c, 0xffff_ffff] {
+    for eid in [9, 0xf, 0x11, 0x4350_5043, 0x5355_5350, 0x4e41_434c, 0xffff_ffff] {
         assert_eq!(call(&mut guest, eid, 0, &[]), (NOT_SUPPORTED, 0), "{eid:#x}");
     }
     for (eid, first) in
-        [(BASE, 7), (TIME, 1), (IPI, 1), (RFENCE, 3), (HSM, 4), (SRST, 1), (DBCN, 3), (STA, 1)]
+        [(BASE, 7), (TIME, 1), (IPI, 1), (RFENCE, 3), (HSM, 4), (SRST, 1), (DBCN, 3), (STA, 1), (PMU, 8)]
     {
         for fid in [first, first + 1, 100, 0xffff_ffff] {
             assert_eq!(call(&mut guest, eid, fid, &[]), (NOT_SUPPORTED, 0), "{eid:#x} {fid}");
@@ -115,11 +117,11 @@ fn the_base_extension_reports_version_2_0_and_an_implementation_of_our_own() {
 #[test]
 fn probing_finds_just_the_extensions_that_answer() {
     let mut guest = guest();
-    let present = (0..=8).chain([BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN, STA]);
+    let present = (0..=8).chain([BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN, STA, PMU]);
     for eid in present {
         assert_eq!(call(&mut guest, BASE, 3, &[eid]), (0, 1), "{eid:#x}");
     }
-    for eid in [9, 0xf, 0x0050_4d55, 0x5355_5350, 0x4350_5043, 0xffff_ffff] {
+    for eid in [9, 0xf, 0x5355_5350, 0x4350_5043, 0xffff_ffff] {
         assert_eq!(call(&mut guest, BASE, 3, &[eid]), (0, 0), "{eid:#x}");
     }
 }
