@@ -7,6 +7,7 @@ use crate::size::{Address, Size};
 use crate::status;
 use clap::{Args, Parser, Subcommand};
 use regex::bytes::Regex;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Runs guest kernels on the Hypocaust hypervisor under QEMU.
@@ -30,6 +31,22 @@ pub enum Command {
     Fetch(FetchOptions),
     /// Say what is missing on this machine and what to type
     Doctor,
+    /// For hypo itself: keeps the terminal raw until standard input ends
+    #[command(name = crate::keeper::SUBCOMMAND, hide = true)]
+    KeepTerminal,
+    /// For hypo itself: becomes a program that ends with its parent
+    #[command(name = crate::bound::SUBCOMMAND, hide = true)]
+    Bound(BoundOptions),
+}
+
+/// Options of the hidden subcommand that starts QEMU.
+#[derive(Args, Debug)]
+pub struct BoundOptions {
+    /// The process identifier of the parent
+    pub parent: i32,
+    /// The program and its arguments
+    #[arg(last = true, required = true)]
+    pub command: Vec<OsString>,
 }
 
 /// Options of `hypo pack`.

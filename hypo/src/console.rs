@@ -1,9 +1,5 @@
-//! The operator's terminal: raw mode while a guest runs, and the escape key, most of which is the hypervisor's (its own
-//! are in `crates/monitor`). Knows nothing of QEMU.
-
-use crate::error::{Error, Result};
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
-use std::io::{IsTerminal, stdin};
+//! The escape key in what goes to the console: most of it is the hypervisor's (`crates/monitor`), the rest is served here.
+//! Knows neither QEMU nor the terminal.
 
 /// Ctrl-], as in telnet: few guests want it.
 const ESCAPE: u8 = 0x1d;
@@ -14,37 +10,6 @@ pub const fn help(native: bool) -> &'static str {
         "Ctrl-] then x quits; Ctrl-] Ctrl-] sends one Ctrl-]"
     } else {
         "Ctrl-] then x quits, m opens the monitor, ? tells the other keys"
-    }
-}
-
-/// The terminal in raw mode; restored when this is dropped, also by a panic.
-#[derive(Debug)]
-pub struct RawTerminal {
-    before: Termios,
-}
-
-impl RawTerminal {
-    /// Puts the terminal that is standard input into raw mode; `None` where standard input is none.
-    ///
-    /// # Errors
-    /// The terminal refuses.
-    pub fn enter() -> Result<Option<Self>> {
-        if !stdin().is_terminal() {
-            return Ok(None);
-        }
-        let fail = |error| Error::new(format_args!("cannot set up the terminal: {error}"));
-        let before = tcgetattr(stdin()).map_err(fail)?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        tcsetattr(stdin(), OptionalActions::Now, &raw).map_err(fail)?;
-        Ok(Some(Self { before }))
-    }
-}
-
-impl Drop for RawTerminal {
-    fn drop(&mut self) {
-        // Nothing can be done about a terminal that has gone away.
-        let _ = tcsetattr(stdin(), OptionalActions::Drain, &self.before);
     }
 }
 
@@ -91,6 +56,13 @@ impl Escape {
     }
 }
 
+/// What is sent on of input that nobody types. There, the byte of the escape key is data like any other: the hypervisor,
+/// which cannot know that, takes two for one.
+pub fn piped(input: &[u8], native: bool) -> Vec<u8> {
+    let times = |byte: u8| if byte == ESCAPE && !native { 2 } else { 1 };
+    input.iter().flat_map(|byte| std::iter::repeat_n(*byte, times(*byte))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,5 +105,11 @@ mod tests {
     #[test]
     fn another_key_after_escape_is_swallowed() {
         assert_eq!(feed(&[b"\x1dqz"]), (b"z".to_vec(), false));
+    }
+
+    #[test]
+    fn a_pipe_has_no_escape_key() {
+        assert_eq!(piped(b"a\x1dx\x1d", true), b"a\x1dx\x1d");
+        assert_eq!(piped(b"a\x1dx\x1d", false), b"a\x1d\x1dx\x1d\x1d");
     }
 }

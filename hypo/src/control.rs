@@ -3,6 +3,7 @@
 //! unnoticed. QEMU's documentation, "QEMU Machine Protocol Specification".
 
 use crate::error::{Error, Result};
+use crate::events::Event;
 use serde::Deserialize;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -25,17 +26,13 @@ pub struct Report {
 
 /// A line from QEMU, as far as it matters.
 #[derive(Deserialize)]
-struct Message {
-    #[serde(rename = "return")]
-    answer: Option<serde_json::Value>,
-    event: Option<String>,
-    #[serde(default)]
-    data: EventData,
-}
-
-#[derive(Default, Deserialize)]
-struct EventData {
-    reason: Option<String>,
+#[serde(untagged)]
+enum Message {
+    Answer {
+        #[serde(rename = "return")]
+        _value: serde_json::Value,
+    },
+    Event(Event),
 }
 
 /// The socket, before QEMU is started: QEMU connects to it as the first thing it does.
@@ -57,18 +54,25 @@ impl Socket {
     }
 
     /// Waits for the QEMU that `child` is, and lets its machine run, unless a debugger is to do that. One that ends
-    /// before it connects gives an empty report.
+    /// before it connects gives an empty report. `heard` gets each event.
     ///
     /// # Errors
     /// QEMU's state cannot be found out.
-    pub fn accept(&self, child: &mut Child, debugger: bool) -> Result<Control> {
+    pub fn accept(
+        &self,
+        child: &mut Child,
+        debugger: bool,
+        heard: impl FnMut(&Event) + Send + 'static,
+    ) -> Result<Control> {
         let fail = |error| Error::new(format_args!("cannot watch QEMU: {error}"));
         loop {
             // First, so that a connection made just before the end is not missed.
             let ended = child.try_wait().map_err(fail)?.is_some();
             if let Ok((stream, _)) = self.0.accept() {
                 stream.set_nonblocking(false).map_err(fail)?;
-                return Ok(Control { listener: Some(thread::spawn(move || listen(stream, debugger))) });
+                return Ok(Control {
+                    listener: Some(thread::spawn(move || listen(stream, debugger, heard))),
+                });
             }
             if ended {
                 return Ok(Control { listener: None });
@@ -90,23 +94,30 @@ impl Control {
     }
 }
 
-fn listen(mut stream: UnixStream, debugger: bool) -> Report {
+fn listen(mut stream: UnixStream, debugger: bool, mut heard: impl FnMut(&Event)) -> Report {
     let mut report = Report::default();
     // QEMU sends events only after the first command, and answers it only when the machine is set up.
     let commands = ["{\"execute\":\"qmp_capabilities\"}\n", "{\"execute\":\"cont\"}\n"];
     let commands = &commands[..if debugger { 1 } else { 2 }];
     if stream.write_all(commands.concat().as_bytes()).is_ok() {
-        BufReader::new(stream).lines().map_while(std::result::Result::ok).for_each(|line| report.take(&line));
+        let lines = BufReader::new(stream).lines().map_while(std::result::Result::ok);
+        lines.for_each(|line| report.take(&line, &mut heard));
     }
     report
 }
 
 impl Report {
-    fn take(&mut self, line: &str) {
-        let Ok(message) = serde_json::from_str::<Message>(line) else { return };
-        self.started |= message.answer.is_some();
-        if message.event.as_deref() == Some("SHUTDOWN") {
-            self.reason = message.data.reason;
+    fn take(&mut self, line: &str, heard: &mut impl FnMut(&Event)) {
+        match serde_json::from_str::<Message>(line) {
+            Ok(Message::Answer { .. }) => self.started = true,
+            Ok(Message::Event(event)) => {
+                if let Some(reason) = event.shutdown_reason() {
+                    self.reason = Some(reason.to_owned());
+                }
+                heard(&event);
+            }
+            // Its greeting, and what later versions may say.
+            Err(_) => {}
         }
     }
 }
@@ -117,7 +128,7 @@ mod tests {
 
     fn report(lines: &[&str]) -> Report {
         let mut report = Report::default();
-        lines.iter().for_each(|line| report.take(line));
+        lines.iter().for_each(|line| report.take(line, &mut |_| ()));
         report
     }
 
@@ -135,7 +146,7 @@ mod tests {
     fn sent(debugger: bool) -> String {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.shutdown(std::net::Shutdown::Write).unwrap();
-        listen(ours, debugger);
+        listen(ours, debugger, |_| ());
         std::io::read_to_string(&mut theirs).unwrap()
     }
 

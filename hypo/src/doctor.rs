@@ -4,7 +4,8 @@ use crate::cache::Cache;
 use crate::error::Result;
 use crate::guests::Asset;
 use crate::status::Status;
-use crate::{image, qemu, setup};
+use crate::{image, qemu, say, setup};
+use std::fmt;
 use std::path::Path;
 
 /// One thing looked at.
@@ -16,10 +17,22 @@ struct Finding {
     needed: bool,
 }
 
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.remedy {
+            None => write!(f, "  ok       {}", self.what),
+            Some(remedy) => {
+                let mark = if self.needed { "MISSING" } else { "not yet" };
+                write!(f, "  {mark}  {}\n             {remedy}", self.what)
+            }
+        }
+    }
+}
+
 /// Prints the findings. The status is a failure if something needed is missing.
 ///
 /// # Errors
-/// None: what cannot be found out is a finding.
+/// The findings cannot be printed; what cannot be found out is a finding.
 pub fn run() -> Result<Status> {
     let findings = [
         toolchain(),
@@ -32,16 +45,10 @@ pub fn run() -> Result<Status> {
         cached(Asset::OpenSbi16),
     ];
     for finding in &findings {
-        match &finding.remedy {
-            None => println!("  ok       {}", finding.what),
-            Some(remedy) => {
-                let mark = if finding.needed { "MISSING" } else { "not yet" };
-                println!("  {mark}  {}\n             {remedy}", finding.what);
-            }
-        }
+        say::print(finding)?;
     }
     let broken = findings.iter().any(|finding| finding.needed && finding.remedy.is_some());
-    println!("{}", if broken { "`cargo hypo run` does what it can of this by itself." } else { "Ready." });
+    say::print(if broken { "`cargo hypo run` does what it can of this by itself." } else { "Ready." })?;
     Ok(if broken { Status::Failed } else { Status::PoweredOff })
 }
 

@@ -6,6 +6,7 @@ use crate::hardware::host_text;
 use crate::layout::Region;
 use crate::pack::Packed;
 use crate::qemu::{self, Boot, Machine, as_shell};
+use crate::say;
 use crate::size::Size;
 use bundle::{Attach, ConsoleConfig, SwitchConfig, VmConfig};
 use devices::board::MAP;
@@ -17,25 +18,26 @@ use std::path::Path;
 /// Prints memory maps, device trees and QEMU's command line.
 ///
 /// # Errors
-/// QEMU refuses the machine.
+/// QEMU refuses the machine, or the text cannot be printed.
 pub fn print(packed: &Packed, machine: &Machine, boot: Boot<'_>, scratch: &Path) -> Result<()> {
+    let mut parts = Vec::new();
     let guests = packed.manifest.vms.iter().zip(&packed.regions).zip(&packed.attachments.guests);
     for ((config, regions), devices) in guests {
-        println!("Memory of guest `{}`:\n{}", config.name, memory_map(config, regions));
-        println!(
+        parts.push(format!("Memory of guest `{}`:\n{}", config.name, memory_map(config, regions)));
+        parts.push(format!(
             "Devices of guest `{}`:\n{}",
             config.name,
             slots(config, devices, &packed.manifest.switches)
-        );
+        ));
     }
     let host = host_text(&packed.attachments.drives, &packed.attachments.nics);
     if !host.is_empty() && matches!(boot, Boot::Hypervisor { .. }) {
-        println!("The host's disks and NICs:\n{host}");
+        parts.push(format!("The host's disks and NICs:\n{host}"));
     }
     match boot {
         Boot::Native { .. } => {
             let tree = machine.device_tree(Some(boot), scratch)?;
-            println!("Device tree by QEMU:\n{}", as_text(&tree)?);
+            parts.push(format!("Device tree by QEMU:\n{}", as_text(&tree)?));
         }
         Boot::Hypervisor { .. } => {
             let tree = machine.device_tree(None, scratch)?;
@@ -49,12 +51,12 @@ pub fn print(packed: &Packed, machine: &Machine, boot: Boot<'_>, scratch: &Path)
                 // The hypervisor makes the seed; zeros stand for it.
                 let tree =
                     vmm::tree::build(config, host.common_isa(), mode, host.timebase_frequency, &[0; 32]);
-                println!("Device tree of guest `{}`:\n{}", config.name, as_text(&tree)?);
+                parts.push(format!("Device tree of guest `{}`:\n{}", config.name, as_text(&tree)?));
             }
         }
     }
-    println!("Command line:\n{}", as_shell(&machine.command_line(Some(boot), None)));
-    Ok(())
+    parts.push(format!("Command line:\n{}", as_shell(&machine.command_line(Some(boot), None))));
+    say::print(parts.join("\n"))
 }
 
 /// The widest mode that a guest gets: narrower than the host's where the host has more than Sv39.

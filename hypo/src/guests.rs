@@ -6,7 +6,7 @@ use crate::debian::{self, Archive};
 use crate::error::{Error, Result};
 use crate::manifest::{Disk, Load, Net, To, Vm};
 use crate::size::{Address, Size};
-use crate::{image, initramfs, modules, rootfs, setup};
+use crate::{image, initramfs, modules, rootfs, say, setup};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -200,7 +200,7 @@ impl Asset {
         // Before the cache is locked for this one.
         let linux = if self == Self::Debian { Some(Self::Linux.fetch(cache)?) } else { None };
         cache.entry(self.folder(), |folder| {
-            eprintln!("hypo: fetching {} from Debian's archive", self.name());
+            say::tell(format_args!("fetching {} from Debian's archive", self.name()));
             let progress = debian::progress_bar();
             let archive = Archive::open(&progress)?;
             match self {
@@ -286,7 +286,7 @@ fn take_kernel(package: &Path, folder: &Path) -> Result<()> {
         let version = version.map_err(fail)?;
         let to = folder.join("modules").join(version.file_name());
         for missing in modules::pick(MODULES, &version.path(), &to)? {
-            eprintln!("hypo: Debian's kernel has no module `{missing}` any more; guests go without");
+            say::tell(format_args!("Debian's kernel has no module `{missing}` any more; guests go without"));
         }
     }
     Ok(())

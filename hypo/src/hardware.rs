@@ -11,6 +11,18 @@ use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+/// What QEMU calls its drives, with the number behind.
+pub const DRIVE: &str = "disk";
+
+/// QEMU's words for devices.
+#[derive(Clone, Debug, Default)]
+pub struct Words {
+    /// The words.
+    pub words: Vec<OsString>,
+    /// The files of its drives, by number.
+    pub drives: Vec<PathBuf>,
+}
+
 /// A host disk that QEMU makes of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drive {
@@ -34,7 +46,7 @@ pub struct Nic {
 }
 
 /// QEMU's words for the host's disks and NICs.
-pub fn host_words(drives: &[Drive], nics: &[Nic]) -> Vec<OsString> {
+pub fn host_words(drives: &[Drive], nics: &[Nic]) -> Words {
     let mut words = Vec::new();
     for (number, drive) in drives.iter().enumerate() {
         let mode = if drive.readonly { ",readonly=on" } else { "" };
@@ -43,14 +55,14 @@ pub fn host_words(drives: &[Drive], nics: &[Nic]) -> Vec<OsString> {
     for (number, nic) in nics.iter().enumerate() {
         words.extend(net_words(number, &user_network(&nic.forward), nic.mac, ""));
     }
-    words
+    Words { words, drives: drives.iter().map(|drive| drive.file.clone()).collect() }
 }
 
 /// QEMU's words for what a lone guest of the manifest has without the hypervisor: the same devices in the same slots.
 ///
 /// # Errors
 /// Something that QEMU cannot attach: a part of a disk, a disk or a NIC that only the host has.
-pub fn native_words(manifest: &Manifest, devices: &Devices, drives: &[Drive]) -> Result<Vec<OsString>> {
+pub fn native_words(manifest: &Manifest, devices: &Devices, drives: &[Drive]) -> Result<Words> {
     let vm = manifest.vms.first().ok_or_else(|| Error::new("there is no guest"))?;
     let refused = |what: &str| {
         Error::usage(format_args!("guest `{}`: without the hypervisor there is no {what}", vm.name))
@@ -65,6 +77,7 @@ pub fn native_words(manifest: &Manifest, devices: &Devices, drives: &[Drive]) ->
     let mut others = (disks + nets..MAX_DEVICES).map(bus);
     let mut other_bus = || others.next().unwrap_or_default();
     let mut words: Vec<OsString> = vec!["-global".into(), "virtio-mmio.force-legacy=false".into()];
+    let mut files = Vec::new();
     for (number, disk) in devices.disks.iter().enumerate() {
         let file = match &disk.sectors {
             Sectors::Host { serial, partition: None } => {
@@ -83,6 +96,7 @@ pub fn native_words(manifest: &Manifest, devices: &Devices, drives: &[Drive]) ->
             (false, false, Sectors::Host { .. }) => "",
         };
         words.extend(drive_words(number, file, mode, &disk.serial, &disk_bus(number)));
+        files.push(file.clone());
     }
     for (number, (net, config)) in vm.nets.iter().zip(&devices.nets).enumerate() {
         let backend = match &net.to {
@@ -107,14 +121,17 @@ pub fn native_words(manifest: &Manifest, devices: &Devices, drives: &[Drive]) ->
         );
     }
     words.extend(["-device".into(), format!("virtio-rng-device{}", other_bus()).into()]);
-    Ok(words)
+    Ok(Words { words, drives: files })
 }
 
 fn drive_words(number: usize, file: &Path, mode: &str, serial: &str, bus: &str) -> [OsString; 4] {
-    let mut drive = OsString::from(format!("if=none,id=disk{number},format=raw,discard=unmap{mode},file="));
+    // Errors of this machine's are the guest's to see. Unless told so, QEMU stops the machine when a disk is full.
+    let errors = "werror=report,rerror=report";
+    let mut drive =
+        OsString::from(format!("if=none,id={DRIVE}{number},format=raw,discard=unmap,{errors}{mode},file="));
     drive.push(escaped(file));
     let serial = serial.replace(',', ",,");
-    let device = format!("virtio-blk-device,drive=disk{number},serial={serial}{bus}");
+    let device = format!("virtio-blk-device,drive={DRIVE}{number},serial={serial}{bus}");
     ["-drive".into(), drive, "-device".into(), device.into()]
 }
 

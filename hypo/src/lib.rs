@@ -2,12 +2,14 @@
 //!
 //! From the outside in: `cli` reads the command line; `guests` knows the guests that have names and `manifest`
 //! those in files; `attach` and `disk` see to their disks and networks; `pack`, `payload`, `layout` and `kernel` make a
-//! bundle of them; `run` puts a run together, which `qemu`, `hardware`, `session`, `control`, `watch` and `console`
-//! carry out; `image`, `setup`, `debian`, `cache`, `modules` and `initramfs` get hold of what is missing, and `rootfs`
+//! bundle of them; `run` puts a run together, which `qemu`, `hardware`, `session`, `streams`, `control`, `events`, `watch`
+//! and `console` carry out; `terminal`, `keeper`, `signals` and `bound` see to it that a run leaves nothing behind; `image`, `setup`, `debian`, `cache`, `modules` and `initramfs` get hold of what is missing, and `rootfs`
 //! with `dpkg` makes a whole Debian of packages. No unsafe code here: terminal and signals are reached through libraries.
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod attach;
+pub mod bound;
 pub mod cache;
 pub mod cli;
 pub mod console;
@@ -19,11 +21,13 @@ pub mod doctor;
 pub mod dpkg;
 pub mod dry_run;
 pub mod error;
+pub mod events;
 pub mod firmware;
 pub mod guests;
 pub mod hardware;
 pub mod image;
 pub mod initramfs;
+pub mod keeper;
 pub mod kernel;
 pub mod layout;
 pub mod manifest;
@@ -33,8 +37,12 @@ pub mod payload;
 pub mod qemu;
 pub mod rootfs;
 pub mod run;
+pub mod say;
 pub mod session;
 pub mod setup;
+pub mod signals;
 pub mod size;
 pub mod status;
+pub mod streams;
+pub mod terminal;
 pub mod watch;

@@ -1,20 +1,31 @@
 //! The `hypo` command. All of it is in the library; this prints errors and sets the exit status.
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 use clap::Parser;
 use hypo::cache::Cache;
 use hypo::cli::{Cli, Command};
 use hypo::error::Result;
 use hypo::status::Status;
-use hypo::{doctor, pack, run};
+use hypo::{bound, doctor, keeper, pack, run, say};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let status = carry_out(&Cli::parse().command).unwrap_or_else(|error| {
-        eprintln!("hypo: {error}");
+    let status = parsed().and_then(|cli| cli.map_or(Ok(Status::PoweredOff), |cli| carry_out(&cli.command)));
+    let status = status.unwrap_or_else(|error| {
+        say::tell(&error);
         error.status()
     });
     status.into()
+}
+
+/// The command line; `None` where it asks for help, which is printed.
+fn parsed() -> Result<Option<Cli>> {
+    match Cli::try_parse() {
+        Ok(cli) => Ok(Some(cli)),
+        Err(help) if !help.use_stderr() => say::printed(help.print()).map(|()| None),
+        Err(mistake) => mistake.exit(),
+    }
 }
 
 fn carry_out(command: &Command) -> Result<Status> {
@@ -22,9 +33,11 @@ fn carry_out(command: &Command) -> Result<Status> {
         Command::Run(options) => run::run(options),
         Command::Pack(options) => pack::run(options),
         Command::Fetch(options) => {
-            println!("{}", options.asset.fetch(&Cache::open()?)?.display());
+            say::print(options.asset.fetch(&Cache::open()?)?.display())?;
             Ok(Status::PoweredOff)
         }
         Command::Doctor => doctor::run(),
+        Command::KeepTerminal => keeper::run(),
+        Command::Bound(options) => bound::run(options),
     }
 }

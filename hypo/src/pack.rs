@@ -8,6 +8,7 @@ use crate::kernel::Kernel;
 use crate::layout::{Extra, Guest, Region};
 use crate::manifest::{Manifest, Vm};
 use crate::payload::Payload;
+use crate::say;
 use crate::status::Status;
 use bundle::{DiskConfig, HostSettings, ManifestError, Switches, VmConfig, VmError};
 use std::fs;
@@ -26,7 +27,10 @@ pub fn run(options: &PackOptions) -> Result<Status> {
     let manifest = Manifest::load(&options.manifest, |named| named.ready(scratch.path()))?;
     let packed = Packed::new(&manifest, Seed::for_many_boots()?)?;
     packed.write(&options.output)?;
-    print!("{}", host_text(&packed.attachments.drives, &packed.attachments.nics));
+    let told = host_text(&packed.attachments.drives, &packed.attachments.nics);
+    if !told.is_empty() {
+        say::print(told.trim_end())?;
+    }
     Ok(Status::PoweredOff)
 }
 

@@ -1,6 +1,7 @@
 //! QEMU's command line and version. Starts nothing that runs a guest: `session` does.
 
 use crate::error::{Error, Result};
+use crate::hardware::Words;
 use crate::manifest::{Reset, Vm};
 use crate::size::Size;
 use std::ffi::OsString;
@@ -31,8 +32,8 @@ pub struct Machine {
     pub firmware: PathBuf,
     /// Whether one instruction takes one nanosecond of the guest's time.
     pub icount: bool,
-    /// Arguments for disks and NICs, by `hardware`.
-    pub devices: Vec<OsString>,
+    /// Disks and NICs.
+    pub devices: Words,
     /// More arguments, as they are.
     pub extra: Vec<String>,
 }
@@ -98,7 +99,7 @@ impl Machine {
                 }
             }
         }
-        line.extend(self.devices.iter().cloned());
+        line.extend(self.devices.words.iter().cloned());
         if let Some(socket) = control {
             let mut channel = OsString::from("unix:");
             channel.push(escaped(socket));
@@ -122,7 +123,7 @@ impl Machine {
         let file = scratch.join("machine.dtb");
         let model = format!("{},dumpdtb={}", self.model, file.display().to_string().replace(',', ",,"));
         // Whatever is attached, the tree is the same; and the files may be in use or yet to be made.
-        let line = Self { model, devices: Vec::new(), ..self.clone() }.command_line(boot, None);
+        let line = Self { model, devices: Words::default(), ..self.clone() }.command_line(boot, None);
         let (program, arguments) = line.split_first().ok_or_else(|| Error::new("no command to run"))?;
         let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
         let output = output.map_err(|error| not_started(&self.program, &error))?;
@@ -226,7 +227,7 @@ mod tests {
             memory: Size(768 << 20),
             firmware: "default".into(),
             icount: false,
-            devices: Vec::new(),
+            devices: Words::default(),
             extra: Vec::new(),
         }
     }

@@ -2,9 +2,11 @@
 //! single programs: packages are unpacked here, into a tar archive that keeps owners and modes, and a machine that QEMU
 //! emulates puts them onto the disk and lets dpkg configure them. docs/adr/0014 says why.
 
+use crate::bound;
 use crate::debian::Archive;
 use crate::dpkg::Unpacked;
 use crate::error::{Error, Result};
+use crate::hardware::Words;
 use crate::manifest::{Reset, Vm};
 use crate::qemu::{Boot, Machine, VIRT, escaped};
 use crate::size::Size;
@@ -240,13 +242,13 @@ fn configure(
     vm.append = "console=ttyS0 quiet panic=-1".to_owned();
     // A kernel that panics ends the machine.
     vm.on_reset = Reset::Exit;
-    let mut devices: Vec<OsString> = Vec::new();
+    let mut words: Vec<OsString> = Vec::new();
     for (serial, path, options) in [("root", image, "cache=unsafe"), ("tree", tree, "readonly=on")] {
-        let mut drive = OsString::from(format!("format=raw,if=none,id={serial},{options},file="));
+        let mut drive =
+            OsString::from(format!("format=raw,if=none,id={serial},werror=report,{options},file="));
         drive.push(escaped(path));
-        devices.extend(["-drive".into(), drive]);
-        devices
-            .extend(["-device".into(), format!("virtio-blk-device,drive={serial},serial={serial}").into()]);
+        words.extend(["-drive".into(), drive]);
+        words.extend(["-device".into(), format!("virtio-blk-device,drive={serial},serial={serial}").into()]);
     }
     let machine = Machine {
         program: setup::QEMU.into(),
@@ -256,7 +258,7 @@ fn configure(
         memory: Size(1 << 30),
         firmware: "default".into(),
         icount: false,
-        devices,
+        devices: Words { words, drives: Vec::new() },
         extra: Vec::new(),
     };
     let kernel = vm.kernel.clone();
@@ -289,7 +291,7 @@ fn configure(
 /// Runs a machine to its end, shows each line of its console to `watch`, and gives them all.
 fn run(line: &[OsString], mut watch: impl FnMut(&str)) -> Result<Vec<String>> {
     let (program, arguments) = line.split_first().ok_or_else(|| Error::new("no command to run"))?;
-    let mut command = Command::new(program);
+    let mut command = bound::command(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     let mut child = command.spawn().map_err(|error| crate::qemu::not_started(Path::new(program), &error))?;
     let (sender, lines) = mpsc::channel();

@@ -7,7 +7,7 @@ use crate::dry_run;
 use crate::error::{Error, Result};
 use crate::firmware::Firmware;
 use crate::guests::{self, Named, Ready};
-use crate::hardware::{host_words, native_words};
+use crate::hardware::{Words, host_words, native_words};
 use crate::manifest::{Manifest, Reset, Vm};
 use crate::pack::{Packed, Seed, scratch_folder};
 use crate::qemu::{Boot, Machine, VIRT};
@@ -15,7 +15,7 @@ use crate::session::Session;
 use crate::size::Size;
 use crate::status::Status;
 use crate::watch::Watch;
-use crate::{image, kernel, setup};
+use crate::{image, kernel, say, setup};
 use devicetree::HostInfo;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -75,7 +75,7 @@ pub fn run(options: &RunOptions) -> Result<Status> {
     }
     packed.attachments.create_files()?;
     for hint in &manifest.hints {
-        eprintln!("hypo: {hint}");
+        say::tell(hint);
     }
     let control = scratch.path().join("control");
     let session = Session {
@@ -89,10 +89,11 @@ pub fn run(options: &RunOptions) -> Result<Status> {
         timeout: options.run.timeout.map(Duration::from_secs),
         native: options.host.native,
         debugger: machine.extra.iter().any(|argument| argument == "-S"),
+        drives: &machine.devices.drives,
     };
     let status = session.run()?;
     if status != Status::PoweredOff {
-        eprintln!("hypo: {} (exit status {})", status.meaning(), status.code());
+        say::tell(format_args!("{} (exit status {})", status.meaning(), status.code()));
     }
     Ok(status)
 }
@@ -221,7 +222,7 @@ fn machine(
             let devices = guests.first().ok_or_else(|| Error::new("there is no guest"))?;
             (Some(vm.vcpus), vm.memory, native_words(manifest, devices, drives)?)
         }
-        Boot::Native { vm, .. } => (None, vm.memory, Vec::new()),
+        Boot::Native { vm, .. } => (None, vm.memory, Words::default()),
         Boot::Hypervisor { .. } => {
             let memory = options.host_memory.unwrap_or(enough_memory(packed));
             fits_in(memory, packed)?;

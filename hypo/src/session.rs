@@ -1,28 +1,32 @@
 //! One run of QEMU: console in both directions, what the watch sees, the time limit, and the exit status that
 //! comes of it all. Knows neither guests nor bundles: it gets a command line.
 //!
-//! Each stream has a thread; the main thread only waits for what ends the run.
+//! Each stream has a thread (`streams`), and so have signals and QEMU's reports; the main thread only waits for what
+//! they hear.
 
-use crate::console::{Escape, RawTerminal, help};
+use crate::bound;
+use crate::console::{Escape, help};
 use crate::control::{Report, Socket};
 use crate::error::{Error, Result};
+use crate::events::Reporter;
 use crate::qemu::not_started;
+use crate::say::Notices;
+use crate::signals;
 use crate::status::Status;
+use crate::streams;
+use crate::terminal::Terminal;
 use crate::watch::{Seen, Watch};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGCONT, SIGTSTP};
 use std::ffi::OsString;
-use std::io::{Read, Write, stderr, stdin, stdout};
+use std::io::{self, IsTerminal, stdin};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// Pieces of input that wait for a guest that does not read. A terminal's further typing is dropped, a pipe
-/// waits.
-const INPUT_BACKLOG: usize = 256;
 
 /// How long QEMU may take to exit after it has closed its output.
 const GRACE: Duration = Duration::from_secs(10);
@@ -41,16 +45,21 @@ pub struct Session<'a> {
     pub native: bool,
     /// Whether a debugger lets the machine run.
     pub debugger: bool,
+    /// The files of QEMU's drives, by number.
+    pub drives: &'a [PathBuf],
 }
 
-/// What can end a run.
-enum Event {
+/// What a run hears from its threads. All but signals to stop and to go on end it.
+pub enum Event {
+    /// The watch has seen something.
     Seen(Seen),
     /// QEMU has closed its output: it is ending.
     OutputEnded,
-    /// Nobody reads what the guest prints.
-    OutputRefused,
+    /// What the guest prints cannot be written.
+    OutputRefused(io::Error),
+    /// The operator has quit.
     Quit,
+    /// A signal has come.
     Signal(i32),
 }
 
@@ -70,8 +79,9 @@ impl Session<'_> {
         let socket = Socket::bind(self.control)?;
         let (program, arguments) =
             self.command.split_first().ok_or_else(|| Error::new("no command to run"))?;
-        let mut command = Command::new(program);
+        let mut command = bound::command(program);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // By the main thread, which lives until the end: QEMU is bound to the thread that starts it.
         let mut child = command.spawn().map_err(|error| not_started(Path::new(program), &error))?;
         let outcome = self.drive(&mut child, &socket);
         if outcome.is_err() {
@@ -88,63 +98,122 @@ impl Session<'_> {
 
     fn drive(&self, child: &mut Child, socket: &Socket) -> Result<(Ending, ExitStatus, Report)> {
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let control = socket.accept(child, self.debugger)?;
+        let notices = Notices::new();
+        let mut reporter = Reporter::new(self.drives.to_vec(), self.debugger);
+        let control = socket.accept(child, self.debugger, move |event| {
+            if let Some(line) = reporter.line(event, Instant::now()) {
+                notices.tell(line)
+            }
+        })?;
         let (events, inbox) = mpsc::channel();
-        // Before the terminal is raw, so that no signal can leave it so.
-        catch_signals(&events)?;
-        let terminal = RawTerminal::enter()?;
-        if terminal.is_some() {
-            eprint!("hypo: {}\r\n", help(self.native));
-        }
+        let sender = events.clone();
+        signals::catch(move |number| sender.send(Event::Signal(number)).is_ok())
+            .map_err(|error| Error::new(format_args!("cannot catch signals: {error}")))?;
+        let terminal = stdin().is_terminal().then(|| Arc::new(Terminal::new(help(self.native), notices)));
+        let closing = terminal.clone().map(Closing);
         let output = child.stdout.take().map(|from| {
             let (watch, events) = (self.watch.restarted(), events.clone());
-            thread::spawn(move || forward_output(from, watch, &events))
+            thread::spawn(move || streams::show(from, watch, &events))
         });
-        let messages = child.stderr.take().map(|from| {
-            let raw = terminal.is_some();
-            thread::spawn(move || forward_messages(from, raw))
-        });
-        if let Some(to) = child.stdin.take() {
-            let escape = terminal.is_some().then(|| Escape::new(self.native));
-            forward_input(to, escape, events);
+        let messages = child.stderr.take().map(|from| thread::spawn(move || streams::pass_on(from, notices)));
+        let native = self.native;
+        match (child.stdin.take(), terminal.clone()) {
+            (Some(to), Some(terminal)) => {
+                terminal.take()?;
+                streams::send_typing(to, terminal, Escape::new(native), events);
+            }
+            (Some(to), None) => streams::send_pipe(to, native),
+            (None, _) => {}
         }
-        let ending = self.wait(&inbox, deadline, child);
+        let ending = self.wait(&inbox, deadline, child, terminal.as_deref());
         let exit = reap(child)?;
         // It has closed its streams; what it has printed is shown to the last byte.
         let line_open = output.is_some_and(|thread| thread.join().unwrap_or(false));
         if line_open {
             // So that what this program says next has a line of its own.
-            eprint!("{}", if terminal.is_some() { "\r\n" } else { "\n" });
+            notices.pass_on("\n");
         }
         if let Some(messages) = messages {
             let _ = messages.join();
         }
+        drop(closing);
         Ok((ending?, exit, control.report()))
     }
 
-    fn wait(&self, inbox: &Receiver<Event>, deadline: Option<Instant>, child: &mut Child) -> Result<Ending> {
-        let next = match deadline {
-            Some(deadline) => inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())),
-            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
+    fn wait(
+        &self,
+        inbox: &Receiver<Event>,
+        deadline: Option<Instant>,
+        child: &mut Child,
+        terminal: Option<&Terminal>,
+    ) -> Result<Ending> {
         let missed =
             |status: Status| if self.watch.expect.is_some() { status.without_expected() } else { status };
-        let ending = match next {
-            Ok(Event::OutputEnded) | Err(RecvTimeoutError::Disconnected) => return Ok(Ending::Itself),
-            Ok(Event::Seen(Seen::Expected)) => Ok(Ending::Forced(Status::PoweredOff)),
-            Ok(Event::Seen(Seen::Failure)) => Ok(Ending::Forced(Status::GuestFailed)),
-            Ok(Event::Seen(Seen::Halted(code))) => Ok(Ending::Forced(missed(Status::from_code(code)))),
-            Ok(Event::Quit) => Ok(Ending::Forced(missed(Status::PoweredOff))),
-            Ok(Event::OutputRefused) => Err(Error::new("standard output was closed, so the guest was ended")),
-            Ok(Event::Signal(number)) => {
-                Err(Error::new(format_args!("signal {number}: the guest was ended")))
-            }
-            Err(RecvTimeoutError::Timeout) => Ok(Ending::Forced(missed(Status::TimedOut))),
+        let ending = loop {
+            let next = match deadline {
+                Some(deadline) => inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())),
+                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            break match next {
+                Ok(Event::OutputEnded) | Err(RecvTimeoutError::Disconnected) => return Ok(Ending::Itself),
+                Ok(Event::Seen(Seen::Expected)) => Ok(Ending::Forced(Status::PoweredOff)),
+                Ok(Event::Seen(Seen::Failure)) => Ok(Ending::Forced(Status::GuestFailed)),
+                Ok(Event::Seen(Seen::Halted(code))) => Ok(Ending::Forced(missed(Status::from_code(code)))),
+                Ok(Event::Quit) => Ok(Ending::Forced(missed(Status::PoweredOff))),
+                Ok(Event::OutputRefused(error)) => Err(output_refused(&error)),
+                Ok(Event::Signal(SIGTSTP)) => {
+                    stand_still(child, terminal);
+                    continue;
+                }
+                Ok(Event::Signal(SIGCONT)) => {
+                    // Stopped by a signal that cannot be caught, it has left the terminal as it was then.
+                    terminal.inspect(|terminal| terminal.while_given_back(|| ()));
+                    continue;
+                }
+                Ok(Event::Signal(number)) => {
+                    Err(Error::new(format_args!("{}: the guest was ended", signals::name(number))))
+                }
+                Err(RecvTimeoutError::Timeout) => Ok(Ending::Forced(missed(Status::TimedOut))),
+            };
         };
         // It may have ended by itself in the meantime.
         let _ = child.kill();
         ending
     }
+}
+
+/// Restores the terminal for good when it is dropped.
+struct Closing(Arc<Terminal>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Stops the machine and this process until somebody lets this process go on.
+fn stand_still(child: &Child, terminal: Option<&Terminal>) {
+    let signal = |signal| {
+        // One that has ended stands still.
+        let _ = kill_process(Pid::from_child(child), signal);
+    };
+    let stop = || {
+        signal(Signal::STOP);
+        signals::stop();
+        signal(Signal::CONT);
+    };
+    match terminal {
+        Some(terminal) => terminal.while_given_back(stop),
+        None => stop(),
+    }
+}
+
+fn output_refused(error: &io::Error) -> Error {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Error::new("standard output was closed, so the guest was ended");
+    }
+    Error::new(format_args!("cannot write to standard output: {error}; the guest was ended"))
+        .remedy("make room where the output goes, or send it somewhere else")
 }
 
 /// Waits for a QEMU that is ending. It closes its output a little before it exits.
@@ -170,94 +239,22 @@ fn status_of(exit: ExitStatus, report: &Report, native: bool) -> Result<Status> 
                  written must be in no other run",
             ));
     }
-    if report.reason.as_deref() == Some("host-signal") {
-        return Err(Error::new("a signal ended QEMU"));
+    match report.reason.as_deref() {
+        Some("host-signal") => return Err(Error::new("a signal ended QEMU")),
+        Some("host-error") => return Err(Error::new("an error on this machine ended QEMU")),
+        _ => {}
     }
     let Some(code) = exit.code() else {
         let signal = exit.signal().unwrap_or(0);
         return Err(Error::new(format_args!("QEMU was ended by signal {signal}")));
     };
     Ok(match (native, code) {
+        (true, 0) if report.reason.as_deref() == Some("guest-panic") => Status::GuestFailed,
         (false, code) => Status::from_code(code),
         (true, 0) if report.reason.as_deref() == Some("guest-reset") => Status::Reset,
         (true, 0) => Status::PoweredOff,
         (true, _) => Status::GuestFailed,
     })
-}
-
-fn catch_signals(events: &Sender<Event>) -> Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
-        .map_err(|error| Error::new(format_args!("cannot catch signals: {error}")))?;
-    let events = events.clone();
-    thread::spawn(move || signals.forever().try_for_each(|number| events.send(Event::Signal(number))));
-    Ok(())
-}
-
-/// Shows what the guest prints. Returns whether the last line has not ended.
-fn forward_output(mut from: impl Read, mut watch: Watch, events: &Sender<Event>) -> bool {
-    let mut buffer = [0; 4096];
-    let mut to = stdout().lock();
-    let (mut done, mut line_open) = (false, false);
-    while let Ok(len @ 1..) = from.read(&mut buffer) {
-        let piece = buffer.get(..len).unwrap_or_default();
-        if to.write_all(piece).and_then(|()| to.flush()).is_err() {
-            let _ = events.send(Event::OutputRefused);
-            return false;
-        }
-        line_open = piece.last() != Some(&b'\n');
-        // What comes after is still shown.
-        if !done && let Some(seen) = watch.feed(piece) {
-            done = true;
-            let _ = events.send(Event::Seen(seen));
-        }
-    }
-    let _ = events.send(Event::OutputEnded);
-    line_open
-}
-
-/// Passes on what QEMU itself says. A raw terminal wants a carriage return at each line's end.
-fn forward_messages(mut from: impl Read, raw: bool) {
-    let mut buffer = [0; 1024];
-    while let Ok(len @ 1..) = from.read(&mut buffer) {
-        let text = String::from_utf8_lossy(buffer.get(..len).unwrap_or_default()).into_owned();
-        let text = if raw { text.replace('\n', "\r\n") } else { text };
-        let _ = stderr().write_all(text.as_bytes());
-    }
-}
-
-/// Sends standard input to the guest, in two threads: one that waits for the operator, so that the escape key
-/// always works, and one that waits for the guest. Only a terminal has the key.
-fn forward_input(mut to: ChildStdin, mut escape: Option<Escape>, events: Sender<Event>) {
-    let terminal = escape.is_some();
-    let (sender, receiver) = mpsc::sync_channel::<Vec<u8>>(INPUT_BACKLOG);
-    thread::spawn(move || {
-        receiver.iter().try_for_each(|bytes| to.write_all(&bytes).and_then(|()| to.flush()))
-    });
-    thread::spawn(move || {
-        let mut buffer = [0; 1024];
-        while let Ok(len @ 1..) = stdin().read(&mut buffer) {
-            let bytes = buffer.get(..len).unwrap_or_default();
-            let typed = escape.as_mut().map(|escape| escape.feed(bytes));
-            let quit = typed.as_ref().is_some_and(|typed| typed.quit);
-            let bytes = typed.map_or_else(|| bytes.to_vec(), |typed| typed.bytes);
-            if !hand_on(&sender, bytes, terminal) {
-                return;
-            }
-            if quit {
-                let _ = events.send(Event::Quit);
-                return;
-            }
-        }
-    });
-}
-
-/// Whether the other end is still there.
-fn hand_on(sender: &SyncSender<Vec<u8>>, bytes: Vec<u8>, may_drop: bool) -> bool {
-    if may_drop {
-        !matches!(sender.try_send(bytes), Err(TrySendError::Disconnected(_)))
-    } else {
-        sender.send(bytes).is_ok()
-    }
 }
 
 #[cfg(test)]

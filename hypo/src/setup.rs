@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::image::{self, TARGET};
-use crate::qemu;
+use crate::{qemu, say};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,7 +19,7 @@ pub fn ensure_target() -> Result<()> {
     if has_target() {
         return Ok(());
     }
-    eprintln!("hypo: adding Rust's target {TARGET}");
+    say::tell(format_args!("adding Rust's target {TARGET}"));
     let mut command = Command::new("rustup");
     command.args(["target", "add", TARGET]).current_dir(image::workspace());
     let added = command.stdin(Stdio::null()).status().is_ok_and(|status| status.success());
@@ -116,7 +116,7 @@ pub fn install(packages: &[&str]) -> Result<()> {
         return Err(Error::new(format_args!("missing on this machine: {names}"))
             .remedy(format_args!("type: {by_hand}")));
     }
-    eprintln!("hypo: installing {names} with apt-get");
+    say::tell(format_args!("installing {names} with apt-get"));
     let apt = |arguments: &[&str]| {
         let words: &[&str] = if sudo { &["sudo", "-n", "env"] } else { &["env"] };
         let mut words =

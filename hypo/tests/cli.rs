@@ -46,10 +46,15 @@ impl Hypo {
         self.folder.path()
     }
 
-    fn output(&self, arguments: &[&str]) -> Output {
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hypo"));
         command.args(arguments).current_dir(self.path()).env("HYPO_CACHE", self.path().join("cache"));
-        command.stdin(Stdio::null()).output().unwrap()
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn output(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
     }
 
     /// Fails unless the program ends with `status` and one message that has all of `texts`.
@@ -254,6 +259,37 @@ fn a_bundle_that_cannot_be_written_is_an_error() {
         1,
         &["cannot write the bundle", "no/such/folder/b"],
     );
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_mistake() {
+    let hypo = Hypo::new();
+    hypo.file("k", "x").file("a.img", [7; 4096]);
+    hypo.file("m.toml", "[[vm]]\nname = 'a'\nkernel = 'k'\n[[vm.disk]]\nfile = 'a.img'\n");
+    for arguments in [&["doctor"][..], &["--help"], &["run", "--help"], &["pack", "m.toml", "-o", "b"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = hypo.command(arguments).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said, "", "{arguments:?}");
+        // The doctor may miss something on this machine.
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{arguments:?}: {}", output.status);
+    }
+}
+
+#[test]
+fn a_full_disk_behind_an_output_is_said_where_it_can_be() {
+    let hypo = Hypo::new();
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for arguments in [&["doctor"][..], &["--help"], &["run", "--help"], &["--version"]] {
+        let output = hypo.command(arguments).stdout(full()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("cannot write to standard output: No space left"), "{arguments:?}: {said}");
+        assert_eq!(said.matches("hypo: ").count(), 1, "one message: {said}");
+    }
+    let output = hypo.command(&["run", "missing"]).stderr(full()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "what cannot be said is still the status");
 }
 
 #[test]

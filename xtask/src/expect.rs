@@ -5,10 +5,14 @@
 
 use crate::allowance::Allowance;
 use regex::bytes::Regex;
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -19,10 +23,19 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long output may still come from a program that has ended.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// What a program's standard input is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A pipe.
+    Pipe,
+    /// A terminal, which is nobody's controlling one and sends what is typed as it is.
+    Terminal,
+}
+
 /// A running program and all that it has said so far.
 pub struct Session {
     child: Child,
-    stdin: Option<ChildStdin>,
+    stdin: Box<dyn Write>,
     pieces: Receiver<Vec<u8>>,
     /// All output, without carriage returns and what is left out.
     output: Vec<u8>,
@@ -52,13 +65,19 @@ pub enum Ending {
 
 impl Session {
     /// Starts a program that is killed, with all it started, when `limit` is over: see [`Allowance`].
-    pub fn start(command: &mut Command, limit: Duration) -> io::Result<Session> {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()?;
+    pub fn start(command: &mut Command, input: Input, limit: Duration) -> io::Result<Session> {
+        let (ours, theirs): (Box<dyn Write>, Stdio) = match input {
+            Input::Pipe => {
+                let (theirs, ours) = io::pipe()?;
+                (Box::new(ours), theirs.into())
+            }
+            Input::Terminal => {
+                let (ours, theirs) = terminal()?;
+                (Box::new(ours), theirs.into())
+            }
+        };
+        let mut child =
+            command.stdin(theirs).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn()?;
         let (sender, pieces) = channel();
         if let Some(stdout) = child.stdout.take() {
             forward(stdout, sender.clone());
@@ -66,9 +85,10 @@ impl Session {
         if let Some(stderr) = child.stderr.take() {
             forward(stderr, sender);
         }
-        let stdin = child.stdin.take();
+        // Its own copy of the input would keep a pipe's other end open.
+        command.stdin(Stdio::null());
         let allowance = Allowance::new(child.id(), limit);
-        Ok(Session { child, stdin, pieces, output: Vec::new(), left_out: None, seen: 0, allowance })
+        Ok(Session { child, stdin: ours, pieces, output: Vec::new(), left_out: None, seen: 0, allowance })
     }
 
     /// Leaves a text out of the output from now on, wherever it stands: one of somebody else's, who writes to the same
@@ -102,9 +122,8 @@ impl Session {
 
     /// Types text as it is; a line wants its `\n`. Fails when the program no longer reads.
     pub fn send(&mut self, text: &str) -> io::Result<()> {
-        let stdin = self.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
-        stdin.write_all(text.as_bytes())?;
-        stdin.flush()
+        self.stdin.write_all(text.as_bytes())?;
+        self.stdin.flush()
     }
 
     /// Waits for the program to end, kills it at the limit, and gives all its output.
@@ -180,6 +199,20 @@ impl Drop for Session {
     }
 }
 
+/// A new terminal: our end and the program's.
+fn terminal() -> io::Result<(File, File)> {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    grantpt(&ours)?;
+    unlockpt(&ours)?;
+    let name = ptsname(&ours, Vec::new())?;
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let theirs = rustix::fs::open(name, flags, Mode::empty())?;
+    let mut modes = tcgetattr(&theirs)?;
+    modes.make_raw();
+    tcsetattr(&theirs, OptionalActions::Now, &modes)?;
+    Ok((ours.into(), theirs.into()))
+}
+
 /// Sends a stream's pieces to the session until the stream ends.
 fn forward(mut stream: impl Read + Send + 'static, sender: Sender<Vec<u8>>) {
     std::thread::spawn(move || {
@@ -206,7 +239,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(100);
 
     fn shell(script: &str, limit: Duration) -> Session {
-        Session::start(Command::new("sh").args(["-c", script]), limit).unwrap()
+        Session::start(Command::new("sh").args(["-c", script]), Input::Pipe, limit).unwrap()
     }
 
     fn regex(pattern: &str) -> Regex {
@@ -219,6 +252,17 @@ mod tests {
         session.expect(&regex("ready"), LONG).unwrap();
         session.send("hello\n").unwrap();
         assert_eq!(session.expect(&regex("got <.*>"), LONG).unwrap(), "got <hello>");
+        assert_eq!(session.finish().0, Ending::Exited(0));
+    }
+
+    #[test]
+    fn a_program_can_be_given_a_terminal() {
+        let script = "test -t 0 && echo ready; head -c 1; echo seen";
+        let mut session =
+            Session::start(Command::new("sh").args(["-c", script]), Input::Terminal, LONG).unwrap();
+        session.expect(&regex("ready"), LONG).unwrap();
+        session.send("x").unwrap();
+        session.expect(&regex("xseen"), LONG).expect("it is sent without a line end");
         assert_eq!(session.finish().0, Ending::Exited(0));
     }
 

@@ -2,11 +2,11 @@
 //! own on the clock, which comes later and leaves a status.
 
 use crate::allowance::hard;
-use crate::expect::{Ending, Session};
+use crate::expect::{Ending, Input, Session};
 use crate::project::show;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// What OpenSBI 1.6 and later write, without a line break, at each SRET, WFI and fence that traps.
@@ -36,6 +36,14 @@ impl Hypo {
     /// The same on a machine that is so much slower than others: see `pace`.
     pub fn at_pace(self, pace: f64) -> Self {
         Self { pace, ..self }
+    }
+
+    /// Has the program fetch what this is the name of. Gives its folder in the cache.
+    pub fn fetch(&self, asset: &str) -> Result<PathBuf> {
+        let output = Command::new(&self.program).args(["fetch", asset]).stderr(Stdio::inherit()).output();
+        let output = output.context("hypo cannot be started")?;
+        ensure!(output.status.success(), "hypo cannot fetch {asset}");
+        Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end()))
     }
 
     /// The same with another cache.
@@ -89,15 +97,15 @@ pub struct Run {
     limit: Duration,
 }
 
-/// Starts `hypo` with these arguments. `limit` is in whole seconds.
-pub fn start(hypo: &Hypo, arguments: &[String], limit: Duration) -> Result<Run> {
+/// Starts `hypo` with these arguments and this standard input. `limit` is in whole seconds.
+pub fn start(hypo: &Hypo, arguments: &[String], input: Input, limit: Duration) -> Result<Run> {
     let mut command = Command::new(&hypo.program);
     command.args(hypo.arguments(arguments, limit));
     if let Some(cache) = &hypo.cache {
         command.env("HYPO_CACHE", cache);
     }
     let limit = limit + GRACE;
-    let session = Session::start(&mut command, limit).context("hypo cannot be started")?;
+    let session = Session::start(&mut command, input, limit).context("hypo cannot be started")?;
     let mut run = Run { session, shown: show(&command), limit };
     if hypo.is_disturbed(arguments) {
         run.leave_out_complaints();
@@ -124,7 +132,7 @@ impl Run {
 
 /// Runs `hypo` to its end without typing anything; the log begins with the command.
 pub fn to_end(hypo: &Hypo, arguments: &[String], limit: Duration, log: &mut Vec<u8>) -> Result<i32> {
-    let run = start(hypo, arguments, limit)?;
+    let run = start(hypo, arguments, Input::Pipe, limit)?;
     log.extend(format!("$ {}\n", run.shown).bytes());
     run.finish(log)
 }

@@ -200,18 +200,21 @@ fn slots_are_counted_in_the_guest_and_in_the_host() {
     assert!(said.contains("guest `two`") && said.contains("10, not 8"), "{said}");
 }
 
+/// What QEMU does about errors of this machine's disks.
+const ERRORS: &str = "werror=report,rerror=report";
+
 #[test]
 fn qemu_makes_the_hosts_disks_and_nics() {
     let folder = folder();
-    let path = folder.path().display().to_string();
+    let (path, errors) = (folder.path().display().to_string(), ERRORS);
     let vms = vec![vm("one", vec![snapshot(file(&folder, "a")), file(&folder, "b")], vec![on("lan")])];
     let found = Attachments::of(&manifest(vms)).unwrap();
     assert_eq!(
-        as_shell(&host_words(&found.drives, &found.nics)),
+        as_shell(&host_words(&found.drives, &found.nics).words),
         format!(
-            "-drive if=none,id=disk0,format=raw,discard=unmap,readonly=on,file={path}/a \
+            "-drive if=none,id=disk0,format=raw,discard=unmap,{errors},readonly=on,file={path}/a \
              -device virtio-blk-device,drive=disk0,serial=d0-one \
-             -drive if=none,id=disk1,format=raw,discard=unmap,file={path}/b \
+             -drive if=none,id=disk1,format=raw,discard=unmap,{errors},file={path}/b \
              -device virtio-blk-device,drive=disk1,serial=d1-one \
              -netdev user,id=net0 -device virtio-net-device,netdev=net0,mac=52:54:00:ff:00:01"
         )
@@ -221,19 +224,19 @@ fn qemu_makes_the_hosts_disks_and_nics() {
 #[test]
 fn without_the_hypervisor_a_guest_has_the_same_devices_in_the_same_slots() {
     let folder = folder();
-    let path = folder.path().display().to_string();
+    let (path, errors) = (folder.path().display().to_string(), ERRORS);
     let forwarded = Net { to: To::User(vec!["tcp:2222:22".parse().unwrap()]), ..user() };
     let disks = vec![snapshot(file(&folder, "a")), file(&folder, "b")];
     let one = vm("one", disks, vec![forwarded, on("back")]);
     let manifest = manifest(vec![one]);
     let found = Attachments::of(&manifest).unwrap();
     assert_eq!(
-        as_shell(&native_words(&manifest, &found.guests[0], &found.drives).unwrap()),
+        as_shell(&native_words(&manifest, &found.guests[0], &found.drives).unwrap().words),
         format!(
             "-global virtio-mmio.force-legacy=false \
-             -drive if=none,id=disk0,format=raw,discard=unmap,snapshot=on,file={path}/a \
+             -drive if=none,id=disk0,format=raw,discard=unmap,{errors},snapshot=on,file={path}/a \
              -device virtio-blk-device,drive=disk0,serial=one-1,bus=virtio-mmio-bus.1 \
-             -drive if=none,id=disk1,format=raw,discard=unmap,file={path}/b \
+             -drive if=none,id=disk1,format=raw,discard=unmap,{errors},file={path}/b \
              -device virtio-blk-device,drive=disk1,serial=one-2,bus=virtio-mmio-bus.0 \
              -netdev user,hostfwd=tcp:127.0.0.1:2222-:22,id=net0 \
              -device virtio-net-device,netdev=net0,mac=52:54:00:00:01:01,bus=virtio-mmio-bus.3 \

@@ -4,6 +4,7 @@
 
 use super::runner::Case;
 use super::worlds::lines;
+use crate::expect::Input;
 use crate::launch::{self, Hypo};
 use crate::project::Project;
 use anyhow::{Context, Result, bail, ensure};
@@ -64,7 +65,7 @@ fn run(seed: u64, programs: &[PathBuf; 2], hypo: &Hypo, firmware: &str, log: &mu
     let cpu = CPUS[seed as usize % CPUS.len()];
     let path = path.display().to_string();
     let arguments = ["run", &path, "--icount", "--cpu", cpu, "--firmware", firmware].map(String::from);
-    let mut run = launch::start(hypo, &arguments, hypo.limit(LIMIT))?;
+    let mut run = launch::start(hypo, &arguments, Input::Pipe, hypo.limit(LIMIT))?;
     run.leave_out_complaints();
     log.extend(format!("$ {}\n", run.shown).bytes());
     let status = run.finish(log)?;

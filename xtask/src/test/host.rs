@@ -21,8 +21,11 @@ pub struct Tally {
 /// Bare-metal packages whose libraries hold pure logic, with tests that run here.
 const LIBRARIES: &[&str] = &["firmware", "minikernel"];
 
-/// Tests that compare with QEMU's own devices.
-const AGAINST_QEMU: &[&str] = &["--package", "devices", "--features", "qemu", "--test", "against_qemu"];
+/// Tests that start QEMU: those that compare with its own devices, and those of what runs leave behind.
+const WITH_QEMU: [&[&str]; 2] = [
+    &["--package", "devices", "--features", "qemu", "--test", "against_qemu"],
+    &["--package", "hypo", "--features", "qemu", "--test", "terminal"],
+];
 
 /// Runs the host crates' tests, those of bare-metal packages' libraries, and those that need QEMU. Prints what is not a
 /// plain `ok`, keeps all of it in the log.
@@ -32,7 +35,7 @@ pub fn run(project: &Project, log: &Path) -> Result<Tally> {
     let libraries: Vec<_> = LIBRARIES.iter().flat_map(|name| ["--package", name]).collect();
     let libraries = [&["--lib"], libraries.as_slice()].concat();
     let format = ["--no-fail-fast", "--", "--format=pretty"];
-    for tests in [&[], libraries.as_slice(), AGAINST_QEMU] {
+    for tests in [&[], libraries.as_slice()].into_iter().chain(WITH_QEMU) {
         let mut command = project.cargo(&[&["test", "--quiet"], tests, &format].concat());
         run_one(&mut command, &mut log, &mut tally)?;
     }

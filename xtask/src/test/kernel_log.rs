@@ -4,6 +4,7 @@
 use super::Setting;
 use super::differences::Differences;
 use super::runner::Case;
+use crate::expect::Input;
 use crate::launch::{self, Hypo};
 use crate::project::Project;
 use anyhow::{Result, anyhow, bail};
@@ -43,7 +44,7 @@ pub fn case(project: &Project, Setting { hypo, firmware, .. }: &Setting) -> Resu
 /// Boots Linux and gives its log as the guest's own `dmesg` prints it.
 fn boot(hypo: &Hypo, more: &[&str], log: &mut Vec<u8>) -> Result<String> {
     let arguments: Vec<_> = ["run", "linux"].iter().chain(more).map(|&word| word.into()).collect();
-    let mut run = launch::start(hypo, &arguments, hypo.limit(LIMIT))?;
+    let mut run = launch::start(hypo, &arguments, Input::Pipe, hypo.limit(LIMIT))?;
     let prompt = bytes::Regex::new("~ # ")?;
     // The echo of the command has no 42 in it.
     let whole = bytes::Regex::new(r"(?ms)^\[ +0\.0.*^end of log 42$")?;

@@ -1,8 +1,8 @@
 //! What a session has outside of its guest: a peer to talk to over TCP, and a disk of Debian's that no other session and
 //! no user writes to, looked through at the end.
 
+use crate::launch::Hypo;
 use anyhow::{Context, Result, bail, ensure};
-use hypo::cache::Cache;
 use hypo::guests::{Asset, OWN_DISK};
 use hypo::setup;
 use std::fs;
@@ -39,10 +39,9 @@ pub struct OwnCache {
 }
 
 impl OwnCache {
-    /// One in `folder`. Fetches Debian if it is not there.
-    pub fn new(folder: &Path) -> Result<OwnCache> {
-        let cache = Cache::open()?;
-        let debian = Asset::Debian.fetch(&cache)?;
+    /// One in `folder`. Has `hypo` fetch Debian if it is not there.
+    pub fn new(hypo: &Hypo, folder: &Path) -> Result<OwnCache> {
+        let debian = hypo.fetch(Asset::Debian.name())?;
         let name = debian.file_name().context("the cache has no name")?;
         let own = OwnCache { folder: tempfile::Builder::new().prefix("cache-").tempdir_in(folder)? };
         let root = debian.parent().context("the cache has no folder")?;

@@ -5,7 +5,7 @@ use super::disks::{Disk, Disks};
 use super::outside::{self, OwnCache};
 use super::runner::Case;
 use super::{DEFAULT_FIRMWARE, Setting};
-use crate::expect::{Missed, Session};
+use crate::expect::{Input, Missed, Session};
 use crate::launch::{self, Hypo};
 use crate::project::Project;
 use anyhow::{Context, Result, anyhow, ensure};
@@ -91,7 +91,8 @@ struct AtMost {
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Step {
-    /// Such as `"\u001dm"`: Ctrl-] and m.
+    /// Such as `"\u001dm"`: Ctrl-] and m. A session that types keys has a terminal; others have a pipe, to which Ctrl-] is
+    /// no key.
     keys: Option<String>,
     send: Option<String>,
     expect: Option<Pattern>,
@@ -199,11 +200,14 @@ fn play(entry: &Entry, hypo: &Hypo, log: &mut Vec<u8>) -> Result<()> {
     if entry.peer {
         known.push(("{peer}".to_owned(), outside::echo_peer()?.to_string()));
     }
-    let cache = if entry.disk { Some(OwnCache::new(Project::load()?.target_directory())?) } else { None };
+    let cache =
+        if entry.disk { Some(OwnCache::new(hypo, Project::load()?.target_directory())?) } else { None };
     let hypo = cache.as_ref().map_or_else(|| hypo.clone(), |cache| hypo.with_cache(cache.path()));
     let disks = Disks::new(&entry.disks)?;
     let arguments: Vec<String> = entry.hypo.iter().cloned().chain(disks.arguments()).collect();
-    let mut run = launch::start(&hypo, &arguments, limit)?;
+    let input =
+        if entry.steps.iter().any(|step| step.keys.is_some()) { Input::Terminal } else { Input::Pipe };
+    let mut run = launch::start(&hypo, &arguments, input, limit)?;
     log.extend(format!("$ {}\n", run.shown).bytes());
     if let Err(error) = follow(&mut run.session, &entry.steps, limit, known) {
         log.extend(run.session.abandon());

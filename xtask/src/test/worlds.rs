@@ -2,6 +2,7 @@
 //! manifest, runs it with counted instructions, and looks at what the guests say.
 
 use super::runner::Case;
+use crate::expect::Input;
 use crate::launch::{self, Hypo};
 use crate::project::Project;
 use anyhow::{Context, Result, ensure};
@@ -138,7 +139,7 @@ fn run(
         .with_context(|| format!("cannot write {}", path.display()))?;
     let path = path.display().to_string();
     let arguments = ["run", &path, "--icount", "--cpu", cpu, "--firmware", firmware].map(String::from);
-    let mut run = launch::start(hypo, &arguments, hypo.limit(LIMIT))?;
+    let mut run = launch::start(hypo, &arguments, Input::Pipe, hypo.limit(LIMIT))?;
     log.extend(format!("$ {}\n", run.shown).bytes());
     let typed = TYPED.iter().filter(|(name, _)| *name == world.name).flat_map(|(_, typed)| *typed);
     for (expected, keys) in typed {
