@@ -87,10 +87,10 @@ pub struct RunOptions {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "The guest")]
 pub struct VmOptions {
-    /// Kernel: a Linux Image (also gzip-ed), an ELF or a flat binary
+    /// Kernel: a Linux Image, an ELF, a U-Boot legacy image or a flat binary; also packed
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
-    /// Initial RAM disk
+    /// Initial RAM disk, also as a U-Boot legacy image
     #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
     /// Kernel command line, in place of the guest's usual one

@@ -1,7 +1,7 @@
 //! Where everything lies in a guest's memory: the places where QEMU 7.2's `virt` machine puts them for a guest
 //! of the same size. Pure: bytes in, addresses out.
 
-use crate::kernel::{Kernel, LOAD_ADDRESS};
+use crate::kernel::Kernel;
 use crate::payload::Payload;
 use crate::size::Size;
 use bundle::{DEVICE_TREE_SLOT, InitrdRange, RAM_BASE, Segment, VmConfig};
@@ -126,8 +126,7 @@ impl Guest {
 
     /// QEMU's `riscv_load_initrd`: half of RAM above the kernel, but no further than 128 MiB.
     fn initrd_address(&self, memory: u64) -> u64 {
-        let base = self.kernel.pieces.first().map_or(LOAD_ADDRESS, |piece| piece.address);
-        base.saturating_add((memory / 2).min(INITRD_DISTANCE)).next_multiple_of(8)
+        self.kernel.base().saturating_add((memory / 2).min(INITRD_DISTANCE)).next_multiple_of(8)
     }
 
     fn regions_in(&self, memory: u64) -> Result<Vec<Region>, LayoutError> {
@@ -202,7 +201,7 @@ fn device_tree_address(memory: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::{Format, Piece};
+    use crate::kernel::{Format, LOAD_ADDRESS, Piece};
     use memory::PAGE_SIZE;
 
     fn guest(memory: u64, initrd: usize) -> Guest {

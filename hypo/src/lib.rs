@@ -2,7 +2,7 @@
 //!
 //! From the outside in: `cli` reads the command line; `guests` knows the guests that have names and `manifest`
 //! those in files; `attach` and `disk` see to their disks and networks; `pack`, `payload`, `layout` and `kernel` make a
-//! bundle of them; `run` puts a run together, which `qemu`, `hardware`, `session`, `streams`, `control`, `events`, `watch`
+//! bundle of them; `run` puts a run together, for which `host_memory` and `placement` choose the host's RAM, and which `qemu`, `hardware`, `session`, `streams`, `control`, `events`, `watch`
 //! and `console` carry out; `terminal`, `keeper`, `signals` and `bound` see to it that a run leaves nothing behind; `image`, `setup`, `debian`, `cache`, `modules` and `initramfs` get hold of what is missing, and `rootfs`
 //! with `dpkg` makes a whole Debian of packages. No unsafe code here: terminal and signals are reached through libraries.
 #![forbid(unsafe_code)]
@@ -25,6 +25,7 @@ pub mod events;
 pub mod firmware;
 pub mod guests;
 pub mod hardware;
+pub mod host_memory;
 pub mod image;
 pub mod initramfs;
 pub mod keeper;
@@ -34,6 +35,7 @@ pub mod manifest;
 pub mod modules;
 pub mod pack;
 pub mod payload;
+pub mod placement;
 pub mod qemu;
 pub mod rootfs;
 pub mod run;

@@ -4,7 +4,7 @@ use crate::attach::{Attachments, Devices};
 use crate::cli::PackOptions;
 use crate::error::{Error, Result};
 use crate::hardware::host_text;
-use crate::kernel::Kernel;
+use crate::kernel::{self, Kernel};
 use crate::layout::{Extra, Guest, Region};
 use crate::manifest::{Manifest, Vm};
 use crate::payload::Payload;
@@ -99,16 +99,17 @@ impl Packed {
         self.payload.bytes().len() as u64
     }
 
-    /// Writes the bundle to `path`.
+    /// Writes the bundle to `path`, and says how many bytes it has.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    pub fn write(&self, path: &Path) -> Result<u64> {
         let bytes = bundle::format::write(&self.manifest, self.payload.bytes()).map_err(Error::sentence)?;
-        fs::write(path, bytes).map_err(|error| {
+        fs::write(path, &bytes).map_err(|error| {
             Error::file("write the bundle", path, &error)
-                .remedy("name a file in a folder that is there and may be written to")
-        })
+                .remedy("name a file in a folder that is there, has room, and may be written to")
+        })?;
+        Ok(bytes.len() as u64)
     }
 }
 
@@ -228,7 +229,7 @@ fn read_files(vm: &Vm) -> std::result::Result<Guest, (&'static str, Error)> {
             (key, error)
         })
     };
-    let kernel = Kernel::parse(read(".kernel", "kernel", &vm.kernel)?).map_err(|error| {
+    let kernel = Kernel::parse(read(".kernel", "kernel", &vm.kernel)?, vm.memory.0).map_err(|error| {
         let what = format_args!("guest `{}`: kernel `{}`: {error}", vm.name, vm.kernel.display());
         (".kernel", Error::sentence(what))
     })?;
@@ -237,7 +238,17 @@ fn read_files(vm: &Vm) -> std::result::Result<Guest, (&'static str, Error)> {
         let data = read(".load", "loaded file", &load.file)?;
         loads.push(Extra { name: load.file.display().to_string(), address: load.address.0, data });
     }
-    let initrd = vm.initrd.as_deref().map(|path| read(".initrd", "initial RAM disk", path)).transpose()?;
+    let initrd = match &vm.initrd {
+        Some(path) => {
+            let disk = kernel::ram_disk(read(".initrd", "initial RAM disk", path)?, vm.memory.0);
+            Some(disk.map_err(|error| {
+                let what =
+                    format_args!("guest `{}`: initial RAM disk `{}`: {error}", vm.name, path.display());
+                (".initrd", Error::sentence(what))
+            })?)
+        }
+        None => None,
+    };
     Ok(Guest { memory: vm.memory.0, kernel, initrd, loads })
 }
 

@@ -10,29 +10,18 @@ use crate::guests::{self, Named, Ready};
 use crate::hardware::{Words, host_words, native_words};
 use crate::manifest::{Manifest, Reset, Vm};
 use crate::pack::{Packed, Seed, scratch_folder};
-use crate::qemu::{Boot, Machine, VIRT};
+use crate::placement::{LOW, Loader};
+use crate::qemu::{self, Boot, Machine, VIRT};
 use crate::session::Session;
 use crate::size::Size;
 use crate::status::Status;
 use crate::watch::Watch;
-use crate::{image, kernel, say, setup};
+use crate::{host_memory, image, kernel, say, setup};
 use devicetree::HostInfo;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What the hypervisor gets beside its guests and the bundle.
-const HYPERVISOR_MEMORY: u64 = 96 << 20;
-/// What it gets for each guest: shadow tables, copies of code, queues; and of each guest's RAM this part again.
-const GUEST_MEMORY: u64 = 32 << 20;
-const TABLES_PART: u64 = 64;
-/// The most that it gets for what a guest writes to a `snapshot`.
-const MOST_KEPT: u64 = 256 << 20;
-/// The most that QEMU leaves below the bundle: half of RAM, but 128 MiB before QEMU 10 and 512 MiB since. It is no part
-/// of a large guest's contiguous memory.
-const BELOW_BUNDLE: u64 = 512 << 20;
-/// The default amount of host RAM is a multiple of this.
-const MEMORY_STEP: u64 = 128 << 20;
 /// H hides what the hypervisor is for, so it is off unless asked for.
 const DEFAULT_CPU: &str = "rv64,h=off";
 
@@ -50,22 +39,26 @@ pub fn run(options: &RunOptions) -> Result<Status> {
 
     let native_kernel;
     let (image, bundle);
-    let boot = if options.host.native {
+    let (boot, memory) = if options.host.native {
         let [vm] = manifest.vms.as_slice() else {
             return Err(Error::usage("--native boots one guest, and the manifest has several"));
         };
         native_kernel = uncompressed(vm, scratch.path())?;
-        Boot::Native { vm, kernel: &native_kernel }
+        host_memory::this_machine_has(vm.memory)?;
+        (Boot::Native { vm, kernel: &native_kernel }, vm.memory)
     } else {
         setup::ensure_target()?;
-        image = image::hypervisor()?;
-        // What a dry run prints can be typed, so its bundle stays.
-        let folder = if options.run.dry_run { image.parent() } else { None };
-        bundle = folder.unwrap_or(scratch.path()).join("bundle.bin");
-        packed.write(&bundle)?;
-        Boot::Hypervisor { image: &image, bundle: &bundle }
+        let flat = image::hypervisor()?;
+        // What a dry run prints can be typed, so its files stay.
+        let folder = if options.run.dry_run { flat.parent() } else { None }.unwrap_or(scratch.path());
+        bundle = folder.join("bundle.bin");
+        let len = packed.write(&bundle)?;
+        let loader = Loader::of_version(qemu::version(&options.host.qemu)?);
+        let place = host_memory::choose(options.host.host_memory, &packed, len, loader)?;
+        image = if place.image == LOW { flat } else { image::loaded_at(&flat, place.image, folder)? };
+        (Boot::Hypervisor { image: &image, bundle: &bundle }, Size(place.memory))
     };
-    let machine = machine(&options.host, firmware, boot, &manifest, &packed)?;
+    let machine = machine(&options.host, firmware, boot, memory, &manifest, &packed)?;
     if !options.host.native && !machine.has_finisher() {
         machine_that_works(&machine, scratch.path())?;
     }
@@ -204,6 +197,7 @@ fn machine(
     options: &HostOptions,
     firmware: PathBuf,
     boot: Boot<'_>,
+    memory: Size,
     manifest: &Manifest,
     packed: &Packed,
 ) -> Result<Machine> {
@@ -217,19 +211,14 @@ fn machine(
         .remedy("leave --machine out, or run guests without disks and nets"));
     }
     // Other machines have monitor harts beside those that a guest gets.
-    let (harts, memory, devices) = match boot {
+    let (harts, devices) = match boot {
         Boot::Native { vm, .. } if is_virt => {
             let devices = guests.first().ok_or_else(|| Error::new("there is no guest"))?;
-            (Some(vm.vcpus), vm.memory, native_words(manifest, devices, drives)?)
+            (Some(vm.vcpus), native_words(manifest, devices, drives)?)
         }
-        Boot::Native { vm, .. } => (None, vm.memory, Words::default()),
-        Boot::Hypervisor { .. } => {
-            let memory = options.host_memory.unwrap_or(enough_memory(packed));
-            fits_in(memory, packed)?;
-            (options.harts, memory, host_words(drives, nics))
-        }
+        Boot::Native { .. } => (None, Words::default()),
+        Boot::Hypervisor { .. } => (options.harts, host_words(drives, nics)),
     };
-    machine_has(memory)?;
     let mut extra = options.qemu_arg.clone();
     if options.gdb {
         extra.extend(["-s".to_owned(), "-S".to_owned()]);
@@ -249,51 +238,6 @@ fn machine(
         machine.cpu = Some(DEFAULT_CPU.to_owned());
     }
     Ok(machine)
-}
-
-/// Host RAM for the guests, the bundle, and what the hypervisor keeps for them. What is not touched costs nothing.
-fn enough_memory(packed: &Packed) -> Size {
-    let guests: u64 =
-        packed.manifest.vms.iter().map(|vm| vm.memory + vm.memory / TABLES_PART + GUEST_MEMORY).sum();
-    let disks = packed.attachments.guests.iter().flat_map(|devices| &devices.disks);
-    let kept: u64 = disks
-        .filter(|disk| disk.snapshot)
-        .map(|disk| disk.capacity().unwrap_or(MOST_KEPT).min(MOST_KEPT))
-        .sum();
-    let enough = guests + kept + packed.payload_len() + HYPERVISOR_MEMORY + BELOW_BUNDLE;
-    Size(enough.next_multiple_of(MEMORY_STEP))
-}
-
-/// Refuses what QEMU could not get of this machine, even if nothing else ran.
-fn machine_has(memory: Size) -> Result<()> {
-    let info = rustix::system::sysinfo();
-    // The types of these numbers differ between processors.
-    #[allow(clippy::unnecessary_cast)]
-    let there_is =
-        (info.totalram as u64).saturating_add(info.totalswap as u64).saturating_mul(info.mem_unit.into());
-    if memory.0 <= there_is {
-        return Ok(());
-    }
-    let there_is = Size(there_is >> 20 << 20);
-    Err(Error::usage(format_args!(
-        "this takes {memory} of memory, and this machine has {there_is}, swap included"
-    ))
-    .remedy("give guests less `memory`, or the host less with --host-memory"))
-}
-
-/// Refuses what no hypervisor could fit into the host's RAM. What it needs beside, it says by itself.
-fn fits_in(memory: Size, packed: &Packed) -> Result<()> {
-    let guests = Size(packed.manifest.vms.iter().map(|vm| vm.memory).sum());
-    if guests.0 + packed.payload_len() <= memory.0 {
-        return Ok(());
-    }
-    Err(Error::usage(format_args!(
-        "the guests have {guests} of memory and the host has {memory}, which has to hold their files, too"
-    ))
-    .remedy(format_args!(
-        "give --host-memory {} or leave it out; or give guests less",
-        enough_memory(packed)
-    )))
 }
 
 /// Whether the hypervisor can run on a machine other than `virt`: it says nothing where it finds no console.
@@ -321,11 +265,13 @@ fn machine_that_works(machine: &Machine, scratch: &Path) -> Result<()> {
 /// The guest's kernel as QEMU can load it.
 fn uncompressed(vm: &Vm, scratch: &Path) -> Result<PathBuf> {
     let bytes = fs::read(&vm.kernel).map_err(|error| Error::file("read", &vm.kernel, &error))?;
-    if !kernel::is_gzip(&bytes) {
+    let len = bytes.len();
+    let data = kernel::unpacked(bytes, vm.memory.0)
+        .map_err(|error| Error::sentence(error).within(vm.kernel.display()))?;
+    if data.len() == len {
         return Ok(vm.kernel.clone());
     }
     let path = scratch.join("kernel");
-    let data = kernel::unpacked(&bytes).map_err(|error| Error::new(error).within(vm.kernel.display()))?;
     fs::write(&path, data).map_err(|error| Error::file("write", &path, &error))?;
     Ok(path)
 }

@@ -72,7 +72,11 @@ impl Hypo {
 fn kernel_files_that_are_none_are_named_with_a_remedy() {
     let hypo = Hypo::new();
     let whole = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3][..], &[0; 40]].concat();
-    hypo.file("empty", "").file("cut.gz", whole);
+    hypo.file("empty", "").file("cut.gz", whole).file("k.bz2", "BZh91AY&SY");
+    let uimage = |kind| {
+        [&[0x27, 5, 0x19, 0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0][..], &[0; 14], &[kind], &[0; 99]].concat()
+    };
+    hypo.file("rd.uimage", uimage(3)).file("cut.uimage", uimage(2));
     hypo.file("rv32", elf(1, RISCV, 0x8020_0000)).file("x86", elf(2, X86_64, 0x8020_0000));
     hypo.file("low", elf(2, RISCV, 0x1000)).file("far", elf(2, RISCV, 0x1_0000_0000));
     for (name, text) in [
@@ -81,6 +85,12 @@ fn kernel_files_that_are_none_are_named_with_a_remedy() {
         ("/dev/zero", "not a regular file"),
         ("empty", "the file is empty"),
         ("cut.gz", "the gzip data is damaged"),
+        ("k.bz2", "this is bzip2 data, which hypo cannot unpack\n  remedy: give the Linux Image"),
+        (
+            "rd.uimage",
+            "holds no kernel (its type is 3, not 2)\n  remedy: give one made with `mkimage -T kernel`",
+        ),
+        ("cut.uimage", "the U-Boot image data is damaged or cut off"),
         ("rv32", "RISC-V, 32 bits\n  remedy: build it for 64-bit"),
         ("x86", "an x86 machine\n  remedy: build it for 64-bit"),
         ("low", "lies below RAM"),

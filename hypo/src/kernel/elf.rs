@@ -98,6 +98,7 @@ fn add_segment(pieces: &mut Vec<Piece>, header: &ProgramHeader, data: &[u8]) -> 
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::parse;
     use super::*;
 
     /// An ELF file of (paddr, contents, memsz) segments, entry point 0xffff_ffff_8000_0000.
@@ -130,7 +131,7 @@ mod tests {
     #[test]
     fn segments_go_to_their_physical_addresses() {
         let file = elf_file(&[(0x8030_0000, b"data", 0x2000), (0x8020_0000, b"code", 4)]);
-        let kernel = Kernel::parse(file).unwrap();
+        let kernel = parse(file).unwrap();
         assert_eq!((kernel.format, kernel.entry), (Format::Elf, 0x8020_0000));
         let pieces = [
             Piece { address: 0x8020_0000, data: b"code".to_vec(), occupied: 4 },
@@ -142,7 +143,7 @@ mod tests {
     #[test]
     fn neighbours_become_one_piece_and_bss_stays_reserved() {
         let file = elf_file(&[(0x8020_0001, b"abc", 3), (0x8020_0006, b"d", 100)]);
-        let pieces = Kernel::parse(file).unwrap().pieces;
+        let pieces = parse(file).unwrap().pieces;
         assert_eq!(pieces.len(), 1);
         assert_eq!(pieces[0].data, b"\0abc\0\0d");
         assert_eq!((pieces[0].address, pieces[0].occupied), (0x8020_0000, 106));
@@ -151,14 +152,14 @@ mod tests {
     #[test]
     fn a_segment_of_bss_alone_occupies_memory() {
         let file = elf_file(&[(0x8020_0000, b"code", 4), (0x8100_0000, b"", 0x1000)]);
-        let pieces = Kernel::parse(file).unwrap().pieces;
+        let pieces = parse(file).unwrap().pieces;
         assert_eq!(pieces[1], Piece { address: 0x8100_0000, data: Vec::new(), occupied: 0x1000 });
     }
 
     #[test]
     fn overlapping_segments_are_refused() {
         let file = elf_file(&[(0x8020_0000, b"code", 0x1000), (0x8020_0800, b"data", 4)]);
-        assert_eq!(Kernel::parse(file), Err(KernelError::Overlap(0x8020_0800)));
+        assert_eq!(parse(file), Err(KernelError::Overlap(0x8020_0800)));
     }
 
     #[test]
@@ -167,7 +168,7 @@ mod tests {
         let message = |at: usize, byte: u8| {
             let mut file = good.clone();
             file[at] = byte;
-            Kernel::parse(file).unwrap_err().to_string()
+            parse(file).unwrap_err().to_string()
         };
         assert!(message(EI_CLASS, 1).contains("RISC-V, 32 bits"));
         assert!(message(18, 62).contains("an x86 machine"));
@@ -179,14 +180,14 @@ mod tests {
     #[test]
     fn damaged_files_are_refused_and_never_panic() {
         let good = elf_file(&[(0x8020_0000, b"code", 4), (u64::MAX - 2, b"", 8)]);
-        assert!(matches!(Kernel::parse(good.clone()), Err(KernelError::BadElf(_))));
+        assert!(matches!(parse(good.clone()), Err(KernelError::BadElf(_))));
         for len in 4..good.len() {
-            assert!(Kernel::parse(good[..len].to_vec()).is_err(), "{len}");
+            assert!(parse(good[..len].to_vec()).is_err(), "{len}");
         }
-        assert_eq!(Kernel::parse(elf_file(&[])), Err(KernelError::NothingToLoad));
-        assert_eq!(Kernel::parse(elf_file(&[(0x8020_0000, b"", 64)])), Err(KernelError::NothingToLoad));
+        assert_eq!(parse(elf_file(&[])), Err(KernelError::NothingToLoad));
+        assert_eq!(parse(elf_file(&[(0x8020_0000, b"", 64)])), Err(KernelError::NothingToLoad));
         let more_in_the_file = elf_file(&[(0x8020_0000, b"code", 3)]);
-        assert!(matches!(Kernel::parse(more_in_the_file), Err(KernelError::BadElf(_))));
+        assert!(matches!(parse(more_in_the_file), Err(KernelError::BadElf(_))));
     }
 
     proptest::proptest! {
@@ -198,7 +199,7 @@ mod tests {
                     *place = byte;
                 }
             }
-            if let Ok(kernel) = Kernel::parse(file) {
+            if let Ok(kernel) = parse(file) {
                 proptest::prop_assert!(!kernel.pieces.is_empty());
             }
         }

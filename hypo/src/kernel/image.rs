@@ -32,6 +32,7 @@ pub(super) fn parse(file: Vec<u8>) -> Result<Kernel, KernelError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::parse;
     use super::*;
 
     fn image(image_size: u64, flags: u64) -> Vec<u8> {
@@ -44,18 +45,18 @@ mod tests {
 
     #[test]
     fn an_image_occupies_what_its_header_says() {
-        let kernel = Kernel::parse(image(0x10_0000, 0)).unwrap();
+        let kernel = parse(image(0x10_0000, 0)).unwrap();
         assert_eq!((kernel.format, kernel.entry), (Format::Image, LOAD_ADDRESS));
         assert_eq!((kernel.pieces[0].data.len(), kernel.pieces[0].occupied), (4096, 0x10_0000));
     }
 
     #[test]
     fn an_old_image_without_a_size_occupies_its_file() {
-        assert_eq!(Kernel::parse(image(0, 0)).unwrap().pieces[0].occupied, 4096);
+        assert_eq!(parse(image(0, 0)).unwrap().pieces[0].occupied, 4096);
     }
 
     #[test]
     fn a_big_endian_image_is_refused() {
-        assert_eq!(Kernel::parse(image(0, 1)), Err(KernelError::BigEndian));
+        assert_eq!(parse(image(0, 1)), Err(KernelError::BigEndian));
     }
 }

@@ -3,8 +3,11 @@
 
 mod elf;
 mod flat;
-mod gzip;
 mod image;
+mod packed;
+mod uboot;
+
+pub use uboot::ram_disk;
 
 use thiserror::Error;
 
@@ -29,6 +32,8 @@ pub enum Format {
     Image,
     /// A 64-bit RISC-V ELF executable.
     Elf,
+    /// A legacy image of U-Boot's.
+    UBoot,
     /// Anything else: loaded and entered at [`LOAD_ADDRESS`].
     Flat,
 }
@@ -50,12 +55,24 @@ pub struct Piece {
 pub enum KernelError {
     #[error("the file is empty; give a Linux Image, an ELF or a flat binary")]
     Empty,
-    #[error("the gzip data is damaged or cut off ({0}); copy or compress the file again")]
-    Gzip(String),
+    #[error("the {0} data is damaged or cut off ({1}); copy or pack the file again")]
+    Damaged(&'static str, String),
     #[error(
-        "unpacked, the file is larger than {0} MiB, more than a guest can hold; check that it is a kernel"
+        "unpacked, the file is larger than the guest's memory, {0} MiB; check that it is a kernel, or give more"
     )]
-    GzipBomb(u64),
+    TooLarge(u64),
+    #[error("the file is packed more than {0} times; unpack it first")]
+    Layers(usize),
+    #[error("this is {0}, which hypo cannot unpack; give the Linux Image, ELF or flat binary that is in it")]
+    CannotUnpack(String),
+    #[error(
+        "this U-Boot image holds no kernel (its type is {0}, not 2); give one made with `mkimage -T kernel`"
+    )]
+    UBootType(u8),
+    #[error(
+        "this U-Boot image is packed by method {0}, which QEMU does not know; use `mkimage -C none` or `-C gzip`"
+    )]
+    UBootCompression(u8),
     #[error("this is an ELF file of {0}; build it for 64-bit little-endian RISC-V")]
     WrongMachine(String),
     #[error("this ELF file is {0}, not an executable; give the linked kernel")]
@@ -71,17 +88,27 @@ pub enum KernelError {
 }
 
 impl Kernel {
-    /// Recognises `file` and reads it.
+    /// Recognises `file`, unpacks it if it is packed, and reads it. `most` are the bytes that a packed kernel may have:
+    /// the guest's memory.
     ///
     /// # Errors
-    /// The file claims to be of a known format but is damaged or not for this machine.
-    pub fn parse(file: Vec<u8>) -> Result<Self, KernelError> {
-        let file = if gzip::recognises(&file) { gzip::unpack(&file)? } else { file };
+    /// The file claims to be of a known format but is damaged, too large, or not for this machine.
+    pub fn parse(file: Vec<u8>, most: u64) -> Result<Self, KernelError> {
+        let file = packed::unpack(file, most)?;
         match file {
             empty if empty.is_empty() => Err(KernelError::Empty),
             elf if elf::recognises(&elf) => elf::parse(&elf),
             image if image::recognises(&image) => image::parse(image),
+            uboot if uboot::recognises(&uboot) => uboot::parse(&uboot, most),
             other => Ok(flat::parse(other)),
+        }
+    }
+
+    /// The address from which QEMU counts to the place of the initial RAM disk.
+    pub fn base(&self) -> u64 {
+        match self.format {
+            Format::UBoot => self.entry,
+            _ => self.pieces.first().map_or(LOAD_ADDRESS, |piece| piece.address),
         }
     }
 
@@ -97,31 +124,30 @@ impl Kernel {
     }
 }
 
-/// Whether `file` is compressed and so needs [`unpacked`] before QEMU can load it.
-pub fn is_gzip(file: &[u8]) -> bool {
-    gzip::recognises(file)
-}
-
-/// The contents of a gzip file.
+/// A kernel file as QEMU can load it: not packed. `most` are the bytes that it may have.
 ///
 /// # Errors
-/// The data is damaged, cut off or far larger than any kernel.
-pub fn unpacked(file: &[u8]) -> Result<Vec<u8>, KernelError> {
-    gzip::unpack(file)
+/// The data is damaged, too large, or packed in a way that is not known here.
+pub fn unpacked(file: Vec<u8>, most: u64) -> Result<Vec<u8>, KernelError> {
+    packed::unpack(file, most)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    pub fn parse(file: Vec<u8>) -> Result<Kernel, KernelError> {
+        Kernel::parse(file, 1 << 30)
+    }
+
     #[test]
     fn an_empty_file_is_refused() {
-        assert_eq!(Kernel::parse(Vec::new()), Err(KernelError::Empty));
+        assert_eq!(parse(Vec::new()), Err(KernelError::Empty));
     }
 
     #[test]
     fn what_is_nothing_else_is_flat() {
-        let kernel = Kernel::parse(vec![0x13, 0, 0, 0, 9]).unwrap();
+        let kernel = parse(vec![0x13, 0, 0, 0, 9]).unwrap();
         assert_eq!((kernel.format, kernel.entry), (Format::Flat, LOAD_ADDRESS));
         assert_eq!(kernel.pieces[0].data, [0x13, 0, 0, 0, 9]);
     }

@@ -3,7 +3,7 @@
 
 use super::DEFAULT_FIRMWARE;
 use super::runner::Case;
-use crate::expect::Session;
+use crate::expect::{Input, Session};
 use crate::launch::{self, Hypo};
 use crate::project::{self, Project};
 use anyhow::{Context, Result, ensure};
@@ -58,7 +58,7 @@ fn boot(image: &Path, bundle: &Path, limit: Duration, log: &mut Vec<u8>) -> Resu
     command.args("-M sifive_u -smp 2 -m 256M -display none -serial stdio -monitor none".split(' '));
     command.arg("-kernel").arg(image).arg("-initrd").arg(bundle);
     log.extend(format!("$ {}\n", project::show(&command)).bytes());
-    let mut session = Session::start(&mut command, limit).context("QEMU cannot be started")?;
+    let mut session = Session::start(&mut command, Input::Pipe, limit).context("QEMU cannot be started")?;
     let enough =
         Regex::new(&format!(r"(?s)(a\| device.*b\| device.*|b\| device.*a\| device.*){{{}}}", LIVES + 1))?;
     let heard = session.expect(&enough, limit);

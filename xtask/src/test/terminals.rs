@@ -2,7 +2,7 @@
 //! terminal that is played here answers each question that it is asked, by typing: so an answer reaches whoever is typed to.
 
 use super::runner::Case;
-use crate::expect::{Missed, Session};
+use crate::expect::{Input, Missed, Session};
 use crate::launch::{self, Hypo};
 use crate::project::Project;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -84,7 +84,7 @@ fn run(scene: &Scene, kernel: &PathBuf, hypo: &Hypo, firmware: &str, log: &mut V
     let path = path.display().to_string();
     let arguments = ["run", &path, "--icount", "--firmware", firmware].map(String::from);
     let limit = hypo.limit(LIMIT);
-    let mut run = launch::start(hypo, &arguments, limit)?;
+    let mut run = launch::start(hypo, &arguments, Input::Terminal, limit)?;
     log.extend(format!("$ {}\n", run.shown).bytes());
     if let Err(error) = play(scene, &mut run.session, limit) {
         log.extend(run.session.abandon());
