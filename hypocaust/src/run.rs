@@ -142,6 +142,7 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
     let Some(vcpu) = vcpus.first_mut() else { return Left::Ended(StopReason::PowerOff) };
     // In registers while the guest runs.
     let (mut alarm, mut writes_seen) = (world.alarm, guest.writes_seen);
+    let until = alarm.end_of_turn(until, host.now());
     let mut sample = None;
     // With the scanner on, speed does not matter, and everything is measured.
     let watched = *check_every != 0;
@@ -150,7 +151,12 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
             Next::Run(entry) => entry,
             Next::Idle => break Left::Idle,
         };
-        if let Some(deadline) = alarm.want(vm::deadline(machine, vcpu).min(until)) {
+        let mut deadline = vm::deadline(machine, vcpu).min(until);
+        if vcpu.timer.is_held() {
+            deadline = deadline.min(vm::hold(vcpu, &alarm, host.now()));
+        }
+        if let Some(deadline) = alarm.want(deadline) {
+            alarm.was_set(host.now());
             hart.set_timer(deadline);
         }
         match entry.flush {
@@ -188,9 +194,8 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
             }
             vcpu.exits.count(ExitKind::HostTimer);
             hart.silence_timer();
-            alarm.went_off();
             let now = host.now();
-            vm::tick(machine, vcpu, now);
+            vm::time_is_up(machine, vcpu, &mut alarm, now);
             if now >= until {
                 break Left::Due;
             }
