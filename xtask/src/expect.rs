@@ -6,6 +6,7 @@
 use crate::allowance::Allowance;
 use regex::bytes::Regex;
 use rustix::fs::{Mode, OFlags};
+use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
@@ -20,6 +21,9 @@ use std::time::{Duration, Instant};
 const POLL: Duration = Duration::from_millis(50);
 /// How long a program may take to end when it is asked to.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// The size of a slow program's pipe, and what is taken out of it at a time, in bytes.
+const SMALL_PIPE: usize = 4096;
+const SLOW_PIECE: usize = 64;
 /// How long output may still come from a program that has ended.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -66,6 +70,16 @@ pub enum Ending {
 impl Session {
     /// Starts a program that is killed, with all it started, when `limit` is over: see [`Allowance`].
     pub fn start(command: &mut Command, input: Input, limit: Duration) -> io::Result<Session> {
+        Self::start_on_line(command, input, limit, None)
+    }
+
+    /// The same; of what the program prints, `line` bytes are taken in a second, if that is given.
+    pub fn start_on_line(
+        command: &mut Command,
+        input: Input,
+        limit: Duration,
+        line: Option<u32>,
+    ) -> io::Result<Session> {
         let (ours, theirs): (Box<dyn Write>, Stdio) = match input {
             Input::Pipe => {
                 let (theirs, ours) = io::pipe()?;
@@ -80,10 +94,14 @@ impl Session {
             command.stdin(theirs).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn()?;
         let (sender, pieces) = channel();
         if let Some(stdout) = child.stdout.take() {
-            forward(stdout, sender.clone());
+            if line.is_some() {
+                // What waits in a pipe of the usual size would take as long as the whole test.
+                fcntl_setpipe_size(&stdout, SMALL_PIPE)?;
+            }
+            forward(stdout, sender.clone(), line);
         }
         if let Some(stderr) = child.stderr.take() {
-            forward(stderr, sender);
+            forward(stderr, sender, None);
         }
         // Its own copy of the input would keep a pipe's other end open.
         command.stdin(Stdio::null());
@@ -213,13 +231,16 @@ fn terminal() -> io::Result<(File, File)> {
     Ok((ours.into(), theirs.into()))
 }
 
-/// Sends a stream's pieces to the session until the stream ends.
-fn forward(mut stream: impl Read + Send + 'static, sender: Sender<Vec<u8>>) {
+/// Sends a stream's pieces to the session until the stream ends, `line` bytes in a second if that is given.
+fn forward(mut stream: impl Read + Send + 'static, sender: Sender<Vec<u8>>, line: Option<u32>) {
     std::thread::spawn(move || {
-        let mut piece = [0; 4096];
+        let mut piece = vec![0; if line.is_some() { SLOW_PIECE } else { 4096 }];
         while let Ok(len @ 1..) = stream.read(&mut piece) {
             if sender.send(piece[..len].to_vec()).is_err() {
                 break;
+            }
+            if let Some(rate) = line {
+                std::thread::sleep(Duration::from_secs(len as u64) / rate.max(1));
             }
         }
     });
@@ -264,6 +285,17 @@ mod tests {
         session.send("x").unwrap();
         session.expect(&regex("xseen"), LONG).expect("it is sent without a line end");
         assert_eq!(session.finish().0, Ending::Exited(0));
+    }
+
+    #[test]
+    fn a_slow_line_holds_its_program_up_and_loses_nothing() {
+        let start = Instant::now();
+        let mut command = Command::new("sh");
+        command.args(["-c", "head -c 9000 /dev/zero"]);
+        let session = Session::start_on_line(&mut command, Input::Pipe, LONG, Some(3000)).unwrap();
+        let (ending, output) = session.finish();
+        assert_eq!((ending, output.len()), (Ending::Exited(0), 9000));
+        assert!(start.elapsed() >= Duration::from_millis(2500), "{:?}", start.elapsed());
     }
 
     #[test]

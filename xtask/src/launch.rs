@@ -99,13 +99,25 @@ pub struct Run {
 
 /// Starts `hypo` with these arguments and this standard input. `limit` is in whole seconds.
 pub fn start(hypo: &Hypo, arguments: &[String], input: Input, limit: Duration) -> Result<Run> {
+    start_on_line(hypo, arguments, input, limit, None)
+}
+
+/// The same, with a terminal that takes so many bytes in a second, if it is a slow one.
+pub fn start_on_line(
+    hypo: &Hypo,
+    arguments: &[String],
+    input: Input,
+    limit: Duration,
+    line: Option<u32>,
+) -> Result<Run> {
     let mut command = Command::new(&hypo.program);
     command.args(hypo.arguments(arguments, limit));
     if let Some(cache) = &hypo.cache {
         command.env("HYPO_CACHE", cache);
     }
     let limit = limit + GRACE;
-    let session = Session::start(&mut command, input, limit).context("hypo cannot be started")?;
+    let session =
+        Session::start_on_line(&mut command, input, limit, line).context("hypo cannot be started")?;
     let mut run = Run { session, shown: show(&command), limit };
     if hypo.is_disturbed(arguments) {
         run.leave_out_complaints();

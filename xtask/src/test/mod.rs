@@ -5,6 +5,7 @@
 //! addresses and calls may). Logs and `results.json` go to `test-logs` in the target directory. The last line is
 //! `N passed, M failed`, and CI reads it.
 
+mod attacks;
 mod differences;
 mod disks;
 mod fuzz;
@@ -130,6 +131,7 @@ impl Setting {
         cases.extend(sessions::cases(project, self)?);
         let mut others = worlds::cases(project, &self.hypo, &self.firmware);
         others.extend(terminals::cases(project, &self.hypo, &self.firmware));
+        others.extend(attacks::cases(project, &self.hypo, &self.firmware));
         others.extend(fuzz::cases(project, &self.hypo, &self.firmware));
         others.extend(sweep::case(project, self)?);
         others.push(kernel_log::case(project, self)?);

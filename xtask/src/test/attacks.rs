@@ -1,0 +1,267 @@
+//! A guest that does what could hold up others, beside a healthy one that looks at the clock all the time: `guests/features`'
+//! `attack`. The healthy one may be away from the hart for about a slice, whatever the other one does.
+//!
+//! Where the line or the disk is slow, the clock is that of the wall, and a busy machine makes gaps of its own, so the best of
+//! a few runs counts: a hypervisor that waits for a line or a disk does so in each.
+
+use super::runner::Case;
+use super::worlds::lines;
+use crate::expect::Input;
+use crate::launch::{self, Hypo};
+use crate::project::Project;
+use anyhow::{Context, Result, bail, ensure};
+use regex::bytes::Regex;
+use std::path::Path;
+use std::time::Duration;
+
+/// What the other guest does.
+struct Attack {
+    name: &'static str,
+    /// The program's role.
+    role: &'static str,
+    about: &'static str,
+    /// The rest of its manifest.
+    manifest: &'static str,
+    /// Bytes that the line to the terminal takes in a second, if it is a slow one.
+    line: Option<u32>,
+    /// It has a disk that takes `DISK_RATE`.
+    has_disk: bool,
+    /// How long the healthy guest may be away where instructions are counted, in microseconds.
+    counted: u64,
+    /// What must be there so many times, for the attack to have taken place.
+    proof: (&'static str, usize),
+}
+
+impl Attack {
+    /// Whether the wall's clock matters.
+    const fn is_slow(&self) -> bool {
+        self.line.is_some() || self.has_disk
+    }
+}
+
+const fn attack(role: &'static str, about: &'static str, proof: (&'static str, usize)) -> Attack {
+    Attack { name: role, role, about, manifest: "", line: None, has_disk: false, counted: COUNTED, proof }
+}
+
+const RESET: &str = "guest `attacker` asked for a reset";
+const CRASH: &str = "guest `attacker` was stopped";
+const LEFT_OUT: &str = "more lines about guest `attacker` left out";
+/// It starts anew without delay.
+const NO_DELAY: &str = "max-restart-delay = '0s'\non-stop = 'restart'";
+/// Bytes in a second of a slow line.
+const SLOW: Option<u32> = Some(8000);
+
+const ATTACKS: &[Attack] = &[
+    Attack { has_disk: true, ..attack("disk-resets", "resets while a disk works for it", (RESET, 2)) },
+    Attack {
+        has_disk: true,
+        manifest: NO_DELAY,
+        ..attack("disk-crashes", "dies while a disk works for it", (CRASH, 2))
+    },
+    Attack {
+        has_disk: true,
+        ..attack("device-resets", "resets its disk while that works for it", ("device-resets: again", 1))
+    },
+    attack("resets", "resets again and again", (RESET, 4)),
+    Attack {
+        name: "resets/no-delay",
+        manifest: NO_DELAY,
+        ..attack("resets", "resets again and again without delay", (LEFT_OUT, 1))
+    },
+    Attack {
+        name: "crashes/no-delay",
+        manifest: NO_DELAY,
+        ..attack("crashes", "dies again and again without delay", (LEFT_OUT, 1))
+    },
+    Attack {
+        name: "resets/slow-line",
+        line: SLOW,
+        manifest: NO_DELAY,
+        ..attack("resets", "resets on a slow line", (LEFT_OUT, 1))
+    },
+    Attack {
+        name: "crashes/slow-line",
+        line: SLOW,
+        manifest: NO_DELAY,
+        ..attack("crashes", "dies on a slow line", (LEFT_OUT, 1))
+    },
+    Attack {
+        name: "flood/slow-line",
+        line: SLOW,
+        ..attack("flood", "fills a slow line", ("..........", 100))
+    },
+    Attack {
+        name: "flood-resets/slow-line",
+        line: SLOW,
+        manifest: NO_DELAY,
+        ..attack("flood-resets", "fills a slow line and resets", ("..........", 100))
+    },
+    Attack {
+        name: "flood-crashes/slow-line",
+        line: SLOW,
+        manifest: NO_DELAY,
+        ..attack("flood-crashes", "fills a slow line and dies", ("..........", 100))
+    },
+    attack("sbi-flood", "fills the console through the SBI", ("vvvvvvvvvv", 1000)),
+    Attack {
+        manifest: "console = 'virtio'",
+        // A turn of the device is 4 KiB, each byte of which costs much where all guests are shown.
+        counted: 2 * COUNTED,
+        ..attack("virtio-flood", "fills its virtio console", ("vvvvvvvvvv", 1000))
+    },
+    Attack {
+        name: "sbi-flood/slow-line",
+        line: SLOW,
+        ..attack("sbi-flood", "fills a slow line through the SBI", ("vvvvvvvvvv", 100))
+    },
+    Attack {
+        name: "virtio-flood-resets/slow-line",
+        line: SLOW,
+        manifest: "console = 'virtio'\nmax-restart-delay = '0s'",
+        ..attack(
+            "virtio-flood-resets",
+            "fills its virtio console and resets on a slow line",
+            ("vvvvvvvvvv", 100),
+        )
+    },
+    attack("deaf", "never reads what is typed", ("deaf: type something", 1)),
+];
+
+/// Bytes that the slow disk takes in a second.
+const DISK_RATE: u32 = 2 << 20;
+const DISK: u64 = 16 << 20;
+
+/// How long the healthy guest may be away, in microseconds: a slice, and what the start of a guest costs, where
+/// instructions are counted; much less than what a wait would take, where they are not.
+const COUNTED: u64 = 10_000;
+const ON_THE_WALL: u64 = 300_000;
+/// How long it looks, in milliseconds.
+const LOOKS_COUNTED: u64 = 300;
+const LOOKS_ON_THE_WALL: u64 = 4000;
+/// The runs of which the best one counts, by the wall's clock.
+const RUNS: usize = 4;
+
+/// How long a run may take.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// How the healthy guest ends the run: its reset does that, and `hypo` says so.
+const RESET_STATUS: i32 = 32;
+const END: &str = "hypo: the guest asked for a reset under --no-reboot (exit status 32)\n";
+
+/// The cases.
+pub fn cases(project: &Project, hypo: &Hypo, firmware: &str) -> Vec<Case> {
+    let case = |attack: &'static Attack| {
+        let (kernel, hypo) = (project.bare_program("attack"), hypo.clone());
+        let firmware = firmware.to_owned();
+        Case {
+            name: format!("attacks/{}", attack.name),
+            about: format!("a guest that {} keeps no other one from the hart", attack.about),
+            long: false,
+            run: Box::new(move |log| run(attack, &kernel, &hypo, &firmware, log)),
+        }
+    };
+    ATTACKS.iter().map(case).collect()
+}
+
+fn run(attack: &Attack, kernel: &Path, hypo: &Hypo, firmware: &str, log: &mut Vec<u8>) -> Result<()> {
+    let (runs, most) = if attack.is_slow() { (RUNS, ON_THE_WALL) } else { (1, attack.counted) };
+    let mut best = u64::MAX;
+    for _ in 0..runs {
+        best = best.min(run_once(attack, kernel, hypo, firmware, log)?);
+        if best <= most {
+            log.extend(format!("attacks: the healthy guest was away for at most {best} us\n").bytes());
+            return Ok(());
+        }
+    }
+    bail!("the healthy guest was away for {best} us, and {most} us are allowed")
+}
+
+/// Runs it once; how long the healthy guest was away, in microseconds.
+fn run_once(attack: &Attack, kernel: &Path, hypo: &Hypo, firmware: &str, log: &mut Vec<u8>) -> Result<u64> {
+    let folder = tempfile::tempdir().context("no place for a manifest")?;
+    let path = folder.path().join("attack.toml");
+    std::fs::write(&path, manifest(attack, kernel))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    let path = path.display().to_string();
+    let mut arguments: Vec<_> = ["run", &path, "--firmware", firmware].map(String::from).into();
+    if !attack.is_slow() {
+        arguments.push("--icount".into());
+    }
+    if attack.has_disk {
+        let image = folder.path().join("slow.img");
+        let made = std::fs::File::create(&image).and_then(|file| file.set_len(DISK));
+        made.with_context(|| format!("cannot make {}", image.display()))?;
+        let drive =
+            format!("file={},if=none,id=slow,format=raw,throttling.bps-write={DISK_RATE}", image.display());
+        for argument in ["-drive", &drive, "-device", "virtio-blk-device,drive=slow,serial=slow"] {
+            arguments.push(format!("--qemu-arg={argument}"));
+        }
+    }
+    let mut run = launch::start_on_line(hypo, &arguments, Input::Pipe, hypo.limit(LIMIT), attack.line)?;
+    // A hostile guest can make it do so at any time.
+    run.leave_out_complaints();
+    let begin = log.len();
+    log.extend(format!("$ {}\n", run.shown).bytes());
+    if attack.role == "deaf" && run.session.expect(&Regex::new("type something")?, LIMIT).is_ok() {
+        // More than all queues on the way hold.
+        run.session.send(&"typing ".repeat(1000))?;
+    }
+    let status = run.finish(log)?;
+    let text = String::from_utf8_lossy(&log[begin..]);
+    ensure!(status == RESET_STATUS, "exit status {status}");
+    check(attack, &text)
+}
+
+fn manifest(attack: &Attack, kernel: &Path) -> String {
+    let Attack { role, manifest, has_disk, .. } = attack;
+    let looks = if attack.is_slow() { LOOKS_ON_THE_WALL } else { LOOKS_COUNTED };
+    let disk = if *has_disk { "[[vm.disk]]\nhost = 'slow'\n" } else { "" };
+    format!(
+        "[host]\nshow = 'all'\n\
+         [[vm]]\nname = 'attacker'\nkernel = {kernel:?}\nmemory = '16M'\nappend = 'attack={role}'\n{manifest}\n{disk}\
+         [[vm]]\nname = 'healthy'\nkernel = {kernel:?}\nmemory = '16M'\nappend = 'attack=healthy looks={looks}'\n\
+         on-reset = 'exit'\non-stop = 'exit'\n"
+    )
+}
+
+/// How long the healthy guest says that it was away, if the attack took place.
+fn check(attack: &Attack, text: &str) -> Result<u64> {
+    // What `hypo` says of the end overtakes what is still on a slow line.
+    let text = text.replace(END, "");
+    let (proof, least) = attack.proof;
+    let found = text.matches(proof).count();
+    ensure!(found >= least, "`{proof}` is there {found} times, not {least}: the attack did not take place");
+    let away = lines(&text, "healthy").find_map(|line| {
+        let (away, looks) = line.strip_prefix("healthy: at most ")?.split_once(" us away in ")?;
+        // Who looks a few times only has seen nothing.
+        let looks: u64 = looks.strip_suffix(" looks")?.parse().ok()?;
+        away.parse().ok().filter(|_| looks > 10_000)
+    });
+    away.context("the healthy guest has not said how long it was away")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attack_that_did_not_take_place_shows_nothing() {
+        let attack = &ATTACKS[0];
+        let text = |resets: usize, healthy: &str| {
+            format!("{}healthy| {healthy}\r\n", format!("hypocaust: {RESET}\r\n").repeat(resets))
+        };
+        let good = "healthy: at most 4012 us away in 123456 looks";
+        assert_eq!(check(attack, &text(2, good)).unwrap(), 4012);
+        assert!(check(attack, &text(1, good)).is_err());
+        assert!(check(attack, &text(2, &good.replace("123456", "12"))).is_err());
+        assert!(check(attack, &text(2, "")).is_err());
+    }
+
+    #[test]
+    fn each_case_has_a_name_of_its_own() {
+        let project = Project::load().unwrap();
+        let cases = cases(&project, &Hypo::new("hypo".as_ref(), Vec::new()), "default");
+        let names: std::collections::BTreeSet<_> = cases.iter().map(|case| case.name.as_str()).collect();
+        assert_eq!(names.len(), ATTACKS.len());
+    }
+}
