@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// The reason that a full disk gives: C's text for ENOSPC.
+const NO_SPACE: &str = "No space left on device";
+
 /// How long the same line is not told again.
 const QUIET: Duration = Duration::from_secs(10);
 
@@ -24,8 +27,6 @@ struct Data {
     device: Option<String>,
     operation: Option<String>,
     action: Option<String>,
-    #[serde(default)]
-    nospace: bool,
 }
 
 impl Event {
@@ -101,7 +102,8 @@ impl Reporter {
             Some("ignore") => "the guest is not told",
             _ => "the guest is told of an I/O error",
         };
-        let remedy = if data.nospace { "; make room on the disk that it is on" } else { "" };
+        // QEMU has a field for that as well, but leaves it out unless it stops the machine.
+        let remedy = if reason == NO_SPACE { "; make room on the disk that it is on" } else { "" };
         format!("QEMU cannot {doing} {}: {reason}; {after}{remedy}", self.file(data))
     }
 
@@ -134,7 +136,7 @@ mod tests {
     }
 
     const FULL: &str = r#"{"device": "disk1", "node-name": "block1", "operation": "write",
-        "action": "report", "nospace": true, "reason": "No space left on device"}"#;
+        "action": "report", "reason": "No space left on device"}"#;
 
     #[test]
     fn a_full_disk_is_told_with_the_file_and_what_to_do() {
