@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 
-use devices::virtio::Slot;
+use devices::virtio::{Slot, Version};
 use devices::virtio::block::{Block, Disk, Kind, MAX_BYTES, Status, Token};
 use devices::virtio::console::Console;
 use devices::virtio::entropy::Entropy;
@@ -41,7 +41,8 @@ struct Descriptor {
     next: u8,
 }
 
-fuzz_target!(|steps: Vec<Step>| {
+fuzz_target!(|input: (bool, Vec<Step>)| {
+    let (is_legacy, steps) = input;
     static MEMORY: OnceLock<Vec<AtomicU64>> = OnceLock::new();
     let words = MEMORY.get_or_init(|| (0..BLOCK_SIZE / 8).map(|_| AtomicU64::new(0)).collect());
     let ram = GuestRam::new(words, GuestPhysAddr(RAM), HostPhysAddr(0x4000_0000), Vec::new());
@@ -52,7 +53,8 @@ fuzz_target!(|steps: Vec<Step>| {
         Slot::Console(Console::new(None)),
         Slot::Entropy(Entropy::new()),
     ];
-    let mut board = Board::new(1, 0, slots);
+    let version = if is_legacy { Version::Legacy } else { Version::Modern };
+    let mut board = Board::new(1, 0, slots).with_virtio(version);
     let mut taken = Vec::new();
     for step in steps {
         match step {
@@ -82,6 +84,10 @@ fuzz_target!(|steps: Vec<Step>| {
                     (0x90, page(available)),
                     (0xa0, page(used)),
                     (0x44, 1),
+                    // And what a legacy transport has in place of these.
+                    (0x28, 4096),
+                    (0x3c, 16 << (available % 16)),
+                    (0x40, page(table) >> 12),
                     (0x70, 15),
                 ] {
                     write(&mut board, slot, offset, value);
@@ -132,7 +138,7 @@ fn complete(board: &mut Board, ram: &GuestRam, token: Token, status: Status) {
 
 fn serve(board: &mut Board, ram: &GuestRam, slot: usize, taken: &mut Vec<Token>) {
     board.serve(slot, |slot| match slot {
-        Slot::Empty => {}
+        Slot::Empty(_) => {}
         Slot::Block(block) => {
             let Some(request) = block.next_request(ram) else { return };
             let bytes: u64 = request.segments.iter().map(|segment| u64::from(segment.len)).sum();

@@ -14,8 +14,8 @@ use crate::finisher::{Finisher, FinisherRequest};
 use crate::plic::{self, Plic};
 use crate::rtc::GoldfishRtc;
 use crate::uart16550::{Uart16550, Written};
-use crate::virtio::Slot;
 use crate::virtio::slot::Effect;
+use crate::virtio::{Slot, Version};
 use crate::{BoardTime, Refused};
 pub use map::{
     Device, MAP, RTC_IRQ, Region, UART_IRQ, VIRTIO_IRQ, VIRTIO_SLOTS, find, is_uart, is_uart_data,
@@ -78,6 +78,13 @@ impl Board {
             finisher: Finisher,
             slots,
         }
+    }
+
+    /// The same with virtio transports of this version, the empty ones, too. Before the first access.
+    #[must_use]
+    pub fn with_virtio(mut self, version: Version) -> Self {
+        self.slots.iter_mut().for_each(|slot| slot.set_version(version));
+        self
     }
 
     /// To power-on state. The clock goes on, and console output that was sent is still to be taken. Requests in flight

@@ -1,4 +1,4 @@
-//! Virtio 1.2, the device side: the transport, split virtqueues, and the devices behind them.
+//! Virtio 1.2, the device side: the transports, legacy and modern, split virtqueues, and the devices behind them.
 //!
 //! A device here takes requests out of its ring and puts answers in; what disk, network or terminal lies behind is the
 //! business of who calls. Whatever a driver writes to registers and rings is checked, after it was copied once. A
@@ -19,4 +19,5 @@ mod transport;
 pub(crate) mod testing;
 
 pub use buffers::Segment;
+pub use mmio::Version;
 pub use slot::Slot;

@@ -8,7 +8,7 @@ use devices::virtio::block::{Block, Disk, Kind, Status, Token};
 use devices::virtio::console::{Console, Size};
 use devices::virtio::entropy::Entropy;
 use devices::virtio::net::{MAX_FRAME, Net};
-use devices::virtio::{Slot, block, entropy};
+use devices::virtio::{Slot, Version, block, entropy};
 use devices::{Board, BoardTime};
 use isa::Width;
 use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, HostPhysAddr};
@@ -17,11 +17,13 @@ use proptest::prelude::*;
 const RAM: u64 = 0x8000_0000;
 /// The descriptors and the available ring of each queue, 8 KiB a queue.
 const QUEUES: u64 = RAM;
+/// Where the available ring is behind the descriptors: right there, as legacy drivers have it.
+const AVAILABLE: u64 = 16 * SIZE as u64;
 /// Tables for indirect descriptors.
 const TABLES: u64 = RAM + 0x1_0000;
 /// What devices only read.
 const READABLE: u64 = RAM + 0x2_0000;
-/// What devices may write: first the used rings, 4 KiB a queue.
+/// What devices may write: first the used rings, 4 KiB a queue; of legacy drivers, all at one place.
 const WRITABLE: u64 = RAM + 0x8_0000;
 const BUFFERS: u64 = WRITABLE + 0x1_0000;
 const WRITABLE_END: u64 = RAM + 0x10_0000;
@@ -134,6 +136,7 @@ fn memory() -> &'static [AtomicU64] {
 
 struct Lab {
     board: Board,
+    version: Version,
     ram: GuestRam,
     /// What is at `RAM` as far as devices may not write to it.
     model: Vec<u8>,
@@ -141,7 +144,7 @@ struct Lab {
 }
 
 impl Lab {
-    fn new() -> Self {
+    fn new(version: Version) -> Self {
         let disk = Disk { sectors: SECTORS, discard: true, write_zeroes: true, ..Disk::default() };
         let slots = vec![
             Slot::Block(Block::new(disk)),
@@ -151,7 +154,8 @@ impl Lab {
         ];
         let ram = GuestRam::new(memory(), GuestPhysAddr(RAM), HostPhysAddr(0x4000_0000), Vec::new());
         let mut lab = Self {
-            board: Board::new(1, 0, slots),
+            board: Board::new(1, 0, slots).with_virtio(version),
+            version,
             ram,
             model: vec![0; BLOCK_SIZE as usize],
             taken: Vec::new(),
@@ -179,7 +183,7 @@ impl Lab {
             }
         }
         for queue in 0..2 {
-            self.put(QUEUES + 0x2000 * (2 * slot as u64 + queue) + 0x1000, &[0; 4]);
+            self.put(QUEUES + 0x2000 * (2 * slot as u64 + queue) + AVAILABLE, &[0; 4]);
         }
         let features = if events { 0x3000_0000 } else { 0x1000_0000 };
         for (offset, value) in [(0x70, 0), (0x70, 3), (0x14, 0)] {
@@ -187,9 +191,14 @@ impl Lab {
         }
         let address = GuestPhysAddr(0x1000_1010 + 0x1000 * slot as u64);
         let offered = self.board.read(address, Width::Word, BoardTime(0)).unwrap() as u32;
-        for (offset, value) in
-            [(0x24, 0), (0x20, offered & 0xfff_ffff | features), (0x24, 1), (0x20, 1), (0x70, 11)]
-        {
+        for (offset, value) in [
+            (0x24, 0),
+            (0x20, offered & 0xfff_ffff | features),
+            (0x24, 1),
+            (0x20, 1),
+            (0x70, 11),
+            (0x28, 4096),
+        ] {
             self.register(slot, offset, value);
         }
         for queue in 0..2u32 {
@@ -199,9 +208,12 @@ impl Lab {
                 (0x30, queue),
                 (0x38, SIZE.into()),
                 (0x80, place),
-                (0x90, place + 0x1000),
+                (0x90, place + AVAILABLE as u32),
                 (0xa0, used),
                 (0x44, 1),
+                // The same for a legacy transport: the used ring is where the writable zone begins.
+                (0x3c, (WRITABLE - RAM) as u32),
+                (0x40, place >> 12),
             ] {
                 self.register(slot, offset, value);
             }
@@ -213,14 +225,15 @@ impl Lab {
         match *step {
             Step::Describe(table, index, flags, place, len, next) => {
                 let zone = match flags {
-                    _ if flags & 4 != 0 => TABLES + u64::from(place) % 8 * 0x100,
+                    // In a table the flag means nothing.
+                    _ if flags & 4 != 0 && table % 16 < 8 => TABLES + u64::from(place) % 8 * 0x100,
                     _ if flags & 2 != 0 => BUFFERS + u64::from(place),
                     _ => READABLE + u64::from(place),
                 };
                 // What is too long for RAM is the device's to refuse; what is in RAM stays in its zone.
                 let len = match len {
                     0..=0x5_0000 => len,
-                    _ if flags & 4 != 0 => 16 * (len % 9),
+                    _ if flags & 4 != 0 && table % 16 < 8 => 16 * (len % 9),
                     _ => len | 0x8000_0000,
                 };
                 let table = match table % 16 {
@@ -235,7 +248,7 @@ impl Lab {
                 self.put(at + 8, &sector.to_le_bytes());
             }
             Step::Offer(queue, head, by) => {
-                let ring = QUEUES + 0x2000 * u64::from(queue % 8) + 0x1000;
+                let ring = QUEUES + 0x2000 * u64::from(queue % 8) + AVAILABLE;
                 let start = (ring + 2 - RAM) as usize;
                 let index = u16::from_le_bytes([self.model[start], self.model[start + 1]]);
                 self.put(ring + 4 + 2 * u64::from(index % SIZE), &head.to_le_bytes());
@@ -244,7 +257,8 @@ impl Lab {
             Step::Register(slot, register, value) => {
                 // Not where the used ring is: that may be moved into any zone.
                 let offset = 4 * u64::from(register) % 0x100;
-                if !matches!(offset, 0xa0 | 0xa4 | 0x30) {
+                let moves = self.version == Version::Legacy && matches!(offset, 0x28 | 0x3c | 0x40);
+                if !matches!(offset, 0xa0 | 0xa4 | 0x30) && (!moves || offset == 0x40 && value == 0) {
                     self.register(usize::from(slot) % SLOTS, offset, value);
                 }
             }
@@ -319,7 +333,7 @@ impl Lab {
             if let Some(flags) = flags {
                 descriptor.2 = flags;
                 descriptor.0 = match flags {
-                    _ if flags & 4 != 0 => TABLES,
+                    _ if flags & 4 != 0 && !ask.indirect => TABLES,
                     _ if flags & 2 != 0 => writable,
                     _ => readable,
                 };
@@ -354,7 +368,7 @@ impl Lab {
         let Self { board, ram, taken, .. } = self;
         let mut bytes = 0;
         let verdict = board.serve(slot, |slot| match slot {
-            Slot::Empty => Ok(()),
+            Slot::Empty(_) => Ok(()),
             Slot::Block(block) => match block.next_request(ram) {
                 Some(request) => {
                     taken.push(request.token);
@@ -416,7 +430,7 @@ fn check(ram: &GuestRam, request: &block::Request<'_>) -> Result<(), TestCaseErr
     let sectors = match request.kind {
         Kind::Read | Kind::Write => {
             prop_assert!(bytes > 0 && bytes.is_multiple_of(512) && bytes <= block::MAX_BYTES);
-            prop_assert!(request.segments.len() <= usize::from(SIZE));
+            prop_assert!(request.segments.len() <= block::MAX_SEGMENTS as usize);
             bytes / 512
         }
         Kind::Flush => 0,
@@ -436,8 +450,11 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
 
     #[test]
-    fn a_hostile_driver_finds_its_device_broken_and_nothing_else(steps in prop::collection::vec(step(), 1..300)) {
-        let mut lab = Lab::new();
+    fn a_hostile_driver_finds_its_device_broken_and_nothing_else(
+        version in prop::sample::select(vec![Version::Legacy, Version::Modern]),
+        steps in prop::collection::vec(step(), 1..300),
+    ) {
+        let mut lab = Lab::new(version);
         for step in &steps {
             lab.step(step)?;
         }

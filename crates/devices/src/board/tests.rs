@@ -165,8 +165,11 @@ fn every_virtio_slot_is_there_and_empty() {
 /// A board with a disk in slot 2, whose interrupt is enabled and whose driver has offered a read of its first sector.
 fn board_with_disk(ram: &GuestRam) -> Board {
     let mut board = board_with(3);
-    let slots =
-        std::vec![Slot::Empty, Slot::Empty, Slot::Block(Block::new(Disk { sectors: 1, ..Disk::default() }))];
+    let slots = std::vec![
+        Slot::default(),
+        Slot::default(),
+        Slot::Block(Block::new(Disk { sectors: 1, ..Disk::default() }))
+    ];
     board.slots = Board::new(2, WALL, slots).slots;
     board.serve(2, |slot| {
         let mut ring = bring_up(slot, VERSION_1, 1, 8).remove(0);
@@ -238,7 +241,7 @@ fn a_reset_of_the_board_resets_its_virtio_devices() {
 #[test]
 #[should_panic(expected = "8 virtio slots")]
 fn a_board_has_no_more_slots_than_transports() {
-    Board::new(1, WALL, std::vec![Slot::Empty; 9]);
+    Board::new(1, WALL, std::vec![Slot::default(); 9]);
 }
 
 #[test]

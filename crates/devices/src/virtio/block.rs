@@ -12,16 +12,18 @@ use memory::{GuestPhysAddr, GuestRam};
 
 use super::buffers::{Segment, scatter};
 use super::chain::Chain;
-use super::queue::MAX_SIZE;
+use super::queue::{BATCH, MAX_SIZE};
 use super::slot::Device;
-use super::transport::Transport;
+use super::transport::{Identity, Transport};
+pub use layout::MAX_DISCARD_SECTORS;
 use layout::status;
-pub use layout::{MAX_DISCARD_SECTORS, MAX_SEGMENTS};
 
 /// Bytes of a sector.
 pub const SECTOR: u64 = 512;
 /// The most bytes of one [`Request`]: a whole number of sectors.
 pub const MAX_BYTES: u64 = 2 << 20;
+/// The most pieces of memory of one [`Request`].
+pub const MAX_SEGMENTS: u32 = 126;
 /// Bytes of a disk's serial number.
 pub const SERIAL: usize = 20;
 
@@ -116,8 +118,8 @@ struct Flight {
     parts: u16,
     /// The worst that became of a part.
     worst: Status,
-    /// Bytes that were written to the guest.
-    written: u32,
+    /// Bytes of the buffers that the device may write, as QEMU reports them for each request, whatever became of it.
+    len: u32,
     /// Where the status goes.
     status_at: GuestPhysAddr,
 }
@@ -154,10 +156,12 @@ const QUEUE: usize = 0;
 impl Block {
     /// A disk in power-on state.
     pub fn new(disk: Disk) -> Self {
+        let identity =
+            Identity { device_id: layout::DEVICE_ID, features: layout::features(&disk), legacy_features: 0 };
         Self {
-            transport: Transport::new(layout::DEVICE_ID, layout::features(&disk), 1, &layout::config(&disk)),
+            transport: Transport::new(identity, &[layout::QUEUE_SIZE], &layout::config(&disk)),
             disk,
-            chain: Chain::default(),
+            chain: Chain::new(MAX_SIZE.into()),
             rest: None,
             flights: core::iter::repeat_n(None, MAX_SIZE.into()).collect(),
             in_flight: 0,
@@ -170,18 +174,18 @@ impl Block {
         &self.disk
     }
 
-    /// The next request; `None` where there is none. What needs no disk is answered on the way, at most a queue's worth
-    /// of it in one call: [`Self::has_requests`] tells whether something is left.
+    /// The next request; `None` where there is none. What needs no disk is answered on the way, a bounded part of it in
+    /// one call: [`Self::has_requests`] tells whether something is left.
     pub fn next_request(&mut self, ram: &GuestRam) -> Option<Request<'_>> {
-        if self.rest.is_some() && self.transport.is_running() {
-            return self.next_part();
+        if self.rest.is_some() && self.transport.takes_requests() {
+            return self.next_part(ram);
         }
-        for _ in 0..MAX_SIZE {
+        for _ in 0..BATCH {
             if !self.transport.pop(ram, QUEUE, &mut self.chain) {
                 return None;
             }
             match self.take(ram) {
-                Taken::Data => return self.next_part(),
+                Taken::Data => return self.next_part(ram),
                 Taken::Plain(token, kind, sector) => {
                     return Some(Request { token, kind, sector, segments: &[] });
                 }
@@ -193,7 +197,7 @@ impl Block {
 
     /// Whether there is something to be had from [`Self::next_request`].
     pub fn has_requests(&mut self, ram: &GuestRam) -> bool {
-        self.transport.is_running() && self.rest.is_some() || self.transport.has_available(ram, QUEUE)
+        self.transport.takes_requests() && self.rest.is_some() || self.transport.has_available(ram, QUEUE)
     }
 
     /// Reports what became of a request. What was in flight when the board was reset is ignored.
@@ -206,7 +210,7 @@ impl Block {
         let flight = *flight;
         let is_rest = |rest: &Rest| rest.token == token;
         // What went wrong stays wrong, and a driver that wants its queue back wants it now.
-        if flight.worst != Status::Ok || !self.transport.is_running() {
+        if flight.worst != Status::Ok || !self.transport.takes_requests() {
             self.rest.take_if(|rest| is_rest(rest));
         }
         if flight.parts == 0 && !self.rest.as_ref().is_some_and(is_rest) {
@@ -216,13 +220,12 @@ impl Block {
 
     fn finish(&mut self, ram: &GuestRam, head: u16, flight: Flight) {
         self.land(head);
-        let Flight { worst, written, status_at, .. } = flight;
-        let (code, written) = match worst {
-            Status::Ok => (status::OK, written),
-            Status::IoErr => (status::IO_ERROR, 0),
-            Status::Unsupported => (status::UNSUPPORTED, 0),
+        let code = match flight.worst {
+            Status::Ok => status::OK,
+            Status::IoErr => status::IO_ERROR,
+            Status::Unsupported => status::UNSUPPORTED,
         };
-        self.answer(ram, head, status_at, code, written);
+        self.answer(ram, head, flight.status_at, code, flight.len);
     }
 
     fn land(&mut self, head: u16) {
@@ -231,14 +234,14 @@ impl Block {
         }
     }
 
-    /// Gives a chain back, with `written` bytes in front of its status.
-    fn answer(&mut self, ram: &GuestRam, head: u16, status_at: GuestPhysAddr, code: u8, written: u32) {
+    /// Gives a chain back with its status.
+    fn answer(&mut self, ram: &GuestRam, head: u16, status_at: GuestPhysAddr, code: u8, len: u32) {
         // The device was broken meanwhile: its driver wants nothing more of it.
         if self.transport.is_broken() {
             return;
         }
         match scatter(ram, &[Segment { address: status_at, len: 1 }], 0, &[code]) {
-            Ok(_) => self.transport.push(ram, QUEUE, head, written.saturating_add(1)),
+            Ok(_) => self.transport.push(ram, QUEUE, head, len),
             Err(_) => self.transport.fail(),
         }
     }

@@ -1,12 +1,11 @@
 //! Descriptor chains (virtio 1.2, "The Virtqueue Descriptor Table"), copied out of the guest's memory once and checked.
 
-use alloc::boxed::Box;
+use alloc::vec::Vec;
 
-use arrayvec::ArrayVec;
 use memory::{GuestPhysAddr, GuestRam};
 
 use super::buffers::Segment;
-use super::queue::{Broken, MAX_SIZE};
+use super::queue::Broken;
 
 /// Bytes of a descriptor.
 pub(crate) const DESCRIPTOR: u64 = 16;
@@ -16,11 +15,13 @@ const WRITE: u16 = 2;
 const INDIRECT: u16 = 4;
 
 /// A chain of buffers that a driver made available: those that the device reads, then those that it writes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Chain {
     /// What the driver knows the chain by, below the size of the queue.
     pub(crate) head: u16,
-    segments: Box<ArrayVec<Segment, { MAX_SIZE as usize }>>,
+    /// Never more than there was room for at first, so that nothing is allocated on a guest's path.
+    segments: Vec<Segment>,
+    room: usize,
     /// How many of them are read by the device.
     readable: usize,
 }
@@ -51,6 +52,11 @@ impl Descriptor {
 }
 
 impl Chain {
+    /// An empty chain, which becomes one of at most `room` buffers.
+    pub(crate) fn new(room: usize) -> Self {
+        Self { head: 0, segments: Vec::with_capacity(room), room, readable: 0 }
+    }
+
     /// What the device reads.
     pub(crate) fn readable(&self) -> &[Segment] {
         self.segments.get(..self.readable).unwrap_or(&[])
@@ -99,55 +105,56 @@ impl Chain {
 
     /// Becomes the chain that begins at descriptor `head` of a queue of `size` descriptors at `table`.
     ///
+    /// Tables of descriptors are taken whether they were agreed upon or not, and a table may be longer than the queue, as
+    /// on QEMU.
+    ///
     /// # Errors
-    /// Where the chain is longer than the queue, leaves its table or RAM, has an empty buffer or one for the device to
-    /// read behind one to write, or an indirect table that was not agreed upon, is not whole, or lies in another.
+    /// Where the chain has more descriptors than its table or more buffers than there is room for, leaves its table or
+    /// RAM, has an empty buffer or one for the device to read behind one to write, or an indirect table that is not whole.
     pub(crate) fn read(
         &mut self,
         ram: &GuestRam,
         table: GuestPhysAddr,
         size: u16,
         head: u16,
-        indirect: bool,
     ) -> Result<(), Broken> {
         self.head = head;
         self.segments.clear();
         self.readable = 0;
-        let (mut table, mut entries, mut indirect) = (table, u32::from(size), indirect);
-        let mut index = u32::from(head);
-        // A chain is never longer than its queue, an indirect table's part included: so loops end here.
-        for _ in 0..=size {
-            if index >= entries {
+        let (mut table, mut entries, mut index) = (table, u32::from(size), u32::from(head));
+        let mut is_indirect = false;
+        let mut left = entries;
+        // Each round but one takes a buffer, of which there are at most `room`: so loops end here.
+        loop {
+            if index >= entries || left == 0 {
                 return Err(Broken);
             }
+            left -= 1;
             let at = table.checked_add(DESCRIPTOR * u64::from(index)).ok_or(Broken)?;
             let descriptor = Descriptor::read(ram, at)?;
-            if descriptor.flags & INDIRECT != 0 {
+            // In a table the flag means nothing, as on QEMU.
+            if descriptor.flags & INDIRECT != 0 && !is_indirect {
                 let len = u64::from(descriptor.len);
                 let whole = len != 0 && len.is_multiple_of(DESCRIPTOR);
-                if !indirect
-                    || descriptor.flags & NEXT != 0
-                    || !whole
-                    || !ram.contains(descriptor.address, len)
-                {
+                if !whole || !ram.contains(descriptor.address, len) {
                     return Err(Broken);
                 }
-                indirect = false;
+                is_indirect = true;
                 (table, entries, index) = (descriptor.address, descriptor.len / DESCRIPTOR as u32, 0);
+                left = entries;
                 continue;
             }
-            self.push(ram, size, &descriptor)?;
+            self.push(ram, &descriptor)?;
             if descriptor.flags & NEXT == 0 {
                 return Ok(());
             }
             index = u32::from(descriptor.next);
         }
-        Err(Broken)
     }
 
-    fn push(&mut self, ram: &GuestRam, size: u16, descriptor: &Descriptor) -> Result<(), Broken> {
+    fn push(&mut self, ram: &GuestRam, descriptor: &Descriptor) -> Result<(), Broken> {
         let Descriptor { address, len, flags, .. } = *descriptor;
-        if len == 0 || !ram.contains(address, len.into()) || self.segments.len() >= usize::from(size) {
+        if len == 0 || !ram.contains(address, len.into()) || self.segments.len() >= self.room {
             return Err(Broken);
         }
         if flags & WRITE == 0 {
@@ -156,7 +163,8 @@ impl Chain {
             }
             self.readable += 1;
         }
-        self.segments.try_push(Segment { address, len }).map_err(|_| Broken)
+        self.segments.push(Segment { address, len });
+        Ok(())
     }
 }
 

@@ -4,9 +4,9 @@ use memory::GuestRam;
 
 use super::buffers::{gather, scatter, total};
 use super::chain::Chain;
-use super::queue::MAX_SIZE;
+use super::queue::BATCH;
 use super::slot::Device;
-use super::transport::Transport;
+use super::transport::{Identity, Transport, feature};
 
 /// The most bytes that one call of [`Console::output`] moves.
 pub const MAX_BYTES: usize = 4096;
@@ -16,6 +16,10 @@ const CHUNK: usize = 256;
 const DEVICE_ID: u32 = 3;
 const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
+/// Descriptors of its queues where the driver asks for no other number, as on QEMU.
+const QUEUE_SIZE: u16 = 128;
+/// The most buffers of one chain.
+const MAX_SEGMENTS: usize = 128;
 /// The configuration says how large the terminal is.
 const F_SIZE: u64 = 1;
 
@@ -48,10 +52,11 @@ impl Console {
             *place = bytes(size);
         }
         let features = if size.is_some() { F_SIZE } else { 0 };
+        let identity = Identity { device_id: DEVICE_ID, features, legacy_features: feature::ANY_LAYOUT };
         Self {
-            transport: Transport::new(DEVICE_ID, features, 2, &config),
-            chain: Chain::default(),
-            input: Chain::default(),
+            transport: Transport::new(identity, &[QUEUE_SIZE; 2], &config),
+            chain: Chain::new(MAX_SEGMENTS),
+            input: Chain::new(MAX_SEGMENTS),
             moved: None,
         }
     }
@@ -65,7 +70,7 @@ impl Console {
     /// or [`MAX_BYTES`] have gone: [`Self::has_output`] tells whether something is left.
     pub fn output(&mut self, ram: &GuestRam, mut sink: impl FnMut(&[u8]) -> usize) {
         let mut quota = MAX_BYTES;
-        for _ in 0..MAX_SIZE {
+        for _ in 0..BATCH {
             let Some(mut moved) = self.take_output(ram) else { return };
             let end = total(self.chain.readable());
             while moved < end {
@@ -91,7 +96,7 @@ impl Console {
 
     /// Lets `chain` be one with output, and says how many of its bytes were moved.
     fn take_output(&mut self, ram: &GuestRam) -> Option<u64> {
-        if !self.transport.is_running() {
+        if !self.transport.takes_requests() {
             return None;
         }
         if self.moved.is_none() && self.transport.pop(ram, TRANSMIT, &mut self.chain) {
@@ -102,19 +107,19 @@ impl Console {
 
     /// Whether there is something to be had from [`Self::output`].
     pub fn has_output(&mut self, ram: &GuestRam) -> bool {
-        self.transport.is_running() && self.moved.is_some() || self.transport.has_available(ram, TRANSMIT)
+        self.transport.takes_requests() && self.moved.is_some() || self.transport.has_available(ram, TRANSMIT)
     }
 
     /// Whether [`Self::input`] would find a buffer.
     pub fn has_room(&mut self, ram: &GuestRam) -> bool {
-        self.transport.has_available(ram, RECEIVE)
+        self.transport.is_running() && self.transport.has_available(ram, RECEIVE)
     }
 
     /// Gives the guest what was typed: how many bytes it has room for. The device will be notified once there is more.
     pub fn input(&mut self, ram: &GuestRam, bytes: &[u8]) -> usize {
         let mut done = 0;
         while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
-            if !self.transport.pop(ram, RECEIVE, &mut self.input) {
+            if !self.transport.is_running() || !self.transport.pop(ram, RECEIVE, &mut self.input) {
                 break;
             }
             match scatter(ram, self.input.writable(), 0, rest) {

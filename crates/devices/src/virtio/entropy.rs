@@ -5,7 +5,7 @@ use memory::GuestRam;
 use super::buffers::{scatter, total};
 use super::chain::Chain;
 use super::slot::Device;
-use super::transport::Transport;
+use super::transport::{Identity, Transport, feature};
 
 /// The most bytes that one call of [`Entropy::serve`] gives.
 pub const MAX_BYTES: usize = 4096;
@@ -14,6 +14,10 @@ const MAX_BUFFER: usize = 256;
 
 const DEVICE_ID: u32 = 4;
 const QUEUE: usize = 0;
+/// Descriptors of its queue where the driver asks for no other number, as on QEMU.
+const QUEUE_SIZE: u16 = 8;
+/// The most buffers of one request.
+const MAX_SEGMENTS: usize = 128;
 
 /// A source of randomness, as a driver sees it.
 #[derive(Clone, Debug)]
@@ -31,7 +35,8 @@ impl Default for Entropy {
 impl Entropy {
     /// A device in power-on state.
     pub fn new() -> Self {
-        Self { transport: Transport::new(DEVICE_ID, 0, 1, &[]), chain: Chain::default() }
+        let identity = Identity { device_id: DEVICE_ID, features: 0, legacy_features: feature::ANY_LAYOUT };
+        Self { transport: Transport::new(identity, &[QUEUE_SIZE], &[]), chain: Chain::new(MAX_SEGMENTS) }
     }
 
     /// Fills the guest's buffers with what `fill` brings, at most [`MAX_BYTES`] in one call: [`Self::has_requests`] tells
@@ -39,7 +44,7 @@ impl Entropy {
     pub fn serve(&mut self, ram: &GuestRam, mut fill: impl FnMut(&mut [u8])) {
         let mut bytes = [0; MAX_BUFFER];
         for _ in 0..MAX_BYTES / MAX_BUFFER {
-            if !self.transport.pop(ram, QUEUE, &mut self.chain) {
+            if !self.transport.is_running() || !self.transport.pop(ram, QUEUE, &mut self.chain) {
                 return;
             }
             let len = total(self.chain.writable()).min(MAX_BUFFER as u64) as usize;
@@ -57,7 +62,7 @@ impl Entropy {
 
     /// Whether a buffer waits to be filled.
     pub fn has_requests(&mut self, ram: &GuestRam) -> bool {
-        self.transport.has_available(ram, QUEUE)
+        self.transport.is_running() && self.transport.has_available(ram, QUEUE)
     }
 }
 
@@ -68,6 +73,11 @@ impl Device for Entropy {
 
     fn transport_mut(&mut self) -> &mut Transport {
         &mut self.transport
+    }
+
+    /// As on QEMU.
+    fn looks_at_start(&self) -> bool {
+        true
     }
 
     fn forget(&mut self) {}

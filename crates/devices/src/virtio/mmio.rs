@@ -1,4 +1,4 @@
-//! The registers of the virtio-mmio transport (virtio 1.2, "MMIO Device Register Layout"), the modern interface.
+//! The registers of the virtio-mmio transport (virtio 1.2, "MMIO Device Register Layout" and "Legacy interface").
 //!
 //! A board always shows all its slots; one without a device says so with device id 0 and drivers pass it by.
 
@@ -6,11 +6,28 @@ use isa::Width;
 
 use crate::Refused;
 
+/// Which of the two transports a board's slots are. A driver for one of them cannot use the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Version {
+    /// Version 1, the legacy interface: what QEMU's slots are unless it is started with `force-legacy=false`.
+    Legacy,
+    /// Version 2, of virtio 1.0 and later.
+    #[default]
+    Modern,
+}
+
+impl Version {
+    /// What the register `Version` says.
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::Legacy => 1,
+            Self::Modern => 2,
+        }
+    }
+}
+
 /// `MagicValue`: "virt", little-endian.
 pub const MAGIC: u32 = 0x7472_6976;
-/// `Version`: the modern interface. QEMU's slots say 1 unless started with `force-legacy=false`; every device
-/// that stands here is modern, and a driver looks at the device id of an empty slot all the same.
-pub const VERSION: u32 = 2;
 /// `VendorID`: QEMU's, "QEMU" in ASCII.
 pub const VENDOR: u32 = 0x554d_4551;
 /// `DeviceID` of a slot with no device.
@@ -30,9 +47,16 @@ pub enum Register {
     DeviceFeaturesSel,
     DriverFeatures,
     DriverFeaturesSel,
+    /// Legacy alone.
+    GuestPageSize,
     QueueSel,
     QueueNumMax,
     QueueNum,
+    /// Legacy alone.
+    QueueAlign,
+    /// Legacy alone.
+    QueuePfn,
+    /// Modern alone, as are the queues' addresses and the generation.
     QueueReady,
     QueueNotify,
     InterruptStatus,
@@ -44,8 +68,8 @@ pub enum Register {
     QueueDriverHigh,
     QueueDeviceLow,
     QueueDeviceHigh,
-    /// Any of those that describe shared memory, of which no device here has any.
-    SharedMemory,
+    /// The length of a region of shared memory, of which no device here has any.
+    SharedMemoryLength,
     ConfigGeneration,
 }
 
@@ -61,9 +85,12 @@ impl Register {
             0x014 => Self::DeviceFeaturesSel,
             0x020 => Self::DriverFeatures,
             0x024 => Self::DriverFeaturesSel,
+            0x028 => Self::GuestPageSize,
             0x030 => Self::QueueSel,
             0x034 => Self::QueueNumMax,
             0x038 => Self::QueueNum,
+            0x03c => Self::QueueAlign,
+            0x040 => Self::QueuePfn,
             0x044 => Self::QueueReady,
             0x050 => Self::QueueNotify,
             0x060 => Self::InterruptStatus,
@@ -75,7 +102,7 @@ impl Register {
             0x094 => Self::QueueDriverHigh,
             0x0a0 => Self::QueueDeviceLow,
             0x0a4 => Self::QueueDeviceHigh,
-            0x0b0..=0x0bc if offset.is_multiple_of(4) => Self::SharedMemory,
+            0x0b0 | 0x0b4 => Self::SharedMemoryLength,
             0x0fc => Self::ConfigGeneration,
             _ => return None,
         })
@@ -83,17 +110,22 @@ impl Register {
 }
 
 /// A transport with no device: identifies itself, reads 0 elsewhere, ignores writes, never interrupts.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct EmptySlot;
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct EmptySlot {
+    /// Which transport it is.
+    pub version: Version,
+}
 
 impl EmptySlot {
     /// The register that begins at `offset`, cut to `width`; two registers for a double word.
     pub fn read(&self, offset: u64, width: Width) -> Result<u64, Refused> {
         Ok(match width {
-            Width::Byte => u64::from(word(offset) as u8),
-            Width::Half => u64::from(word(offset) as u16),
-            Width::Word => u64::from(word(offset)),
-            Width::Double => u64::from(word(offset)) | u64::from(word(offset.wrapping_add(4))) << 32,
+            Width::Byte => u64::from(self.word(offset) as u8),
+            Width::Half => u64::from(self.word(offset) as u16),
+            Width::Word => u64::from(self.word(offset)),
+            Width::Double => {
+                u64::from(self.word(offset)) | u64::from(self.word(offset.wrapping_add(4))) << 32
+            }
         })
     }
 
@@ -101,15 +133,15 @@ impl EmptySlot {
     pub fn write(&self, _offset: u64, _width: Width, _value: u64) -> Result<(), Refused> {
         Ok(())
     }
-}
 
-fn word(offset: u64) -> u32 {
-    match Register::at(offset) {
-        Some(Register::MagicValue) => MAGIC,
-        Some(Register::Version) => VERSION,
-        Some(Register::DeviceId) => NO_DEVICE,
-        Some(Register::VendorId) => VENDOR,
-        _ => 0,
+    fn word(self, offset: u64) -> u32 {
+        match Register::at(offset) {
+            Some(Register::MagicValue) => MAGIC,
+            Some(Register::Version) => self.version.number(),
+            Some(Register::DeviceId) => NO_DEVICE,
+            Some(Register::VendorId) => VENDOR,
+            _ => 0,
+        }
     }
 }
 
@@ -119,16 +151,19 @@ mod tests {
 
     #[test]
     fn an_empty_slot_identifies_itself_and_has_no_device() {
-        let words = [0x0, 0x4, 0x8, 0xc].map(|offset| EmptySlot.read(offset, Width::Word));
-        assert_eq!(words, [Ok(0x7472_6976), Ok(2), Ok(0), Ok(0x554d_4551)]);
-        assert_eq!(EmptySlot.read(0x0, Width::Byte), Ok(0x76));
-        assert_eq!(EmptySlot.read(0x0, Width::Double), Ok(0x2_7472_6976));
+        for (version, number) in [(Version::Legacy, 1), (Version::Modern, 2)] {
+            let slot = EmptySlot { version };
+            let words = [0x0, 0x4, 0x8, 0xc].map(|offset| slot.read(offset, Width::Word));
+            assert_eq!(words, [Ok(0x7472_6976), Ok(number), Ok(0), Ok(0x554d_4551)]);
+            assert_eq!(slot.read(0x0, Width::Byte), Ok(0x76));
+            assert_eq!(slot.read(0x0, Width::Double), Ok(number << 32 | 0x7472_6976));
+        }
     }
 
     #[test]
     fn the_rest_of_an_empty_slot_reads_zero() {
         for offset in (0x10..0x200).chain([1, 2, 3]) {
-            assert_eq!(EmptySlot.read(offset, Width::Byte), Ok(0));
+            assert_eq!(EmptySlot::default().read(offset, Width::Byte), Ok(0));
         }
     }
 }

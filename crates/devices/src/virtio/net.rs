@@ -3,13 +3,14 @@
 //! Frames come and go whole and without the virtio header. What becomes of them is the business of a switch, which also
 //! sees to it that nobody sends under another's address.
 
+use arrayvec::ArrayVec;
 use memory::GuestRam;
 
-use super::buffers::{gather, scatter, total};
+use super::buffers::{Segment, gather, scatter, total};
 use super::chain::Chain;
-use super::queue::MAX_SIZE;
+use super::queue::BATCH;
 use super::slot::Device;
-use super::transport::Transport;
+use super::transport::{self, Identity, Transport};
 
 /// Bytes of the longest frame that a driver has reason to send: an MTU of 1,500, Ethernet's header and a VLAN tag.
 pub const MAX_FRAME: usize = 1518;
@@ -19,6 +20,10 @@ pub const MIN_FRAME: usize = 14;
 const DEVICE_ID: u32 = 1;
 const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
+/// Descriptors of its queues where the driver asks for no other number, as on QEMU.
+const QUEUE_SIZE: u16 = 256;
+/// The most pieces of memory that a frame or a buffer for one is made of.
+const MAX_SEGMENTS: usize = 128;
 
 mod feature {
     pub(super) const MAC: u64 = 1 << 5;
@@ -28,6 +33,8 @@ mod feature {
 
 /// Bytes of `struct virtio_net_hdr`, whose last two are the number of buffers of a frame.
 const HEADER: usize = 12;
+/// Bytes of it for legacy drivers, that is without `VERSION_1`, which do not merge buffers.
+const SHORT_HEADER: usize = 10;
 /// Where the link's state is in the configuration, behind the address.
 const STATUS: usize = 6;
 /// The most buffers that one frame is spread over: what a driver offers is a page, or a frame's size.
@@ -53,8 +60,8 @@ pub struct Net {
     link_up: bool,
     /// The chain that was taken last.
     chain: Chain,
-    /// The first one of a frame that is being received.
-    first: Chain,
+    /// Where the header of a frame goes that is being received.
+    header_at: ArrayVec<Segment, HEADER>,
     dropped: u64,
 }
 
@@ -62,13 +69,17 @@ impl Net {
     /// An interface in power-on state with this address, whose link is up.
     pub fn new(mac: [u8; 6]) -> Self {
         let [m0, m1, m2, m3, m4, m5] = mac;
-        let features = feature::MAC | feature::STATUS | feature::MRG_RXBUF;
+        let identity = Identity {
+            device_id: DEVICE_ID,
+            features: feature::MAC | feature::STATUS | feature::MRG_RXBUF,
+            legacy_features: transport::feature::ANY_LAYOUT,
+        };
         Self {
-            transport: Transport::new(DEVICE_ID, features, 2, &[m0, m1, m2, m3, m4, m5, 1, 0]),
+            transport: Transport::new(identity, &[QUEUE_SIZE; 2], &[m0, m1, m2, m3, m4, m5, 1, 0]),
             mac,
             link_up: true,
-            chain: Chain::default(),
-            first: Chain::default(),
+            chain: Chain::new(MAX_SEGMENTS),
+            header_at: ArrayVec::new(),
             dropped: 0,
         }
     }
@@ -91,24 +102,28 @@ impl Net {
         }
     }
 
+    /// Bytes of the header before each frame.
+    const fn header_len(&self) -> usize {
+        let is_long =
+            self.transport.has(transport::feature::VERSION_1) || self.transport.has(feature::MRG_RXBUF);
+        if is_long { HEADER } else { SHORT_HEADER }
+    }
+
     /// The next frame that the guest sends: how many bytes of `into` it is; `None` where there is none. Of frames that
-    /// are shorter than [`MIN_FRAME`] or do not fit, at most a queue's worth is dropped in one call:
+    /// are shorter than [`MIN_FRAME`], have no whole header or do not fit, a bounded number is dropped in one call:
     /// [`Self::has_frames`] tells whether something is left.
     pub fn transmit(&mut self, ram: &GuestRam, into: &mut [u8]) -> Option<usize> {
-        for _ in 0..MAX_SIZE {
-            if !self.transport.pop(ram, TRANSMIT, &mut self.chain) {
+        let header = self.header_len() as u64;
+        for _ in 0..BATCH {
+            if !self.transport.is_running() || !self.transport.pop(ram, TRANSMIT, &mut self.chain) {
                 return None;
             }
-            let Some(len) = total(self.chain.readable()).checked_sub(HEADER as u64) else {
-                // "The driver MUST" send a header with each frame.
-                self.transport.fail();
-                return None;
-            };
-            let frame = usize::try_from(len).ok().filter(|len| *len >= MIN_FRAME && self.link_up);
-            let copied = match frame.and_then(|len| into.get_mut(..len)) {
-                Some(into) => gather(ram, self.chain.readable(), HEADER as u64, into).ok(),
-                None => None,
-            };
+            let len = total(self.chain.readable()).checked_sub(header);
+            let frame = len
+                .and_then(|len| usize::try_from(len).ok())
+                .filter(|len| *len >= MIN_FRAME && self.link_up)
+                .and_then(|len| into.get_mut(..len));
+            let copied = frame.and_then(|into| gather(ram, self.chain.readable(), header, into).ok());
             self.transport.push(ram, TRANSMIT, self.chain.head, 0);
             if copied.is_some() {
                 return copied;
@@ -120,7 +135,7 @@ impl Net {
 
     /// Whether there is something to be had from [`Self::transmit`].
     pub fn has_frames(&mut self, ram: &GuestRam) -> bool {
-        self.transport.has_available(ram, TRANSMIT)
+        self.transport.is_running() && self.transport.has_available(ram, TRANSMIT)
     }
 
     /// Gives the guest a frame.
@@ -129,16 +144,17 @@ impl Net {
             return Received::Dropped;
         }
         let mergeable = self.transport.has(feature::MRG_RXBUF);
+        let header_len = self.header_len();
         let (mut rest, mut buffers) = (frame, 0);
         loop {
             if !self.transport.pop(ram, RECEIVE, &mut self.chain) {
                 self.transport.unpop(RECEIVE, buffers);
                 return if self.transport.is_broken() { Received::Dropped } else { Received::NoBuffers };
             }
-            let header = if buffers == 0 { HEADER } else { 0 };
+            let header = if buffers == 0 { header_len } else { 0 };
             let room = total(self.chain.writable());
             // "Setting Up Receive Buffers": each has room for the header.
-            if room < HEADER as u64 {
+            if room < header_len as u64 {
                 self.transport.fail();
                 return Received::Dropped;
             }
@@ -149,7 +165,8 @@ impl Net {
             self.transport.fill_used(ram, RECEIVE, buffers, self.chain.head, (header + copied) as u32);
             rest = rest.get(copied..).unwrap_or(&[]);
             if buffers == 0 {
-                core::mem::swap(&mut self.first, &mut self.chain);
+                // No piece is empty, so that a header has no more pieces than bytes.
+                self.header_at = self.chain.writable().iter().copied().take(HEADER).collect();
             }
             buffers += 1;
             if rest.is_empty() {
@@ -164,7 +181,8 @@ impl Net {
         if let Some(place) = header.last_chunk_mut() {
             *place = buffers.to_le_bytes();
         }
-        if scatter(ram, self.first.writable(), 0, &header).is_err() {
+        let (header, _) = header.split_at(header_len);
+        if scatter(ram, &self.header_at, 0, header).is_err() {
             self.transport.fail();
             return Received::Dropped;
         }

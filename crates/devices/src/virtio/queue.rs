@@ -1,7 +1,8 @@
 //! A split virtqueue (virtio 1.2, "Split Virtqueues"), seen from the device.
 //!
 //! The rings lie in guest memory, and the guest may change any byte of them at any time. Each index is read once,
-//! checked, and never looked at again.
+//! checked, and never looked at again. What a driver may set up is what QEMU takes: any size up to [`MAX_SIZE`], at any
+//! address.
 
 use core::sync::atomic::{Ordering, fence};
 
@@ -9,8 +10,10 @@ use memory::{GuestPhysAddr, GuestRam};
 
 use super::chain::{Chain, DESCRIPTOR};
 
-/// The most descriptors that a queue of ours has: a power of two.
-pub const MAX_SIZE: u16 = 128;
+/// The most descriptors that a queue has, and what drivers are told of it.
+pub const MAX_SIZE: u16 = 1024;
+/// The most chains that a device looks at in one call: what is left is for the next one.
+pub(crate) const BATCH: usize = 32;
 
 /// The driver broke a rule of the ring: nothing in it can be relied on any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,8 +22,6 @@ pub struct Broken;
 /// What was agreed upon for all queues of a device.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rules {
-    /// `VIRTIO_F_INDIRECT_DESC`: chains may lie in tables of their own.
-    pub(crate) indirect: bool,
     /// `VIRTIO_F_EVENT_IDX`: each side says at which index it wants to be told.
     pub(crate) event_index: bool,
 }
@@ -29,17 +30,33 @@ pub(crate) struct Rules {
 const NO_INTERRUPT: u16 = 1;
 /// Bytes before the entries of either ring: flags and index.
 const RING_HEAD: u64 = 4;
+/// Where a legacy driver's used ring begins that says nothing of it: at a multiple of this.
+const DEFAULT_ALIGN: u32 = 4096;
+
+/// A queue's parts, in guest memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Parts {
+    pub(crate) descriptors: GuestPhysAddr,
+    pub(crate) driver_area: GuestPhysAddr,
+    pub(crate) device_area: GuestPhysAddr,
+}
 
 /// One virtqueue.
 #[derive(Clone, Debug)]
 pub(crate) struct Queue {
-    /// What the driver wrote; all that follows is frozen while `ready`.
-    pub(crate) size: u32,
-    pub(crate) descriptors: GuestPhysAddr,
-    pub(crate) driver_area: GuestPhysAddr,
-    pub(crate) device_area: GuestPhysAddr,
+    /// Its size where the driver asks for none.
+    default_size: u16,
+    /// What the driver of a modern transport wrote, for when it says that the queue is ready.
+    pub(crate) written: Parts,
+    written_size: Option<u16>,
+    /// Of a legacy transport: where the used ring begins.
+    align: u32,
+    /// Entries of each part; never 0, and [`MAX_SIZE`] at most.
+    pub(super) size: u16,
+    /// Where they are, as far as the device is concerned; descriptors at 0 are nowhere.
+    pub(super) parts: Parts,
     ready: bool,
-    /// The rings were found to lie in RAM since the queue became ready.
+    /// The parts were found to lie in RAM since one of them, their size or the rules changed.
     placed: bool,
     /// The next entry of the available ring to be taken.
     next_available: u16,
@@ -52,12 +69,16 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub(crate) const fn new() -> Self {
+    /// A queue after power-on, which has `size` descriptors (1 to [`MAX_SIZE`]) where its driver asks for no other number.
+    pub(crate) fn new(size: u16) -> Self {
+        let size = size.clamp(1, MAX_SIZE);
         Self {
-            size: 0,
-            descriptors: GuestPhysAddr(0),
-            driver_area: GuestPhysAddr(0),
-            device_area: GuestPhysAddr(0),
+            default_size: size,
+            written: Parts::default(),
+            written_size: None,
+            align: DEFAULT_ALIGN,
+            size,
+            parts: Parts::default(),
             ready: false,
             placed: false,
             next_available: 0,
@@ -67,35 +88,83 @@ impl Queue {
         }
     }
 
+    pub(crate) const fn default_size(&self) -> u16 {
+        self.default_size
+    }
+
+    /// To the state after a reset by the driver. What it wrote to registers stays for the next time, as on QEMU.
+    pub(crate) fn reset(&mut self) {
+        let Self { written, written_size, align, .. } = *self;
+        *self = Self { written, written_size, align, ..Self::new(self.default_size) };
+    }
+
     pub(crate) const fn is_ready(&self) -> bool {
         self.ready
     }
 
-    /// Lets the device use the queue, if its size is a power of two up to [`MAX_SIZE`] and its parts are aligned as
-    /// "Split Virtqueues" wants it. Whether they lie in RAM is seen at the first use.
+    /// Whether the device may use it.
+    pub(crate) fn is_live(&self) -> bool {
+        self.ready && self.parts.descriptors != GuestPhysAddr(0)
+    }
+
+    /// Sets the number of descriptors, at once. What is no number for a queue is ignored.
+    pub(crate) fn set_size(&mut self, size: u32) {
+        if let Some(size) = u16::try_from(size).ok().filter(|size| (1..=MAX_SIZE).contains(size)) {
+            self.written_size = Some(size);
+            self.size = size;
+            self.placed = false;
+        }
+    }
+
+    /// Lets the device use the queue where the driver has said that it lies. One that is taken up again goes on where it
+    /// was: its indices begin anew with a reset of the device only.
     pub(crate) fn enable(&mut self) {
-        let fits = self.size.is_power_of_two() && self.size <= u32::from(MAX_SIZE);
-        let aligned = self.descriptors.is_aligned(16)
-            && self.driver_area.is_aligned(2)
-            && self.device_area.is_aligned(4);
-        if !self.ready && fits && aligned {
-            *self = Self { ready: true, ..self.stopped() };
-        }
+        self.size = self.written_size.unwrap_or(self.size);
+        self.parts = self.written;
+        (self.ready, self.placed) = (true, false);
     }
 
-    /// Takes the queue from the device; what the driver wrote stays.
+    /// Takes the queue from the device.
     pub(crate) fn disable(&mut self) {
-        *self = self.stopped();
+        self.ready = false;
     }
 
-    const fn stopped(&self) -> Self {
-        Self {
-            size: self.size,
-            descriptors: self.descriptors,
-            driver_area: self.driver_area,
-            device_area: self.device_area,
-            ..Self::new()
+    /// "Legacy interface": where the three parts of the queue begin, one behind the other.
+    pub(crate) fn set_legacy_place(&mut self, address: GuestPhysAddr) {
+        self.parts.descriptors = address;
+        self.ready = true;
+        self.lay_out();
+    }
+
+    /// "Legacy interface": the used ring begins at a multiple of `align`. 0 is ignored; it need be no power of two.
+    pub(crate) fn set_align(&mut self, align: u32) {
+        if align != 0 {
+            self.align = align;
+            self.lay_out();
         }
+    }
+
+    /// "Legacy interface": sets the number of descriptors, which moves the rings.
+    pub(crate) fn set_legacy_size(&mut self, size: u32) {
+        self.set_size(size);
+        self.lay_out();
+    }
+
+    /// Puts the rings behind the descriptors. The available ring's last word, for the event index, does not count, as on
+    /// QEMU: at an alignment of less than 8 bytes that is 2 bytes before what the specification's formula gives.
+    fn lay_out(&mut self) {
+        let size = u64::from(self.size);
+        let available = self.parts.descriptors.wrapping_add(DESCRIPTOR * size);
+        let GuestPhysAddr(end) = available.wrapping_add(RING_HEAD + 2 * size);
+        let used = end.checked_next_multiple_of(u64::from(self.align)).unwrap_or(u64::MAX);
+        self.parts.driver_area = available;
+        self.parts.device_area = GuestPhysAddr(used);
+        self.placed = false;
+    }
+
+    /// Looks again whether the queue lies in RAM, for the rules have changed.
+    pub(crate) fn rules_changed(&mut self) {
+        self.placed = false;
     }
 
     /// Takes the next chain that the driver made available; `false` where there is none, and then the driver will say
@@ -107,31 +176,31 @@ impl Queue {
             }
             // "Available Buffer Notification Suppression": what came before the driver could see this came unsaid.
             let event = RING_HEAD + 8 * u64::from(self.size);
-            ram.store_u16(self.in_device_area(event)?, self.next_available).map_err(|_| Broken)?;
+            store(ram, self.in_device_area(event)?, self.next_available)?;
             fence(Ordering::SeqCst);
             if !self.has_available(ram, rules)? {
                 return Ok(false);
             }
         }
-        let slot = u64::from(self.next_available) & u64::from(self.mask());
-        let entry = self.driver_area.checked_add(RING_HEAD + 2 * slot).ok_or(Broken)?;
-        let head = ram.load_u16(entry).ok_or(Broken)?;
-        chain.read(ram, self.descriptors, self.size as u16, head, rules.indirect)?;
+        let slot = u64::from(self.slot(self.next_available));
+        let entry = self.parts.driver_area.checked_add(RING_HEAD + 2 * slot).ok_or(Broken)?;
+        let head = load(ram, entry)?;
+        chain.read(ram, self.parts.descriptors, self.size, head)?;
         self.next_available = self.next_available.wrapping_add(1);
         Ok(true)
     }
 
     /// Whether the driver has made a chain available that was not taken.
     pub(crate) fn has_available(&mut self, ram: &GuestRam, rules: Rules) -> Result<bool, Broken> {
-        if !self.ready {
+        if !self.is_live() {
             return Ok(false);
         }
+        self.check_place(ram, rules)?;
         if self.next_available != self.seen_available {
             return Ok(true);
         }
-        self.check_place(ram, rules)?;
-        let index = self.driver_area.checked_add(2).and_then(|at| ram.load_u16(at)).ok_or(Broken)?;
-        if u32::from(index.wrapping_sub(self.next_available)) > self.size {
+        let index = self.parts.driver_area.checked_add(2).ok_or(Broken).and_then(|at| load(ram, at))?;
+        if index.wrapping_sub(self.next_available) > self.size {
             return Err(Broken);
         }
         self.seen_available = index;
@@ -146,10 +215,11 @@ impl Queue {
     /// Writes an entry of the used ring, `ahead` places behind those that the driver can see: `len` bytes were written
     /// to the chain that began at `head`.
     pub(crate) fn fill_used(&self, ram: &GuestRam, ahead: u16, head: u16, len: u32) -> Result<(), Broken> {
-        let slot = self.next_used.wrapping_add(ahead) & self.mask();
+        // Of the index first: the sum may go over the end of 16 bits, where a size that is no power of two jumps.
+        let slot = u64::from(self.slot(self.slot(self.next_used).wrapping_add(ahead)));
         let [h0, h1] = head.to_le_bytes();
         let [l0, l1, l2, l3] = len.to_le_bytes();
-        let entry = self.in_device_area(RING_HEAD + 8 * u64::from(slot))?;
+        let entry = self.in_device_area(RING_HEAD + 8 * slot)?;
         ram.device_write(entry, &[h0, h1, 0, 0, l0, l1, l2, l3]).map_err(|_| Broken)
     }
 
@@ -157,11 +227,11 @@ impl Queue {
     pub(crate) fn publish(&mut self, ram: &GuestRam, rules: Rules, count: u16) -> Result<bool, Broken> {
         self.next_used = self.next_used.wrapping_add(count);
         // Release: the driver that sees the index sees the entries and the data.
-        ram.store_u16(self.in_device_area(2)?, self.next_used).map_err(|_| Broken)?;
+        store(ram, self.in_device_area(2)?, self.next_used)?;
         // "Used Buffer Notification Suppression": the index must be out before the driver's wish is read.
         fence(Ordering::SeqCst);
         let wish = if rules.event_index { RING_HEAD + 2 * u64::from(self.size) } else { 0 };
-        let wish = self.driver_area.checked_add(wish).and_then(|at| ram.load_u16(at)).ok_or(Broken)?;
+        let wish = self.parts.driver_area.checked_add(wish).ok_or(Broken).and_then(|at| load(ram, at))?;
         if !rules.event_index {
             return Ok(wish & NO_INTERRUPT == 0);
         }
@@ -178,22 +248,50 @@ impl Queue {
         }
         let (size, event) = (u64::from(self.size), if rules.event_index { 2 } else { 0 });
         let parts = [
-            (self.descriptors, DESCRIPTOR * size),
-            (self.driver_area, RING_HEAD + 2 * size + event),
-            (self.device_area, RING_HEAD + 8 * size + event),
+            (self.parts.descriptors, DESCRIPTOR * size),
+            (self.parts.driver_area, RING_HEAD + 2 * size + event),
+            (self.parts.device_area, RING_HEAD + 8 * size + event),
         ];
         self.placed = parts.iter().all(|(address, len)| ram.contains(*address, *len));
         if self.placed { Ok(()) } else { Err(Broken) }
     }
 
     fn in_device_area(&self, offset: u64) -> Result<GuestPhysAddr, Broken> {
-        self.device_area.checked_add(offset).ok_or(Broken)
+        self.parts.device_area.checked_add(offset).ok_or(Broken)
     }
 
-    /// The size is a power of two while the queue is ready.
-    const fn mask(&self) -> u16 {
-        (self.size as u16).wrapping_sub(1)
+    /// The entry of a ring that an index means.
+    const fn slot(&self, index: u16) -> u16 {
+        // Most sizes are powers of two, and a division takes long.
+        if self.size.is_power_of_two() {
+            index & self.size.wrapping_sub(1)
+        } else {
+            match index.checked_rem(self.size) {
+                Some(slot) => slot,
+                None => 0,
+            }
+        }
     }
+}
+
+/// Reads a number of a ring, in one access where it is aligned.
+fn load(ram: &GuestRam, address: GuestPhysAddr) -> Result<u16, Broken> {
+    if let Some(value) = ram.load_u16(address) {
+        return Ok(value);
+    }
+    let mut bytes = [0; 2];
+    ram.read(address, &mut bytes).map_err(|_| Broken)?;
+    fence(Ordering::Acquire);
+    Ok(u16::from_le_bytes(bytes))
+}
+
+/// Writes a number of a ring, in one access where it is aligned.
+fn store(ram: &GuestRam, address: GuestPhysAddr, value: u16) -> Result<(), Broken> {
+    if ram.store_u16(address, value).is_ok() {
+        return Ok(());
+    }
+    fence(Ordering::Release);
+    ram.device_write(address, &value.to_le_bytes()).map_err(|_| Broken)
 }
 
 #[cfg(test)]

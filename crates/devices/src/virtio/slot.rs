@@ -6,18 +6,17 @@ use memory::GuestRam;
 use super::block::Block;
 use super::console::Console;
 use super::entropy::Entropy;
-use super::mmio::EmptySlot;
+use super::mmio::{EmptySlot, Version};
 use super::net::Net;
 pub use super::transport::Effect;
 use super::transport::Transport;
 use crate::Refused;
 
 /// A transport's device, if it has one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub enum Slot {
     /// None.
-    #[default]
-    Empty,
+    Empty(EmptySlot),
     /// A disk.
     Block(Block),
     /// A network interface.
@@ -26,6 +25,12 @@ pub enum Slot {
     Console(Console),
     /// A source of randomness.
     Entropy(Entropy),
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self::Empty(EmptySlot::default())
+    }
 }
 
 /// What each device says of itself.
@@ -39,6 +44,11 @@ pub(crate) trait Device {
         0
     }
 
+    /// Whether it looks at its queues once the driver is ready, and not only when it is told to.
+    fn looks_at_start(&self) -> bool {
+        false
+    }
+
     /// Drops what it has taken of the ring and nobody works at.
     fn drain(&mut self) {}
 
@@ -50,7 +60,7 @@ pub(crate) trait Device {
 impl Slot {
     fn device(&self) -> Option<&dyn Device> {
         match self {
-            Self::Empty => None,
+            Self::Empty(_) => None,
             Self::Block(block) => Some(block),
             Self::Net(net) => Some(net),
             Self::Console(console) => Some(console),
@@ -60,7 +70,7 @@ impl Slot {
 
     fn device_mut(&mut self) -> Option<&mut dyn Device> {
         match self {
-            Self::Empty => None,
+            Self::Empty(_) => None,
             Self::Block(block) => Some(block),
             Self::Net(net) => Some(net),
             Self::Console(console) => Some(console),
@@ -68,11 +78,23 @@ impl Slot {
         }
     }
 
+    /// Becomes a transport of this version. Before the first access.
+    pub fn set_version(&mut self, version: Version) {
+        match self {
+            Self::Empty(slot) => slot.version = version,
+            device => {
+                if let Some(device) = device.device_mut() {
+                    device.transport_mut().set_version(version);
+                }
+            }
+        }
+    }
+
     /// Reads a register or the configuration; what is not there reads as 0.
     pub fn read(&self, offset: u64, width: Width) -> Result<u64, Refused> {
-        match self.device() {
-            Some(device) => Ok(device.transport().read(offset, width)),
-            None => EmptySlot.read(offset, width),
+        match self {
+            Self::Empty(slot) => slot.read(offset, width),
+            device => Ok(device.device().map_or(0, |device| device.transport().read(offset, width))),
         }
     }
 
@@ -80,7 +102,7 @@ impl Slot {
     /// not known here.
     pub fn has_work(&mut self, ram: &GuestRam) -> bool {
         match self {
-            Self::Empty => false,
+            Self::Empty(_) => false,
             Self::Block(block) => block.has_requests(ram),
             Self::Net(net) => net.has_frames(ram),
             Self::Console(console) => console.has_output(ram),
@@ -90,10 +112,11 @@ impl Slot {
 
     /// Writes a register.
     pub fn write(&mut self, offset: u64, width: Width, value: u64) -> Result<Effect, Refused> {
-        let Some(device) = self.device_mut() else {
-            return EmptySlot.write(offset, width, value).map(|()| Effect::Nothing);
-        };
-        let busy = device.in_flight() > 0;
+        if let Self::Empty(slot) = self {
+            return slot.write(offset, width, value).map(|()| Effect::Nothing);
+        }
+        let Some(device) = self.device_mut() else { return Ok(Effect::Nothing) };
+        let (busy, ran) = (device.in_flight() > 0, device.transport().is_running());
         let mut effect = device.transport_mut().write(offset, width, value, busy);
         if effect == Effect::Draining {
             device.drain();
@@ -104,13 +127,15 @@ impl Slot {
         if effect == Effect::Reset {
             device.forget();
         }
-        Ok(effect)
+        let starts = !ran && device.transport().is_running();
+        let looks = effect == Effect::Nothing && starts && device.looks_at_start();
+        Ok(if looks { Effect::Notified } else { effect })
     }
 
     /// To power-on state. What is still in flight is forgotten, too: its completion will do nothing.
     pub fn reset(&mut self) {
         if let Some(device) = self.device_mut() {
-            device.transport_mut().reset();
+            device.transport_mut().power_on();
             device.forget();
         }
     }

@@ -9,7 +9,7 @@ use isa::Width;
 use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, HostPhysAddr};
 
 use super::slot::Effect;
-use super::{Slot, transport::feature};
+use super::{Slot, Version, transport::feature};
 
 /// Where RAM begins.
 pub(crate) const RAM: u64 = 0x8000_0000;
@@ -55,16 +55,31 @@ pub(crate) fn get<const N: usize>(ram: &GuestRam, address: u64) -> [u8; N] {
 /// The driver's half of a queue.
 pub(crate) struct Ring {
     pub(crate) size: u16,
-    /// Where its descriptors are; the available ring comes 4 KiB behind them, the used ring 8 KiB.
+    /// Where its descriptors are, and the two rings.
     pub(crate) at: u64,
+    pub(crate) available: u64,
+    pub(crate) used: u64,
     offered: u16,
     taken: u16,
 }
 
 impl Ring {
-    /// The rings of queue `index`.
+    /// The rings of queue `index`, in pages of their own.
     pub(crate) fn new(index: u32, size: u16) -> Self {
-        Self { size, at: RAM + 0x1_0000 * u64::from(index), offered: 0, taken: 0 }
+        Self::at(RAM + 0x1_0000 * u64::from(index), size)
+    }
+
+    /// The same, with the descriptors at `at` and the rings 4 KiB and 8 KiB behind that.
+    pub(crate) fn at(at: u64, size: u16) -> Self {
+        let (available, used) = (at.wrapping_add(0x1000), at.wrapping_add(0x2000));
+        Self { size, at, available, used, offered: 0, taken: 0 }
+    }
+
+    /// One part behind the other, as legacy drivers have it, from `at` on.
+    pub(crate) fn legacy(at: u64, size: u16, align: u64) -> Self {
+        let available = at + 16 * u64::from(size);
+        let used = (available + 4 + 2 * u64::from(size)).next_multiple_of(align);
+        Self { size, at, available, used, offered: 0, taken: 0 }
     }
 
     pub(crate) fn descriptor(&self, ram: &GuestRam, index: u16, part: (u64, u32), flags: u16, next: u16) {
@@ -95,17 +110,17 @@ impl Ring {
     /// Makes the chain at `head` available.
     pub(crate) fn offer(&mut self, ram: &GuestRam, head: u16) {
         let slot = u64::from(self.offered % self.size);
-        put(ram, self.at + 0x1004 + 2 * slot, &head.to_le_bytes());
+        put(ram, self.available + 4 + 2 * slot, &head.to_le_bytes());
         self.offered = self.offered.wrapping_add(1);
-        put(ram, self.at + 0x1002, &self.offered.to_le_bytes());
+        put(ram, self.available + 2, &self.offered.to_le_bytes());
     }
 
     /// The next used chain: its head and how many bytes were written.
     pub(crate) fn used(&mut self, ram: &GuestRam) -> Option<(u32, u32)> {
-        if self.taken == u16::from_le_bytes(get(ram, self.at + 0x2002)) {
+        if self.taken == u16::from_le_bytes(get(ram, self.used + 2)) {
             return None;
         }
-        let entry = self.at + 0x2004 + 8 * u64::from(self.taken % self.size);
+        let entry = self.used + 4 + 8 * u64::from(self.taken % self.size);
         self.taken = self.taken.wrapping_add(1);
         Some((u32::from_le_bytes(get(ram, entry)), u32::from_le_bytes(get(ram, entry + 4))))
     }
@@ -122,10 +137,10 @@ impl Ring {
             (0x38, self.size.into()),
             (0x80, self.at as u32),
             (0x84, (self.at >> 32) as u32),
-            (0x90, self.at as u32 + 0x1000),
-            (0x94, (self.at >> 32) as u32),
-            (0xa0, self.at as u32 + 0x2000),
-            (0xa4, (self.at >> 32) as u32),
+            (0x90, self.available as u32),
+            (0x94, (self.available >> 32) as u32),
+            (0xa0, self.used as u32),
+            (0xa4, (self.used >> 32) as u32),
         ] {
             let _ = write(slot, offset, value);
         }
@@ -167,5 +182,25 @@ pub(crate) fn bring_up(slot: &mut Slot, features: u64, queues: u32, size: u16) -
         assert_eq!(read(slot, 0x44), 1);
     }
     let _ = write(slot, 0x70, 15);
+    rings
+}
+
+/// Brings a device on a legacy transport up with `queues` queues of `size` descriptors.
+pub(crate) fn bring_up_legacy(slot: &mut Slot, features: u32, queues: u32, size: u16) -> Vec<Ring> {
+    slot.set_version(Version::Legacy);
+    for (offset, value) in [(0x70, 0), (0x70, 1), (0x70, 3), (0x24, 0), (0x20, features), (0x28, 4096)] {
+        let _ = write(slot, offset, value);
+    }
+    let rings: Vec<_> =
+        (0..queues).map(|index| Ring::legacy(RAM + 0x1_0000 * u64::from(index), size, 256)).collect();
+    for (ring, index) in rings.iter().zip(0..) {
+        for (offset, value) in
+            [(0x30, index), (0x38, size.into()), (0x3c, 256), (0x40, (ring.at >> 12) as u32)]
+        {
+            let _ = write(slot, offset, value);
+        }
+        assert_eq!(read(slot, 0x40), (ring.at >> 12) as u32);
+    }
+    let _ = write(slot, 0x70, 7);
     rings
 }

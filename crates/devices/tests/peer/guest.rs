@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 
-use devices::virtio::Slot;
+use devices::virtio::{Slot, Version};
 use devices::{Board, BoardEvent, BoardTime};
 use isa::Width;
 use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, HostPhysAddr};
@@ -119,6 +119,7 @@ pub trait Backend {
 /// A slot of a board, as the driver's transport.
 #[derive(Clone)]
 pub struct PeerTransport {
+    version: Version,
     pub board: Rc<RefCell<Board>>,
     backend: Rc<RefCell<dyn Backend>>,
     /// Kicks.
@@ -129,9 +130,10 @@ pub struct PeerTransport {
 const SLOT: usize = 3;
 
 impl PeerTransport {
-    pub fn new(device: Slot, backend: Rc<RefCell<dyn Backend>>) -> Self {
-        let slots = vec![Slot::Empty, Slot::Empty, Slot::Empty, device];
-        Self { board: Rc::new(RefCell::new(Board::new(1, 0, slots))), backend, kicks: Rc::default() }
+    pub fn new(version: Version, device: Slot, backend: Rc<RefCell<dyn Backend>>) -> Self {
+        let slots = vec![Slot::default(), Slot::default(), Slot::default(), device];
+        let board = Board::new(1, 0, slots).with_virtio(version);
+        Self { version, board: Rc::new(RefCell::new(board)), backend, kicks: Rc::default() }
     }
 
     /// Does something with the device, as a caller with news for it.
@@ -207,15 +209,24 @@ impl Transport for PeerTransport {
         assert_eq!(self.get_status(), status);
     }
 
-    fn set_guest_page_size(&mut self, _: u32) {}
+    fn set_guest_page_size(&mut self, size: u32) {
+        self.write(0x28, size);
+    }
 
     fn requires_legacy_layout(&self) -> bool {
-        false
+        self.version == Version::Legacy
     }
 
     fn queue_set(&mut self, queue: u16, size: u32, table: PhysAddr, driver: PhysAddr, device: PhysAddr) {
         self.write(0x30, queue.into());
         self.write(0x38, size);
+        if self.version == Version::Legacy {
+            let page = (table / PAGE_SIZE as u64) as u32;
+            self.write(0x3c, PAGE_SIZE as u32);
+            self.write(0x40, page);
+            assert_eq!(self.read(0x40, Width::Word), page);
+            return;
+        }
         for (offset, address) in [(0x80, table), (0x90, driver), (0xa0, device)] {
             self.write(offset, address as u32);
             self.write(offset + 4, (address >> 32) as u32);
@@ -226,13 +237,14 @@ impl Transport for PeerTransport {
 
     fn queue_unset(&mut self, queue: u16) {
         self.write(0x30, queue.into());
-        self.write(0x44, 0);
-        assert_eq!(self.read(0x44, Width::Word), 0);
+        let register = if self.version == Version::Legacy { 0x40 } else { 0x44 };
+        self.write(register, 0);
+        assert_eq!(self.read(register, Width::Word), 0);
     }
 
     fn queue_used(&mut self, queue: u16) -> bool {
         self.write(0x30, queue.into());
-        self.read(0x44, Width::Word) != 0
+        self.read(if self.version == Version::Legacy { 0x40 } else { 0x44 }, Width::Word) != 0
     }
 
     fn ack_interrupt(&mut self) -> InterruptStatus {

@@ -1,12 +1,13 @@
 //! The block device's numbers and its configuration (virtio 1.2, "Device configuration layout").
 
 use super::Disk;
-use crate::virtio::queue::MAX_SIZE;
 
 pub(crate) const DEVICE_ID: u32 = 2;
 
-/// The most buffers of one request: a chain without its header and its status.
-pub const MAX_SEGMENTS: u32 = MAX_SIZE as u32 - 2;
+/// Descriptors of its queue where the driver asks for no other number, as on QEMU.
+pub(crate) const QUEUE_SIZE: u16 = 256;
+/// The most buffers that a driver is told to make a request of: a queue's without header and status.
+pub(super) const SEG_MAX: u32 = QUEUE_SIZE as u32 - 2;
 /// The most sectors that one discard or write of zeroes names: 1 GiB.
 pub const MAX_DISCARD_SECTORS: u32 = 1 << 21;
 
@@ -19,14 +20,20 @@ pub(crate) mod feature {
     pub(crate) const WRITE_ZEROES: u64 = 1 << 14;
 }
 
-/// Types of requests.
+/// Types of requests, without what `FLAGS` has.
 pub(crate) mod request {
     pub(crate) const IN: u32 = 0;
-    pub(crate) const OUT: u32 = 1;
     pub(crate) const FLUSH: u32 = 4;
     pub(crate) const GET_ID: u32 = 8;
-    pub(crate) const DISCARD: u32 = 11;
-    pub(crate) const WRITE_ZEROES: u32 = 13;
+    pub(crate) const DISCARD: u32 = 10;
+    pub(crate) const WRITE_ZEROES: u32 = 12;
+
+    /// Set where data goes to the device.
+    pub(crate) const OUT: u32 = 1;
+    /// "Legacy interface": requests before this one come first. What was acknowledged has come first already.
+    pub(crate) const BARRIER: u32 = 1 << 31;
+    /// What QEMU leaves out when it looks for a request's type.
+    pub(crate) const FLAGS: u32 = OUT | BARRIER;
 }
 
 /// What the last byte of a chain says.
@@ -59,7 +66,7 @@ pub(super) fn config(disk: &Disk) -> [u8; 60] {
         }
     };
     put(0, &disk.sectors.to_le_bytes());
-    put(12, &MAX_SEGMENTS.to_le_bytes());
+    put(12, &SEG_MAX.to_le_bytes());
     put(20, &(super::SECTOR as u32).to_le_bytes());
     // num_queues
     put(34, &1u16.to_le_bytes());

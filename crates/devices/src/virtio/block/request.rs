@@ -1,9 +1,9 @@
 //! What a chain asks of the disk (virtio 1.2, "Block Device", "Device Operation").
 
-use memory::{GuestPhysAddr, GuestRam};
+use memory::GuestRam;
 
-use super::layout::{MAX_DISCARD_SECTORS, feature, request, status};
-use super::{Block, Flight, Kind, MAX_BYTES, Request, Rest, SECTOR, Status, Taken, Token};
+use super::layout::{self, MAX_DISCARD_SECTORS, feature, request, status};
+use super::{Block, Flight, Kind, MAX_BYTES, MAX_SEGMENTS, Request, Rest, SECTOR, Status, Taken, Token};
 use crate::virtio::buffers::{Segment, gather, scatter, total};
 use crate::virtio::queue::Broken;
 
@@ -33,14 +33,16 @@ impl Block {
     pub(super) fn take(&mut self, ram: &GuestRam) -> Taken {
         let head = self.chain.head;
         let in_flight = self.flights.get(usize::from(head)).is_none_or(Option::is_some);
+        let len = u32::try_from(total(self.chain.writable())).unwrap_or(u32::MAX);
         let Some(status_at) = self.chain.cut_last_byte().filter(|_| !in_flight) else {
             self.transport.fail();
             return Taken::Answered;
         };
-        match self.parse(ram, status_at) {
+        let flight = Flight { parts: 0, worst: Status::Ok, len, status_at };
+        match self.parse(ram, flight) {
             Ok(taken) => taken,
             Err(Answer::Status(code)) => {
-                self.answer(ram, head, status_at, code, 0);
+                self.answer(ram, head, status_at, code, len);
                 Taken::Answered
             }
             Err(Answer::Broken) => {
@@ -50,43 +52,46 @@ impl Block {
         }
     }
 
-    fn parse(&mut self, ram: &GuestRam, status_at: GuestPhysAddr) -> Result<Taken, Answer> {
+    /// What the request is, and how it is noted when it is in flight.
+    fn parse(&mut self, ram: &GuestRam, flight: Flight) -> Result<Taken, Answer> {
         let mut header = [0; HEADER];
         if gather(ram, self.chain.readable(), 0, &mut header)? < HEADER {
             return Err(Answer::Broken);
         }
         let [t0, t1, t2, t3, _, _, _, _, sector @ ..] = header;
         let (kind, sector) = (u32::from_le_bytes([t0, t1, t2, t3]), u64::from_le_bytes(sector));
-        match kind {
-            request::IN => self.transfer(true, sector, status_at),
-            request::OUT if self.disk.read_only => Err(IO_ERROR),
-            request::OUT => self.transfer(false, sector, status_at),
-            request::FLUSH if self.transport.has(feature::FLUSH) => {
-                Ok(Taken::Plain(self.fly(1, 0, status_at), Kind::Flush, 0))
-            }
+        let is_read = kind & request::OUT == 0;
+        match kind & !request::FLAGS {
+            request::IN if !is_read && self.disk.read_only => Err(IO_ERROR),
+            request::IN => self.transfer(is_read, sector, flight),
+            // This and what follows, whether it was agreed upon or not, as on QEMU.
+            request::FLUSH => Ok(Taken::Plain(self.fly(1, flight), Kind::Flush, 0)),
             request::GET_ID => {
                 // As on QEMU, a short buffer gets the beginning.
-                let written = scatter(ram, self.chain.writable(), 0, &self.disk.serial)?;
-                self.answer(ram, self.chain.head, status_at, status::OK, written as u32);
-                Ok(Taken::Answered)
+                scatter(ram, self.chain.writable(), 0, &self.disk.serial)?;
+                Err(Answer::Status(status::OK))
             }
-            request::DISCARD if self.transport.has(feature::DISCARD) => {
+            request::DISCARD if !is_read && self.offers(feature::DISCARD) => {
                 let (sector, sectors, unmap) = self.range(ram)?;
                 if unmap {
                     return Err(UNSUPPORTED);
                 }
-                Ok(Taken::Plain(self.fly(1, 0, status_at), Kind::Discard { sectors }, sector))
+                Ok(Taken::Plain(self.fly(1, flight), Kind::Discard { sectors }, sector))
             }
-            request::WRITE_ZEROES if self.transport.has(feature::WRITE_ZEROES) => {
+            request::WRITE_ZEROES if !is_read && self.offers(feature::WRITE_ZEROES) => {
                 let (sector, sectors, unmap) = self.range(ram)?;
-                Ok(Taken::Plain(self.fly(1, 0, status_at), Kind::WriteZeroes { sectors, unmap }, sector))
+                Ok(Taken::Plain(self.fly(1, flight), Kind::WriteZeroes { sectors, unmap }, sector))
             }
             _ => Err(UNSUPPORTED),
         }
     }
 
+    const fn offers(&self, feature: u64) -> bool {
+        layout::features(&self.disk) & feature != 0
+    }
+
     /// A read or a write of all data in the chain.
-    fn transfer(&mut self, is_read: bool, sector: u64, status_at: GuestPhysAddr) -> Result<Taken, Answer> {
+    fn transfer(&mut self, is_read: bool, sector: u64, flight: Flight) -> Result<Taken, Answer> {
         let first = if is_read { 0 } else { self.chain.cut_front(HEADER as u64) };
         let data = if is_read { self.chain.writable() } else { self.chain.readable() };
         let bytes = total(data.get(first..).unwrap_or(&[]));
@@ -98,8 +103,7 @@ impl Block {
         if bytes == 0 {
             return Err(Answer::Status(status::OK));
         }
-        let written = if is_read { bytes as u32 } else { 0 };
-        let token = self.fly(0, written, status_at);
+        let token = self.fly(0, flight);
         self.rest = Some(Rest { token, is_read, sector, first, cut_off: None });
         Ok(Taken::Data)
     }
@@ -132,41 +136,80 @@ impl Block {
         if fits { Ok(()) } else { Err(IO_ERROR) }
     }
 
-    /// The next part of the transfer in `rest`.
-    pub(super) fn next_part(&mut self) -> Option<Request<'_>> {
+    /// The next part of the transfer in `rest`. `None` where there is none to be had: a sector that is spread over more
+    /// pieces than a part may have fails the request.
+    pub(super) fn next_part(&mut self, ram: &GuestRam) -> Option<Request<'_>> {
         let Rest { token, is_read, sector, first, cut_off } = self.rest.take()?;
-        self.flights.get_mut(usize::from(token.head))?.as_mut()?.parts += 1;
         let data = if is_read { self.chain.writable_mut() } else { self.chain.readable_mut() };
         if let (Some(segment), Some(cut_off)) = (data.get_mut(first), cut_off) {
             *segment = cut_off;
         }
-        let (mut room, mut end, mut cut_off) = (MAX_BYTES, first, None);
-        while let Some(segment) = data.get_mut(end).filter(|_| room > 0) {
-            end += 1;
-            if u64::from(segment.len) > room {
-                let len = segment.len - room as u32;
-                cut_off = Some(Segment { address: segment.address.wrapping_add(room), len });
-                segment.len = room as u32;
+        let part = cut_part(data.get_mut(first..).unwrap_or(&mut []));
+        let flight = self.flights.get_mut(usize::from(token.head))?.as_mut()?;
+        if part.bytes == 0 {
+            flight.worst = Status::IoErr;
+            let flight = *flight;
+            if flight.parts == 0 {
+                self.finish(ram, token.head, flight);
             }
-            room -= u64::from(segment.len);
+            return None;
         }
-        let next = if cut_off.is_some() { end - 1 } else { end };
+        flight.parts += 1;
+        let end = first + part.segments;
+        let next = if part.cut_off.is_some() { end - 1 } else { end };
+        let data = if is_read { self.chain.writable() } else { self.chain.readable() };
         if next < data.len() {
-            let sector = sector + (MAX_BYTES - room) / SECTOR;
-            self.rest = Some(Rest { token, is_read, sector, first: next, cut_off });
+            let sector = sector + part.bytes / SECTOR;
+            self.rest = Some(Rest { token, is_read, sector, first: next, cut_off: part.cut_off });
         }
         let kind = if is_read { Kind::Read } else { Kind::Write };
-        let data = if is_read { self.chain.writable() } else { self.chain.readable() };
         Some(Request { token, kind, sector, segments: data.get(first..end)? })
     }
 
-    /// Notes that a request is in flight.
-    fn fly(&mut self, parts: u16, written: u32, status_at: GuestPhysAddr) -> Token {
+    /// Notes that a request is in flight, of which so many parts are handed out.
+    fn fly(&mut self, parts: u16, flight: Flight) -> Token {
         let head = self.chain.head;
         if let Some(place) = self.flights.get_mut(usize::from(head)) {
-            *place = Some(Flight { parts, worst: Status::Ok, written, status_at });
+            *place = Some(Flight { parts, ..flight });
             self.in_flight += 1;
         }
         Token { head, generation: self.generation }
     }
+}
+
+/// The beginning of a transfer's data.
+struct Part {
+    /// Bytes: whole sectors, at most [`MAX_BYTES`].
+    bytes: u64,
+    /// How many pieces it has, at most [`MAX_SEGMENTS`].
+    segments: usize,
+    /// What the last of them really goes on with.
+    cut_off: Option<Segment>,
+}
+
+/// Cuts the largest part off `data`, whose last piece is shortened for that.
+fn cut_part(data: &mut [Segment]) -> Part {
+    let (mut bytes, mut segments) = (0, 0_usize);
+    for segment in data.iter().take(MAX_SEGMENTS as usize) {
+        if bytes >= MAX_BYTES {
+            break;
+        }
+        bytes += u64::from(segment.len);
+        segments += 1;
+    }
+    // Back to the end of a sector, over whole pieces and into one.
+    let mut excess = bytes - bytes.min(MAX_BYTES) / SECTOR * SECTOR;
+    bytes -= excess;
+    while let Some(last) = segments.checked_sub(1).and_then(|last| data.get_mut(last)) {
+        if u64::from(last.len) > excess {
+            let (len, left) = (last.len, last.len - excess as u32);
+            let address = last.address.wrapping_add(left.into());
+            let cut_off = (excess > 0).then_some(Segment { address, len: len - left });
+            last.len = left;
+            return Part { bytes, segments, cut_off };
+        }
+        excess -= u64::from(last.len);
+        segments -= 1;
+    }
+    Part { bytes, segments, cut_off: None }
 }

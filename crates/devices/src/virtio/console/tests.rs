@@ -94,7 +94,7 @@ fn half_written_output_is_forgotten_at_a_reset() {
     assert_eq!(write(&mut bench.slot, 0x70, 0), Effect::Reset);
     assert!(bench.output(usize::MAX).is_empty());
     put(&bench.ram, DATA, b"new");
-    put(&bench.ram, bench.transmit.at + 0x1002, &[0, 0]);
+    put(&bench.ram, bench.transmit.available + 2, &[0, 0]);
     let mut rings = bring_up(&mut bench.slot, VERSION_1, 2, 8);
     bench.transmit = rings.remove(1);
     bench.transmit.offer_chain(&bench.ram, 0, &[(DATA, 3)], &[]);
@@ -135,6 +135,6 @@ fn a_new_size_is_told() {
     assert_eq!(read(&bench.slot, 0x100), 25 << 16 | 80);
     bench.console().0.resize(Size { columns: 132, rows: 50 });
     assert_eq!((read(&bench.slot, 0x100), read(&bench.slot, 0xfc)), (50 << 16 | 132, 1));
-    assert_eq!(read(&bench.slot, 0x60), 2);
+    assert_eq!(read(&bench.slot, 0x60), 3);
     assert_eq!(read(&Slot::Console(Console::new(None)), 0x10) & 1, 0);
 }
