@@ -2,7 +2,7 @@
 
 use crate::firmware::Firmware;
 use crate::guests::Asset;
-use crate::manifest::{Disk, Load, Net};
+use crate::manifest::{Disk, Load, Net, Virtio};
 use crate::size::{Address, Size};
 use crate::status;
 use clap::{Args, Parser, Subcommand};
@@ -111,6 +111,10 @@ pub struct VmOptions {
     /// Attach QEMU's user network; may be repeated
     #[arg(long, value_name = "user[,forward=tcp:PORT:PORT][,mac=MAC]")]
     pub net: Vec<Net>,
+    /// The transport of the guests' virtio devices, as QEMU's force-legacy=false (modern) or true (legacy) [default:
+    /// modern]
+    #[arg(long, value_name = "modern|legacy")]
+    pub virtio: Option<Virtio>,
     /// Drop at the end what guests write to disks
     #[arg(long)]
     pub snapshot: bool,
@@ -246,6 +250,7 @@ mod tests {
         assert!(run(&["--harts", "0"]).unwrap_err().contains("0 is not in 1.."));
         assert!(run(&["linux", "--kernel", "k"]).unwrap_err().contains("cannot be used with"));
         assert!(run(&["--fast", "no"]).unwrap_err().contains("possible values: on, off"));
+        assert!(run(&["--virtio", "1"]).unwrap_err().contains("possible values: modern, legacy"));
         assert!(run(&["--load", "f"]).unwrap_err().contains("has no address"));
         assert!(run(&["--net", "lan"]).unwrap_err().contains("write user"));
         assert!(run(&["--disk", "x,size=1Q"]).unwrap_err().contains("is not a size"));

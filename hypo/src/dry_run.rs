@@ -8,7 +8,7 @@ use crate::pack::Packed;
 use crate::qemu::{self, Boot, Machine, as_shell};
 use crate::say;
 use crate::size::Size;
-use bundle::{Attach, ConsoleConfig, SwitchConfig, VmConfig};
+use bundle::{Attach, ConsoleConfig, SwitchConfig, VirtioTransport, VmConfig};
 use devices::board::MAP;
 use devicetree::{HostInfo, to_dts};
 use isa::paging::Mode;
@@ -121,7 +121,12 @@ fn slots(config: &VmConfig, devices: &Devices, switches: &[SwitchConfig]) -> Str
     });
     let console = (config.console == ConsoleConfig::Virtio).then(|| "console".to_owned());
     let all = disks.chain(nets).chain(console).chain(["entropy".to_owned()]).enumerate();
-    let mut text: String = all.map(|(slot, what)| format!("  slot {slot}  {what}\n")).collect();
+    let transport = match config.virtio {
+        VirtioTransport::Modern => "modern, version 2",
+        VirtioTransport::Legacy => "legacy, version 1",
+    };
+    let mut text = format!("  virtio transport: {transport}\n");
+    text.extend(all.map(|(slot, what)| format!("  slot {slot}  {what}\n")));
     let cap = config.cap.map(|cap| format!(", at most {cap} % of a hart")).unwrap_or_default();
     let start = if config.autostart { "" } else { "; started by the operator" };
     // Writing to a string does not fail.
@@ -178,7 +183,8 @@ mod tests {
         };
         let switches = [SwitchConfig { name: "lan".into(), uplink: Some(nic) }];
         let text = slots(&config, &Devices { disks, nets: Vec::new() }, &switches);
-        let expected = "  slot 0  disk s: partition 2 of host disk d0, read-only
+        let expected = "  virtio transport: modern, version 2
+  slot 0  disk s: partition 2 of host disk d0, read-only
   slot 1  disk s: image i in memory, 4K, writes are dropped at the end
   slot 2  net 02:00:00:00:00:02: switch lan, with uplink 02:00:00:00:00:01, 1M per second
   slot 3  net 02:00:00:00:00:02: host NIC 02:00:00:00:00:01, 1M per second

@@ -3,7 +3,7 @@
 
 use crate::attach::{Devices, Sectors};
 use crate::error::{Error, Result};
-use crate::manifest::{Console, Forward, Manifest, To, Uplink};
+use crate::manifest::{Console, Forward, Manifest, To, Uplink, Virtio};
 use crate::qemu::escaped;
 use crate::size::Size;
 use bundle::{MAX_DEVICES, Mac};
@@ -76,7 +76,9 @@ pub fn native_words(manifest: &Manifest, devices: &Devices, drives: &[Drive]) ->
     let net_bus = |number: usize| bus(disks + nets - 1 - number);
     let mut others = (disks + nets..MAX_DEVICES).map(bus);
     let mut other_bus = || others.next().unwrap_or_default();
-    let mut words: Vec<OsString> = vec!["-global".into(), "virtio-mmio.force-legacy=false".into()];
+    let is_legacy = vm.virtio == Virtio::Legacy;
+    let mut words: Vec<OsString> =
+        vec!["-global".into(), format!("virtio-mmio.force-legacy={is_legacy}").into()];
     let mut files = Vec::new();
     for (number, disk) in devices.disks.iter().enumerate() {
         let file = match &disk.sectors {

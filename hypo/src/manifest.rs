@@ -11,7 +11,7 @@ pub use nets::{Forward, Net, Switch, To, Uplink, switch_index};
 use crate::error::{Error, Result};
 use crate::guests::{Named, Ready};
 use crate::size::{Address, Delay, Size};
-use bundle::{ConsoleConfig, DEFAULT_RESTART_DELAY, DEFAULT_WEIGHT, OnReset, OnStop};
+use bundle::{ConsoleConfig, DEFAULT_RESTART_DELAY, DEFAULT_WEIGHT, OnReset, OnStop, VirtioTransport};
 use serde::{Deserialize, Deserializer, de};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -94,6 +94,8 @@ pub struct Vm {
     pub nets: Vec<Net>,
     /// Its consoles.
     pub console: Console,
+    /// The transport of its virtio devices.
+    pub virtio: Virtio,
     /// What a reset does.
     pub on_reset: Reset,
     /// What happens when it cannot go on.
@@ -141,6 +143,8 @@ struct VmTable {
     #[serde(default)]
     console: Console,
     #[serde(default)]
+    virtio: Virtio,
+    #[serde(default)]
     on_reset: Reset,
     #[serde(default)]
     on_stop: Stop,
@@ -170,6 +174,17 @@ pub enum Console {
     Uart,
     /// A virtio console beside it.
     Virtio,
+}
+
+/// Which transport a guest's virtio devices have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Virtio {
+    /// Version 2, as QEMU's with `force-legacy=false`.
+    #[default]
+    Modern,
+    /// Version 1, as QEMU's are by default.
+    Legacy,
 }
 
 /// What a guest's reset does.
@@ -203,6 +218,15 @@ impl From<Console> for ConsoleConfig {
         match console {
             Console::Uart => Self::Uart,
             Console::Virtio => Self::Virtio,
+        }
+    }
+}
+
+impl From<Virtio> for VirtioTransport {
+    fn from(virtio: Virtio) -> Self {
+        match virtio {
+            Virtio::Modern => Self::Modern,
+            Virtio::Legacy => Self::Legacy,
         }
     }
 }
@@ -262,6 +286,7 @@ impl Vm {
             disks: Vec::new(),
             nets: Vec::new(),
             console: Console::Uart,
+            virtio: Virtio::Modern,
             on_reset: Reset::Restart,
             on_stop: Stop::Stay,
             max_restart_delay: Delay(DEFAULT_RESTART_DELAY),
@@ -298,6 +323,7 @@ impl VmTable {
             // A guest that comes with a network is content with another one.
             nets: if self.net.is_empty() { usual.nets } else { self.net },
             console: self.console,
+            virtio: self.virtio,
             on_reset: self.on_reset,
             on_stop: self.on_stop,
             max_restart_delay: self.max_restart_delay.unwrap_or(usual.max_restart_delay),

@@ -160,6 +160,7 @@ fn configured(vm: &Vm, memory: VmConfig, disks: Vec<DiskConfig>, devices: &Devic
         disks,
         nets: devices.nets.clone(),
         console: vm.console.into(),
+        virtio: vm.virtio.into(),
         on_reset: vm.on_reset.into(),
         on_stop: vm.on_stop.into(),
         max_restart_delay: vm.max_restart_delay.0,

@@ -162,6 +162,7 @@ fn apply(options: &VmOptions, manifest: &mut Manifest) -> Result<()> {
         if options.no_reboot {
             vm.on_reset = Reset::Exit;
         }
+        vm.virtio = options.virtio.unwrap_or(vm.virtio);
         vm.rewrite = options.rewrite.map_or(vm.rewrite, bool::from);
         vm.fast = options.fast.map_or(vm.fast, bool::from);
         vm.exact |= options.exact;

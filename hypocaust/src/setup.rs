@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use bundle::{ConsoleConfig, Manifest, Show, VmConfig};
+use bundle::{ConsoleConfig, Manifest, Show, VirtioTransport, VmConfig};
 use devices::Board;
 use devices::virtio::entropy::Entropy;
 use devices::virtio::{self, Slot};
@@ -36,6 +36,8 @@ const HEAP: u64 = 2 << 20;
 /// More of it for each guest: tables of the fast path, its device tree, and a few hundred bytes for each megabyte of RAM.
 const HEAP_OF_GUEST: u64 = 1 << 20;
 const HEAP_PER_MIB: u64 = 512;
+/// And for each of its disks: the longest chain, and a note of each request that may be in flight.
+const HEAP_PER_DISK: u64 = 64 << 10;
 /// Shadow tables for each vCPU: some for itself, and one for each megabyte of RAM, which maps it once in 4 KiB pages
 /// and leaves as much for contexts; each with as much memory again, for what it was made of.
 const TABLES: u64 = 1024;
@@ -206,7 +208,8 @@ fn build_vm(
     };
     let ram_size = config.memory;
     let tables = TABLES + TABLES_PER_MIB * (ram_size >> 20);
-    let heap = HEAP_OF_GUEST + HEAP_PER_MIB * (ram_size >> 20);
+    let disks = config.disks.len() as u64;
+    let heap = HEAP_OF_GUEST + HEAP_PER_MIB * (ram_size >> 20) + HEAP_PER_DISK * disks;
     if memory.available() < ram_size + (2 * tables + CODE_COPIES) * PAGE_SIZE + heap {
         return Err(too_little());
     }
@@ -248,7 +251,11 @@ fn build_vm(
     let boot_wall = wall.saturating_sub(clock.board_time(hart::time::now()).0);
 
     let ram = GuestRam::new(words, tree::RAM_BASE, host_base, initial);
-    let board = Board::new(1, boot_wall, slots);
+    let transport = match config.virtio {
+        VirtioTransport::Modern => virtio::Version::Modern,
+        VirtioTransport::Legacy => virtio::Version::Legacy,
+    };
+    let board = Board::new(1, boot_wall, slots).with_virtio(transport);
     let features = tree::csr_features(host_isa.guest_view(), mode);
     let mut vcpu = Vcpu::new(0, features, ShadowMmu::new(paging, tables, table_base));
     vcpu.frame.units = Units::new(number as u64, hart.features().vlenb);

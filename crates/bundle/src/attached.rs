@@ -154,6 +154,16 @@ impl ConsoleConfig {
     }
 }
 
+/// Which of virtio's transports a guest's devices have, its empty slots included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VirtioTransport {
+    /// Version 2, of virtio 1.0 and later.
+    #[default]
+    Modern,
+    /// Version 1, the legacy interface.
+    Legacy,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,7 +20,7 @@ use thiserror::Error;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"HYPOBNDL");
 /// Counts up whenever the layout or the manifest's encoding changes.
-const VERSION: u64 = 5;
+const VERSION: u64 = 6;
 /// Words before the manifest.
 const FIXED_WORDS: usize = 9;
 /// The payload starts at a multiple of this, so that a page of it is a page of memory.
@@ -218,7 +218,8 @@ pub(crate) mod tests {
     use super::*;
     use crate::{
         Attach, ConsoleConfig, DEVICE_TREE_SLOT, DiskConfig, DiskSource, HostSettings, InitrdRange, Mac,
-        NetConfig, OnStop, Partition, RAM_BASE, Segment, Show, SwitchConfig, Switches, VmConfig,
+        NetConfig, OnStop, Partition, RAM_BASE, Segment, Show, SwitchConfig, Switches, VirtioTransport,
+        VmConfig,
     };
     use alloc::vec;
     use proptest::prelude::*;
@@ -276,6 +277,7 @@ pub(crate) mod tests {
                     rate: Some(1 << 20),
                 }],
                 console: ConsoleConfig::Virtio,
+                virtio: VirtioTransport::Legacy,
                 on_stop: OnStop::Restart,
                 max_restart_delay: 500,
                 autostart: false,

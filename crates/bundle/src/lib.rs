@@ -14,6 +14,7 @@ pub mod format;
 
 pub use attached::{
     Attach, ConsoleConfig, DiskConfig, DiskSource, Mac, NetConfig, NicId, NoMac, Partition, SwitchConfig,
+    VirtioTransport,
 };
 pub use check::{Bytes, DiskError, ManifestError, NetError, VmError};
 
@@ -131,6 +132,8 @@ pub struct VmConfig {
     pub nets: Vec<NetConfig>,
     /// Its consoles.
     pub console: ConsoleConfig,
+    /// The transport of its virtio devices.
+    pub virtio: VirtioTransport,
     /// What a reset does.
     pub on_reset: OnReset,
     /// What happens when it cannot go on.
@@ -160,6 +163,7 @@ impl Default for VmConfig {
             disks: Vec::new(),
             nets: Vec::new(),
             console: ConsoleConfig::default(),
+            virtio: VirtioTransport::default(),
             on_reset: OnReset::default(),
             on_stop: OnStop::default(),
             max_restart_delay: DEFAULT_RESTART_DELAY,

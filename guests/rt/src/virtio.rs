@@ -1,5 +1,5 @@
-//! A driver of virtio devices: a transport, and queues of chains, with what a real driver does for each request and
-//! nothing else. What a chain says to a device is the guest's business. Virtio 1.2, "Virtio Over MMIO", "Split
+//! A driver of virtio devices: a transport, legacy or modern, and queues of chains, with what a real driver does for each
+//! request and nothing else. What a chain says to a device is the guest's business. Virtio 1.2, "Virtio Over MMIO", "Split
 //! Virtqueues".
 
 use crate::mmio::{VIRTIO, read32, write32};
@@ -17,9 +17,12 @@ pub mod register {
     pub const DEVICE_FEATURES_SEL: u64 = 0x014;
     pub const DRIVER_FEATURES: u64 = 0x020;
     pub const DRIVER_FEATURES_SEL: u64 = 0x024;
+    pub const GUEST_PAGE_SIZE: u64 = 0x028;
     pub const QUEUE_SEL: u64 = 0x030;
     pub const QUEUE_NUM_MAX: u64 = 0x034;
     pub const QUEUE_NUM: u64 = 0x038;
+    pub const QUEUE_ALIGN: u64 = 0x03c;
+    pub const QUEUE_PFN: u64 = 0x040;
     pub const QUEUE_READY: u64 = 0x044;
     pub const QUEUE_NOTIFY: u64 = 0x050;
     pub const INTERRUPT_STATUS: u64 = 0x060;
@@ -43,11 +46,20 @@ pub mod kind {
 /// Transports of the machine.
 pub const SLOTS: u64 = 8;
 
-/// The device keeps to virtio 1, a feature that is always asked for.
-const VERSION_1: u64 = 1 << 32;
+/// The feature that a device keeps to virtio 1. Legacy transports have no place for it.
+pub const VERSION_1: u64 = 1 << 32;
+
+/// Versions of a transport.
+const LEGACY: u32 = 1;
+const MODERN: u32 = 2;
+/// The unit in which a legacy driver says where a queue is: [`Memory`]'s alignment.
+const PAGE: u32 = 4096;
+/// Where [`Rings`] has the used ring: at a multiple of this.
+const ALIGN: u32 = 64;
 
 /// Bits of the status.
-mod status {
+pub mod status {
+    #![allow(missing_docs)]
     pub const ACKNOWLEDGE: u32 = 1;
     pub const DRIVER: u32 = 2;
     pub const DRIVER_OK: u32 = 4;
@@ -99,7 +111,7 @@ struct Available<const N: usize> {
     event: u16,
 }
 
-#[repr(C, align(4))]
+#[repr(C, align(64))]
 struct Used<const N: usize> {
     flags: u16,
     index: u16,
@@ -107,7 +119,8 @@ struct Used<const N: usize> {
     event: u16,
 }
 
-/// What driver and device share of a queue of `N` descriptors, a power of two.
+/// What driver and device share of a queue of `N` descriptors, a power of two: one part behind the other, as legacy
+/// transports want it.
 #[repr(C)]
 pub struct Rings<const N: usize> {
     descriptors: [Descriptor; N],
@@ -148,19 +161,26 @@ pub fn to_read(memory: &[u8]) -> Piece {
 /// A device.
 pub struct Device {
     base: u64,
+    version: u32,
     /// Of the features that were asked for, those that it has.
     pub features: u64,
 }
 
 impl Device {
-    /// Resets the device in transport `slot` and asks it for `features`; what is left are its queues, and the start. `None`
-    /// where none of this kind is, or it does not take the features.
+    /// Resets the device in transport `slot` and asks it for `features` and version 1; what is left are its queues, and the
+    /// start. `None` where none of this kind is, or it does not take the features.
     pub fn open(slot: u64, kind: u32, features: u64) -> Option<Self> {
+        Self::open_with(slot, kind, features | VERSION_1)
+    }
+
+    /// The same, with these features and no others.
+    pub fn open_with(slot: u64, kind: u32, features: u64) -> Option<Self> {
         use register::*;
         use status::*;
         let base = VIRTIO + 0x1000 * slot;
-        if read32(base + MAGIC) != 0x7472_6976 || read32(base + VERSION) != 2 || read32(base + DEVICE) != kind
-        {
+        let version = read32(base + VERSION);
+        let is_known = read32(base + MAGIC) == 0x7472_6976 && matches!(version, LEGACY | MODERN);
+        if !is_known || read32(base + DEVICE) != kind {
             return None;
         }
         write32(base + STATUS, 0);
@@ -172,13 +192,17 @@ impl Device {
         let low = read32(base + DEVICE_FEATURES);
         write32(base + DEVICE_FEATURES_SEL, 1);
         let offered = u64::from(read32(base + DEVICE_FEATURES)) << 32 | u64::from(low);
-        let features = offered & (features | VERSION_1);
+        let features = offered & features;
         write32(base + DRIVER_FEATURES_SEL, 0);
         write32(base + DRIVER_FEATURES, features as u32);
         write32(base + DRIVER_FEATURES_SEL, 1);
         write32(base + DRIVER_FEATURES, (features >> 32) as u32);
+        let device = Self { base, version, features };
+        if version == LEGACY {
+            write32(base + GUEST_PAGE_SIZE, PAGE);
+            return Some(device);
+        }
         write32(base + STATUS, ACKNOWLEDGE | DRIVER | FEATURES_OK);
-        let device = Self { base, features };
         (device.status() & FEATURES_OK != 0).then_some(device)
     }
 
@@ -201,6 +225,11 @@ impl Device {
                 &raw const (*rings).used as u64,
             )
         };
+        if self.version == LEGACY {
+            write32(base + QUEUE_ALIGN, ALIGN);
+            write32(base + QUEUE_PFN, (descriptors / u64::from(PAGE)) as u32);
+            return Some(Queue { number, rings, next: 0, taken: 0 });
+        }
         for (register, address) in
             [(QUEUE_DESC, descriptors), (QUEUE_DRIVER, available), (QUEUE_DEVICE, used)]
         {
@@ -214,12 +243,23 @@ impl Device {
     /// Lets it work.
     pub fn start(&self) {
         use status::*;
-        write32(self.base + register::STATUS, ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
+        let agreed = if self.version == LEGACY { 0 } else { FEATURES_OK };
+        write32(self.base + register::STATUS, ACKNOWLEDGE | DRIVER | agreed | DRIVER_OK);
     }
 
     /// Its status.
     pub fn status(&self) -> u32 {
         read32(self.base + register::STATUS)
+    }
+
+    /// Whether its transport is the legacy one.
+    pub fn is_legacy(&self) -> bool {
+        self.version == LEGACY
+    }
+
+    /// Where its registers are.
+    pub fn base(&self) -> u64 {
+        self.base
     }
 
     /// Where its configuration is.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::hardware::{host_words, native_words};
-use crate::manifest::{Net, Switch};
+use crate::manifest::{Net, Switch, Virtio};
 use crate::qemu::as_shell;
 use bundle::Mac;
 use std::fs;
@@ -245,6 +245,17 @@ fn without_the_hypervisor_a_guest_has_the_same_devices_in_the_same_slots() {
              -device virtio-rng-device,bus=virtio-mmio-bus.4"
         )
     );
+}
+
+#[test]
+fn without_the_hypervisor_a_guest_has_the_transport_that_it_has_with_it() {
+    for (virtio, words) in [(Virtio::Modern, "false"), (Virtio::Legacy, "true")] {
+        let manifest = manifest(vec![Vm { virtio, ..vm("one", Vec::new(), Vec::new()) }]);
+        let found = Attachments::of(&manifest).unwrap();
+        let words = format!("-global virtio-mmio.force-legacy={words} ");
+        let all = as_shell(&native_words(&manifest, &found.guests[0], &found.drives).unwrap().words);
+        assert!(all.starts_with(&words), "{all}");
+    }
 }
 
 #[test]

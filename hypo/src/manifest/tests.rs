@@ -43,6 +43,7 @@ fn everything_can_be_said() {
         weight = 300
         cap = 50
         console = "virtio"
+        virtio = "legacy"
         on-reset = "exit"
         on-stop = "restart"
         max-restart-delay = "500ms"
@@ -85,6 +86,7 @@ fn everything_can_be_said() {
     assert_eq!((a.memory, a.vcpus, a.weight, a.cap), (Size(64 << 20), 2, 300, Some(50)));
     assert_eq!((a.on_reset, a.on_stop, a.console), (Reset::Exit, Stop::Restart, Console::Virtio));
     assert_eq!(a.max_restart_delay, Delay(500));
+    assert_eq!((a.virtio, manifest.vms[1].virtio), (Virtio::Legacy, Virtio::Modern));
     assert_eq!((a.autostart, a.rewrite, a.fast, a.exact), (false, false, false, true));
     assert_eq!(a.disks[0].source, Source::Host("SERIAL".into()));
     assert_eq!(a.disks[0].partition, Some(Partition::Number(2)));

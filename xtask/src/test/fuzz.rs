@@ -70,13 +70,14 @@ fn run(seed: u64, programs: &[PathBuf; 2], hypo: &Hypo, firmware: &str, log: &mu
     log.extend(format!("$ {}\n", run.shown).bytes());
     let status = run.finish(log)?;
     ensure!(status == 0, "exit status {status}");
-    check(&String::from_utf8_lossy(log))
+    check(&String::from_utf8_lossy(log), is_legacy(seed))
 }
 
 /// The disks are images in memory: counted instructions let time leap while the hypervisor waits for a disk of the host's
 /// before it starts a guest anew, and half a minute later it would give up. The sibling comes first, so that it is shown where a terminal shows one guest.
 fn manifest(seed: u64, [sibling, fuzz]: &[PathBuf; 2]) -> String {
     let (sibling, fuzz) = (show(sibling), show(fuzz));
+    let virtio = if is_legacy(seed) { "legacy" } else { "modern" };
     format!(
         "[host]
 show = 'all'
@@ -106,6 +107,7 @@ on-stop = 'restart'
 on-reset = 'restart'
 max-restart-delay = '0s'
 console = 'virtio'
+virtio = '{virtio}'
 [[vm.disk]]
 image = '1.img'
 [[vm.disk]]
@@ -125,8 +127,14 @@ fn show(path: &Path) -> String {
     format!("{path:?}")
 }
 
-/// Both have come to their ends, nothing was wrong, and the hostile one did what it is there for.
-fn check(text: &str) -> Result<()> {
+/// Whether the hostile guest has legacy virtio transports.
+const fn is_legacy(seed: u64) -> bool {
+    seed.is_multiple_of(2)
+}
+
+/// Both have come to their ends, nothing was wrong, and the hostile one did what it is there for. On a legacy transport no
+/// device says that it is broken.
+fn check(text: &str, is_legacy: bool) -> Result<()> {
     for guest in ["sibling", "fuzz"] {
         let (said, name) = (said(text, guest), format!("features/{guest}: "));
         if let Some((_, what)) = said.split_once("FAILED") {
@@ -143,7 +151,10 @@ fn check(text: &str) -> Result<()> {
         answered += number(line, " chains answered").unwrap_or(0);
         broken += number(line, " devices broken").unwrap_or(0);
     }
-    ensure!(answered > 20 && broken > 20, "{answered} chains were answered, {broken} devices broken");
+    ensure!(
+        answered > 20 && (is_legacy || broken > 20),
+        "{answered} chains were answered, {broken} devices broken"
+    );
     let executed = executed(text).context("the hypervisor has not said what the hostile guest executed")?;
     ensure!(executed >= INSTRUCTIONS, "the hostile guest executed about {executed} instructions only");
     Ok(())
@@ -179,7 +190,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_found() {
-        assert!(check(GOOD).is_ok(), "{:?}", check(GOOD));
+        assert!(check(GOOD, false).is_ok(), "{:?}", check(GOOD, false));
+        assert!(check(&GOOD.replace("30 devices", "0 devices"), true).is_ok());
         assert_eq!(executed(GOOD), Some(129_500_000));
         for (from, to) in [
             ("ks, 0", "ks, 1"),
@@ -194,7 +206,7 @@ mod tests {
             ("2000 runs", "2000000 runs"),
             ("hypocaust: guest", ""),
         ] {
-            assert!(check(&GOOD.replace(from, to)).is_err(), "{from} -> {to}");
+            assert!(check(&GOOD.replace(from, to), false).is_err(), "{from} -> {to}");
         }
     }
 }

@@ -43,6 +43,12 @@ struct Entry {
     /// More firmwares to run it on, with QEMU's own choice of a processor.
     #[serde(default)]
     firmware: Vec<String>,
+    /// Whether it also runs on legacy virtio transports.
+    #[serde(default)]
+    legacy: bool,
+    /// Whether it has a network interface.
+    #[serde(default)]
+    net: bool,
     /// Its disks.
     #[serde(default)]
     disks: Vec<Disk>,
@@ -75,9 +81,15 @@ pub fn cases(project: &Project, setting: &Setting) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     for entry in &table.guest {
         let kernel = project.bare_program(&entry.name).display().to_string();
+        let net: &[&str] = if entry.net { &["--net", "user"] } else { &[] };
         let arguments = |more: &[&str]| {
-            ["run", "--kernel", &kernel].iter().chain(more).map(|&word| word.into()).collect()
+            ["run", "--kernel", &kernel].iter().chain(net).chain(more).map(|&word| word.into()).collect()
         };
+        if entry.legacy {
+            let name = format!("{}/legacy", entry.name);
+            let legacy = arguments(&["--firmware", firmware, "--virtio", "legacy"]);
+            add(&mut cases, entry, &name, legacy, false, hypo);
+        }
         for (firmware, suffix) in setting.firmwares(&entry.firmware) {
             if entry.cpu.is_empty() || !suffix.is_empty() {
                 let name = format!("{}{suffix}", entry.name);

@@ -97,11 +97,21 @@ const WORLDS: &[World] = &[
         guests: &[guest("a", "", "console = 'virtio'")],
         check: speaks,
     },
+    World {
+        name: "legacy-console",
+        about: "the same on legacy virtio transports",
+        program: "console",
+        cpu: &["rv64,h=off"],
+        guests: &[guest("a", "", "console = 'virtio'\nvirtio = 'legacy'")],
+        check: speaks,
+    },
 ];
 
 /// What is typed once a text is there, in the worlds in which something is.
-const TYPED: &[(&str, &[(&str, &str)])] =
-    &[("console", &[("virtio: type something", "v"), ("uart: type something", "u")])];
+const TYPED: &[(&str, &[(&str, &str)])] = &[
+    ("console", &[("virtio: type something", "v"), ("uart: type something", "u")]),
+    ("legacy-console", &[("virtio: type something", "v"), ("uart: type something", "u")]),
+];
 
 /// How long a case may take.
 const LIMIT: Duration = Duration::from_secs(600);

@@ -22,6 +22,8 @@ const CONSOLE: u32 = 3;
 pub struct Queue {
     size: u64,
     available: u16,
+    /// Where the available ring is, and the used one; 0 is nowhere.
+    rings: [u64; 2],
 }
 
 /// What this driver knows of all queues.
@@ -86,20 +88,35 @@ impl Driver {
         };
         write32(base + QUEUE_NUM, size as u32);
         let memory = rings(slot, queue);
-        // As far as it is what the device wrote.
-        let answered = peek(memory + 2 * PAGE) >> 16 & 0xffff;
-        self.answered += answered.min(u64::from(self.queues[slot as usize][queue as usize].available));
+        // Both kinds of registers, whatever the transport: it has to pass by what is not its own.
+        write32(base + GUEST_PAGE_SIZE, tape.pick(&[4096_u64, 4096, 4096, 0, 3, 1 << 31]) as u32);
+        write32(base + QUEUE_ALIGN, tape.pick(&[4096_u64, 4096, 4096, 0, 2, 48, 0xffff_ffff]) as u32);
+        let page = if tape.one_in(30) { value(tape) } else { memory / PAGE };
+        write32(base + QUEUE_PFN, page as u32);
+        let size_here = size.clamp(1, 256).next_power_of_two();
+        let before = self.queues[slot as usize][queue as usize];
+        if before.rings[1] != 0 {
+            // As far as it is what the device wrote.
+            let answered = peek(before.rings[1]) >> 16 & 0xffff;
+            self.answered += answered.min(u64::from(before.available));
+        }
+        // A legacy queue is in one piece, with the used ring in a page of its own.
+        let is_legacy = read32(base + VERSION) == 1;
+        let places = if is_legacy {
+            [memory + 16 * size_here, (memory + 18 * size_here + 4).next_multiple_of(PAGE)]
+        } else {
+            [memory + PAGE, memory + 2 * PAGE]
+        };
         for (n, register) in [QUEUE_DESC, QUEUE_DRIVER, QUEUE_DEVICE].into_iter().enumerate() {
             let right = memory + n as u64 * PAGE;
             let address = if tape.one_in(60) { places::address(tape) } else { right };
             write32(base + register, address as u32);
             write32(base + register + 4, (address >> 32) as u32);
         }
-        for at in (memory + PAGE..memory + 3 * PAGE).step_by(8) {
+        for at in (memory + 16 * size_here..memory + 3 * PAGE).step_by(8) {
             poke(at, 0);
         }
-        self.queues[slot as usize][queue as usize] =
-            Queue { size: size.clamp(1, 256).next_power_of_two(), available: 0 };
+        self.queues[slot as usize][queue as usize] = Queue { size: size_here, available: 0, rings: places };
         write32(base + QUEUE_READY, 1);
     }
 
@@ -112,18 +129,19 @@ impl Driver {
         let memory = rings(slot, number);
         let queue = self.queues[slot as usize][number as usize];
         let (size, device) = (queue.size.max(1), self.devices[slot as usize]);
+        let available = if queue.rings[0] == 0 { memory + PAGE } else { queue.rings[0] };
         let mut index = queue.available;
         let count = tape.pick(&[1, 1, 1, 2, 4, 16]);
         let mut head = tape.below(size);
         for _ in 0..count {
-            poke16(memory + PAGE + 4 + 2 * (u64::from(index) % size), wrong(tape, 40, head) as u16);
+            poke16(available + 4 + 2 * (u64::from(index) % size), wrong(tape, 40, head) as u16);
             head = chain(tape, memory, device, number, head, size);
             index = index.wrapping_add(1);
         }
         // All are there now, or as many as no ring holds.
         let told = if tape.one_in(48) { index.wrapping_add(value(tape) as u16) } else { index };
-        poke16(memory + PAGE, tape.pick(&[0, 0, 1, 0xffff]));
-        poke16(memory + PAGE + 2, told);
+        poke16(available, tape.pick(&[0, 0, 1, 0xffff]));
+        poke16(available + 2, told);
         self.queues[slot as usize][number as usize].available = told;
         if !tape.one_in(8) {
             write32(base(slot) + QUEUE_NOTIFY, number as u32);
