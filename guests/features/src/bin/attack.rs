@@ -144,7 +144,10 @@ fn flood_virtio(for_ever: bool) {
     let piece = virtio::to_read(text());
     (0..64).for_each(|_| transmit.offer(&[piece]));
     console.notify(&transmit);
-    while for_ever {
+    if !for_ever {
+        return;
+    }
+    loop {
         let ended = transmit.ended();
         transmit.take(ended);
         (0..ended).for_each(|_| transmit.offer(&[piece]));
