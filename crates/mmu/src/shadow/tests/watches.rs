@@ -147,7 +147,7 @@ fn a_table_that_keeps_changing_is_never_watched() {
     let (mut rig, key, _) = growing();
     let (grown, slot) = rig.guest.looked_at(key.satp, GuestVirtAddr(VA + BLOCK_SIZE), 0).unwrap();
     for round in 0..20 {
-        rig.guest.set(grown, slot, Pte::new(RAM_BASE + round % 2 * PAGE_SIZE, KERNEL));
+        rig.guest.set(grown, slot, Pte::new(RAM_BASE + (round + 1) % 2 * PAGE_SIZE, KERNEL));
         rig.fence(None, None);
         rig.fill(key, VA + BLOCK_SIZE, Access::Load);
         assert!(!rig.guest.ram.overlay().is_watched(grown), "{round}");
