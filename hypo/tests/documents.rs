@@ -51,6 +51,40 @@ fn the_readme_lists_the_exit_statuses() {
     assert_eq!(documented[1..], table);
 }
 
+#[test]
+fn each_fault_in_the_security_document_has_its_tests() {
+    let sources = ["crates", "hypo", "xtask"].map(|folder| sources_below(&root().join(folder))).concat();
+    let text = read("SECURITY.md");
+    let table = rows(section(&text, "## Faults found and mended"));
+    assert!(table.len() > 5);
+    for cells in &table[1..] {
+        let tests: Vec<&str> = cells[3].split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "fault {} has no test", cells[0]);
+        for test in tests {
+            // A case is named after a part that its file knows, such as `attacks/` and `disk-resets`.
+            let found = match test.split_once('/') {
+                None => sources.contains(&format!("fn {test}(")),
+                Some((suite, name)) => {
+                    (sources.contains(&format!("\"{suite}/{name}\"")) || sources.contains(&format!("\"{suite}/")))
+                        && sources.contains(&format!("{name}\""))
+                }
+            };
+            assert!(found, "fault {}: there is no test {test}", cells[0]);
+        }
+    }
+}
+
+/// All Rust sources below a folder, one after the other.
+fn sources_below(folder: &Path) -> String {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let text = |path: PathBuf| match path.extension().and_then(|extension| extension.to_str()) {
+        _ if path.is_dir() => sources_below(&path),
+        Some("rs") => fs::read_to_string(path).unwrap(),
+        _ => String::new(),
+    };
+    entries.map(text).collect()
+}
+
 /// Guests without files stand for those that have names.
 fn load(path: &Path) -> Result<Manifest, String> {
     let prepare = |_: Named| Ok(Ready { vm: Vm::new("", "k".into()), hint: None });
