@@ -142,7 +142,6 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
     let Some(vcpu) = vcpus.first_mut() else { return Left::Ended(StopReason::PowerOff) };
     // In registers while the guest runs.
     let (mut alarm, mut writes_seen) = (world.alarm, guest.writes_seen);
-    let until = alarm.end_of_turn(until, host.now());
     let mut sample = None;
     // With the scanner on, speed does not matter, and everything is measured.
     let watched = *check_every != 0;
@@ -151,12 +150,7 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
             Next::Run(entry) => entry,
             Next::Idle => break Left::Idle,
         };
-        let mut deadline = vm::deadline(machine, vcpu).min(until);
-        if vcpu.timer.is_held() {
-            deadline = deadline.min(vm::hold(vcpu, &alarm, host.now()));
-        }
-        if let Some(deadline) = alarm.want(deadline) {
-            alarm.was_set(host.now());
+        if let Some(deadline) = alarm.want(vm::deadline(machine, vcpu).min(until)) {
             hart.set_timer(deadline);
         }
         match entry.flush {
@@ -194,8 +188,9 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
             }
             vcpu.exits.count(ExitKind::HostTimer);
             hart.silence_timer();
+            alarm.went_off();
             let now = host.now();
-            vm::time_is_up(machine, vcpu, &mut alarm, now);
+            vm::tick(machine, vcpu, now);
             if now >= until {
                 break Left::Due;
             }

@@ -300,12 +300,6 @@ impl CsrFile {
         Interrupt::BY_PRIORITY.into_iter().find(|interrupt| ready & interrupt.mask() != 0)
     }
 
-    /// Whether a hart running with `privilege` would take this interrupt, were it pending.
-    pub const fn lets_in(&self, interrupt: Interrupt, privilege: Privilege) -> bool {
-        let is_enabled = self.sie & interrupt.mask() != 0;
-        is_enabled && (matches!(privilege, Privilege::User) || self.sstatus & sstatus::SIE != 0)
-    }
-
     /// Enters a trap from `privilege` at `pc` and returns the handler's address.
     /// Priv. spec, "Supervisor Status Register": SPP <- privilege, SPIE <- SIE, SIE <- 0; "Supervisor Trap Vector
     /// Base Address Register": MODE 1 adds four times the cause for interrupts only.

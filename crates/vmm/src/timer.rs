@@ -1,35 +1,14 @@
-//! A virtual hart's timer: one deadline on the host's clock. What the real timer is set to, which serves all of them, is
-//! `alarm`'s.
-//!
-//! On hardware a program goes on between two timer interrupts, if only for an instruction. Here the clock goes on while the
-//! hypervisor works, and on a slow host, itself a guest, the next deadline may have passed whenever a handler returns. So a
-//! guest that has taken a timer interrupt *owes* its program a run: until it has done something with the interrupt let in, the
-//! next one is held back.
+//! A virtual hart's timer: one deadline on the host's clock. And what the real timer is set to, which serves all of them.
 
-mod alarm;
-
-pub use alarm::Alarm;
-
-/// When the timer interrupt becomes pending, and whether it may be taken.
+/// When the timer interrupt becomes pending.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct VirtualTimer {
     deadline: u64,
-    owed: Owed,
-}
-
-/// Whether the guest owes its program a run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Owed {
-    Nothing,
-    /// It has taken a timer interrupt.
-    Run,
-    /// It would take the next one, which is held back until then, in ticks; 0 where nobody has said yet.
-    Held(u64),
 }
 
 impl VirtualTimer {
     /// A timer that never fires.
-    pub const OFF: Self = Self { deadline: u64::MAX, owed: Owed::Nothing };
+    pub const OFF: Self = Self { deadline: u64::MAX };
 
     /// Sets the deadline, in ticks; `u64::MAX` is never.
     pub const fn set(&mut self, deadline: u64) {
@@ -45,56 +24,71 @@ impl VirtualTimer {
     pub const fn deadline(self) -> u64 {
         self.deadline
     }
+}
 
-    /// Whether an interrupt that the guest would take is held back.
+/// What the real timer is set to, and when it has to be set anew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Alarm {
+    set_to: u64,
+    cheap: bool,
+}
+
+impl Alarm {
+    /// An alarm that goes off never. `cheap` is whether setting the timer costs less than being interrupted in vain.
+    pub const fn new(cheap: bool) -> Self {
+        Self { set_to: u64::MAX, cheap }
+    }
+
+    /// What the timer has to be set to for the next deadline, in ticks, if it has to. Where setting it is dear, a later
+    /// deadline waits until the timer has gone off for the earlier one, and none at all for ever.
     #[inline]
-    pub const fn is_held(self) -> bool {
-        matches!(self.owed, Owed::Held(_))
-    }
-
-    /// Up to when it is held back; `until` where that is not said yet.
-    pub(crate) const fn held_until(&mut self, until: u64) -> u64 {
-        match self.owed {
-            Owed::Held(known) if known != 0 => known,
-            _ => {
-                self.owed = Owed::Held(until);
-                until
-            }
+    pub const fn want(&mut self, deadline: u64) -> Option<u64> {
+        let is_new = if self.cheap { deadline != self.set_to } else { deadline < self.set_to };
+        if !is_new {
+            return None;
         }
+        self.set_to = deadline;
+        Some(deadline)
     }
 
-    /// The guest would take a timer interrupt. `has_moved` is whether it is elsewhere than when it was let run last. Says
-    /// whether the interrupt is held back.
-    pub(crate) const fn holds_back(&mut self, has_moved: bool) -> bool {
-        let holds = match self.owed {
-            Owed::Nothing => false,
-            Owed::Run => true,
-            Owed::Held(_) => !has_moved,
-        };
-        match self.owed {
-            Owed::Held(_) if holds => {}
-            _ if holds => self.owed = Owed::Held(0),
-            _ => self.owed = Owed::Run,
-        }
-        holds
-    }
-
-    /// Something has come in between, or the time was too short: what is held back is held anew.
-    pub(crate) const fn hold_anew(&mut self) {
-        if self.is_held() {
-            self.owed = Owed::Run;
-        }
-    }
-
-    /// The guest has done something with timer interrupts let in.
-    pub(crate) const fn has_run(&mut self) {
-        self.owed = Owed::Nothing;
+    /// The timer has gone off, and was silenced.
+    pub const fn went_off(&mut self) {
+        self.set_to = u64::MAX;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_dear_timer_is_set_for_an_earlier_deadline_only() {
+        let mut alarm = Alarm::new(false);
+        assert_eq!(alarm.want(u64::MAX), None);
+        assert_eq!(alarm.want(100), Some(100));
+        assert_eq!(alarm.want(100), None);
+        assert_eq!(alarm.want(200), None);
+        assert_eq!(alarm.want(u64::MAX), None);
+        assert_eq!(alarm.want(50), Some(50));
+        // It went off too early for 200, which is set now.
+        alarm.went_off();
+        assert_eq!(alarm.want(200), Some(200));
+        alarm.went_off();
+        assert_eq!(alarm.want(u64::MAX), None);
+    }
+
+    #[test]
+    fn a_cheap_timer_follows_each_deadline() {
+        let mut alarm = Alarm::new(true);
+        assert_eq!(alarm.want(u64::MAX), None);
+        assert_eq!(alarm.want(100), Some(100));
+        assert_eq!(alarm.want(100), None);
+        assert_eq!(alarm.want(200), Some(200));
+        assert_eq!(alarm.want(u64::MAX), Some(u64::MAX));
+        assert_eq!(alarm.want(200), Some(200));
+        alarm.went_off();
+        assert_eq!(alarm.want(u64::MAX), None);
+    }
 
     #[test]
     fn a_deadline_in_the_past_is_due_at_once_and_minus_one_never() {

@@ -47,8 +47,6 @@ pub struct Vcpu {
     pub shadow: ShadowMmu,
     /// The timer that the SBI sets.
     pub timer: VirtualTimer,
-    /// Where it was when it was let run last.
-    pub(crate) resumed_at: u64,
     /// What it is doing.
     pub state: RunState,
     /// Exits, by kind.
@@ -75,7 +73,6 @@ impl Vcpu {
             frame: VcpuFrame::new(features),
             shadow,
             timer: VirtualTimer::OFF,
-            resumed_at: 0,
             state: RunState::Stopped,
             exits: ExitCounters::default(),
             site_misses: 0,
@@ -140,8 +137,6 @@ impl Vcpu {
             Outcome::Wait => {
                 self.frame.pc = self.frame.pc.wrapping_add(4);
                 self.state = RunState::Waiting;
-                // It has nothing to do but to wait.
-                self.timer.has_run();
             }
             Outcome::Stop(reason) => return Err(reason),
         }
@@ -167,26 +162,11 @@ impl Vcpu {
         }
     }
 
-    /// Takes the interrupt of the highest priority, if one is to be taken now and is not held back.
+    /// Takes the interrupt of the highest priority, if one is to be taken now.
     pub fn take_interrupt(&mut self) {
         if let Some(interrupt) = self.frame.csr.deliverable(self.frame.privilege) {
-            if interrupt != Interrupt::Timer {
-                self.timer.hold_anew();
-            } else if self.timer.holds_back(self.has_moved()) {
-                return;
-            }
             self.enter_trap(interrupt.cause(), 0);
         }
-    }
-
-    /// Whether a timer interrupt that becomes pending would be taken at once.
-    pub(crate) fn lets_timer_in(&self) -> bool {
-        self.frame.csr.lets_in(Interrupt::Timer, self.frame.privilege)
-    }
-
-    /// Whether the guest is elsewhere than when it was let run last.
-    pub(crate) fn has_moved(&self) -> bool {
-        self.frame.pc != self.resumed_at
     }
 
     /// Raises or lowers an interrupt line.

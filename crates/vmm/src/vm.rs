@@ -16,7 +16,6 @@ use crate::link::HartState;
 use crate::machine::Machine;
 use crate::outcome::StopReason;
 use crate::pmu::FirmwareEvent;
-use crate::timer::Alarm;
 use crate::vcpu::{RunState, Start, Vcpu};
 
 /// A virtual machine.
@@ -100,7 +99,6 @@ pub fn prepare(machine: &mut Machine, vcpu: &mut Vcpu) -> Next {
     vcpu.take_interrupt();
     let root = fast::root(machine, vcpu);
     code::follow_watches(machine, vcpu);
-    vcpu.resumed_at = vcpu.frame.pc;
     Next::Run(Entry { root, flush: vcpu.shadow.take_flush() })
 }
 
@@ -145,29 +143,6 @@ pub fn serve(
 ) -> Result<(), StopReason> {
     let outcome = exit::handle(machine, vcpu, trap, host);
     vcpu.apply(outcome)
-}
-
-/// Up to when the timer interrupt is held back that a vCPU would take, which is to run from `now` on; never, where it is held
-/// back no longer.
-#[cold]
-pub fn hold(vcpu: &mut Vcpu, alarm: &Alarm, now: u64) -> u64 {
-    if vcpu.lets_timer_in() {
-        return vcpu.timer.held_until(alarm.run_from(now));
-    }
-    // It has shut interrupts out again, in the assembly, for which it had to come to an instruction.
-    vcpu.timer.has_run();
-    u64::MAX
-}
-
-/// Serves the timer interrupt that ended a vCPU's run, at `now`.
-pub fn time_is_up(machine: &mut Machine, vcpu: &mut Vcpu, alarm: &mut Alarm, now: u64) {
-    let had_its_chance = alarm.ended_run(now, vcpu.has_moved());
-    if had_its_chance && vcpu.lets_timer_in() {
-        vcpu.timer.has_run();
-    } else {
-        vcpu.timer.hold_anew();
-    }
-    tick(machine, vcpu, now);
 }
 
 /// Lets the timers of a vCPU and of the devices notice the time.

@@ -14,7 +14,6 @@ mod lifecycle;
 mod model;
 mod running;
 mod sbi;
-mod slow_host;
 mod support;
 mod trap_loops;
 mod tree;
