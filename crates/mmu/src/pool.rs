@@ -46,11 +46,6 @@ struct Meta {
     next: Option<TableId>,
     /// Entries of this table are at this level.
     level: u8,
-    /// Whether it is on a list of loose ones, and which one comes after it there.
-    is_loose: bool,
-    next_loose: Option<TableId>,
-    /// How often it was compared since something in it was found changed; larger tables count more.
-    quiet: u32,
     source: Source,
     /// Which words of `used` may not be 0, a bit each: all, once the assembly fills the table.
     words: u8,
@@ -81,9 +76,6 @@ impl TablePool {
         let meta = Meta {
             next: None,
             level: 0,
-            is_loose: false,
-            next_loose: None,
-            quiet: 0,
             source: Source::None,
             words: u8::MAX,
             used: [u64::MAX; 8],
@@ -104,7 +96,6 @@ impl TablePool {
     pub fn fixed(&mut self, number: usize, level: usize) -> TableId {
         if let Some(meta) = self.metas.get_mut(number) {
             meta.level = level as u8;
-            meta.is_loose = false;
         }
         TableId(number as u32)
     }
@@ -128,7 +119,7 @@ impl TablePool {
         self.push(list, first);
         self.clear(first);
         let meta = self.metas.get_mut(first.0 as usize)?;
-        (meta.level, meta.source, meta.is_loose) = (level as u8, Source::None, false);
+        (meta.level, meta.source) = (level as u8, Source::None);
         Some(first)
     }
 
@@ -235,38 +226,8 @@ impl TablePool {
     #[inline]
     pub fn set_source(&mut self, table: TableId, source: Source) {
         if let Some(meta) = self.metas.get_mut(table.0 as usize) {
-            (meta.source, meta.quiet) = (source, 0);
+            meta.source = source;
         }
-    }
-
-    /// Puts a table on a list of loose ones, unless it is on one already.
-    pub fn push_loose(&mut self, list: &mut Option<TableId>, table: TableId) {
-        if let Some(meta) = self.metas.get_mut(table.0 as usize)
-            && !meta.is_loose
-        {
-            (meta.is_loose, meta.next_loose) = (true, list.replace(table));
-        }
-    }
-
-    /// Takes a table from a list of loose ones.
-    pub fn pop_loose(&mut self, list: &mut Option<TableId>) -> Option<TableId> {
-        let table = (*list)?;
-        let meta = self.metas.get_mut(table.0 as usize)?;
-        meta.is_loose = false;
-        *list = meta.next_loose.take();
-        Some(table)
-    }
-
-    /// Whether a table is on a list of loose ones.
-    pub fn is_loose(&self, table: TableId) -> bool {
-        self.metas.get(table.0 as usize).is_some_and(|meta| meta.is_loose)
-    }
-
-    /// Counts that a table was found as it was, `times` times, or with `None` that it was not; gives the count.
-    pub fn count_quiet(&mut self, table: TableId, times: Option<u32>) -> u32 {
-        let Some(meta) = self.metas.get_mut(table.0 as usize) else { return 0 };
-        meta.quiet = times.map_or(0, |times| meta.quiet.saturating_add(times));
-        meta.quiet
     }
 
     /// The level of the table's entries.

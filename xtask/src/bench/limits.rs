@@ -14,11 +14,8 @@ enum Bound {
 }
 
 /// By item.
-const BOUNDS: [(&str, Bound); 29] = [
+const BOUNDS: [(&str, Bound); 26] = [
     ("teaching-syscall", Ratio(8.0)),
-    ("teaching-grow", Ratio(15.0)),
-    ("teaching-syscall-64M", Ratio(20.0)),
-    ("teaching-syscall-256M", Ratio(20.0)),
     ("spin-sstatus", Ratio(6.0)),
     ("spin-tick", Instructions(5_000.0)),
     ("spin-tick-worst", Instructions(200_000.0)),

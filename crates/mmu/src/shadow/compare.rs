@@ -1,5 +1,5 @@
-//! Compares the loose tables of what a fence has marked with the guest's: each entry with what it was made of, before a
-//! context is used again. What the guest has not changed stays. Guests that fence everything at each entry of their kernel would
+//! Compares what a fence has marked with the guest's tables: each entry with what it was made of, before a context is
+//! used again. What the guest has not changed stays. Guests that fence everything at each entry of their kernel would
 //! else fault on each page again.
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -13,62 +13,65 @@ use super::{ShadowMmu, TlbFlush};
 use crate::pool::{Source, TableId};
 
 impl ShadowMmu {
-    /// Compares what is loose in a marked context, and in the shared half, with the guest's tables.
+    /// Compares a marked context, and the shared half, with the guest's tables.
     #[cold]
     pub(super) fn freshen(&mut self, ram: &GuestRam, number: usize) {
         let Some(context) = self.context_mut(number) else { return };
-        let (satp, shares) = (context.key.satp, context.shares);
+        let (satp, root, shares) = (context.key.satp, context.root, context.shares);
         if core::mem::take(&mut context.stale) {
-            self.compare(ram, satp, number, false);
+            let tables = context.tables.first();
+            let found = self.compare(ram, satp, root, tables);
+            self.note_compared(number, false, found);
         }
         if shares
             && let Some(shared) = &mut self.shared
             && core::mem::take(&mut shared.stale)
         {
-            self.compare(ram, satp, number, true);
+            let (root, tables) = (shared.root, shared.tables.first());
+            let found = self.compare(ram, satp, root, tables);
+            self.note_compared(number, true, found);
         }
         self.begin_watches(ram);
     }
 
-    /// Drops what the guest's tables, seen from the root of `satp`, no longer say as they did, in the loose tables of a context
-    /// or of the shared half. Those whose guest tables are watched are loose no longer.
-    fn compare(&mut self, ram: &GuestRam, satp: Satp, number: usize, shares: bool) {
-        let (mut list, mut is_less) = (self.take_loose(number, shares), false);
-        let mut rest = None;
-        while let Some(table) = self.pool.pop_loose(&mut list) {
+    fn note_compared(&mut self, number: usize, shares: bool, found: Found) {
+        self.set_restless(number, shares, !found.all_watched);
+        if found.is_less {
+            self.trust.note_changed(number, shares);
+        }
+    }
+
+    /// Drops what the guest's tables, seen from the root of `satp`, no longer say as they did, in a root and in the list of
+    /// tables below it.
+    fn compare(&mut self, ram: &GuestRam, satp: Satp, root: TableId, tables: Option<TableId>) -> Found {
+        let mut found = Found { all_watched: true, is_less: false };
+        let mut next = Some(root);
+        while let Some(table) = next {
+            next = if table == root { tables } else { self.pool.next(table) };
             let source = match self.pool.source(table) {
                 // It follows none of the guest's, or was just detached.
                 Source::None => continue,
                 Source::Table(address) => address,
                 Source::AnyRoot => GuestPhysAddr(satp.ppn << 12),
             };
-            // A watch that begins now protects the table from the next time on.
-            let was_watched = ram.overlay().is_watched(source) && !self.new_watches.contains(&source);
             // Where there is no RAM, there is nothing.
             let guest = ram.table(source).unwrap_or(&NOTHING);
-            let (change, compared) = match self.pool.level(table) {
+            let change = match self.pool.level(table) {
                 0 => self.compare_leaves(guest, table),
                 _ => self.compare_pointers(guest, table),
             };
-            is_less |= change == Change::Less;
-            if !was_watched {
-                self.note_compared(ram, table, source, (change == Change::None).then_some(compared));
-                self.pool.push_loose(&mut rest, table);
-            }
+            found.all_watched &= self.is_watched(ram, source, change == Change::None);
+            found.is_less |= change == Change::Less;
         }
-        self.put_loose(number, shares, rest);
-        if is_less {
-            self.trust.note_changed(number, shares);
-        }
+        found
     }
 
-    /// For a table that may have pointers. Says what has changed, and how many entries there were.
+    /// For a table that may have pointers.
     #[inline]
-    fn compare_pointers(&mut self, guest: &[AtomicU64; 512], table: TableId) -> (Change, u32) {
-        let (mut change, mut compared, mut first) = (Change::None, 0, 0);
+    fn compare_pointers(&mut self, guest: &[AtomicU64; 512], table: TableId) -> Change {
+        let (mut change, mut first) = (Change::None, 0);
         while let Some(slot) = self.pool.next_used(table, first) {
             first = slot + 1;
-            compared += 1;
             let now = guest.get(slot).map_or(0, |now| now.load(Ordering::Relaxed));
             let seen = self.pool.seen(table, slot);
             if !still_holds(seen, now) {
@@ -89,17 +92,16 @@ impl ShadowMmu {
                 }
             }
         }
-        (change, compared)
+        change
     }
 
-    /// As `compare_pointers`, for a last table, where most entries are.
-    fn compare_leaves(&mut self, guest: &[AtomicU64; 512], table: TableId) -> (Change, u32) {
-        let (mut change, mut compared) = (Change::None, 0);
+    /// For a last table, where most entries are.
+    fn compare_leaves(&mut self, guest: &[AtomicU64; 512], table: TableId) -> Change {
+        let mut change = Change::None;
         let Self { pool, dropped_code, flush, .. } = self;
         pool.retain(table, |slot, entry, seen| {
             let now = guest.get(slot).map_or(0, |now| now.load(Ordering::Relaxed));
             let holds = still_holds(seen, now);
-            compared += 1;
             if !holds {
                 change = change.and(seen, now);
                 dropped_code.all |= is_code(entry);
@@ -108,8 +110,17 @@ impl ShadowMmu {
             }
             holds
         });
-        (change, compared)
+        change
     }
+}
+
+/// What comparing has found.
+#[derive(Clone, Copy)]
+struct Found {
+    /// All those of the guest's tables are watched.
+    all_watched: bool,
+    /// See `Change::Less`.
+    is_less: bool,
 }
 
 /// What has become of a table.

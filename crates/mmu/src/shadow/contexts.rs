@@ -11,7 +11,7 @@ use crate::pool::{Source, TableId, TableList};
 impl Context {
     fn new(key: ContextKey, root: TableId, shares: bool, next: Option<u8>) -> Self {
         let tables = TableList::default();
-        Self { key, root, tables, stale: false, loose: None, shares, holds_code: false, hinted: 0, next }
+        Self { key, root, tables, stale: false, shares, holds_code: false, hinted: 0, next }
     }
 }
 
@@ -166,8 +166,7 @@ impl ShadowMmu {
             *place = Some(Context::new(key, root, true, None));
         }
         self.restless_shared = false;
-        self.shared =
-            Some(SharedHalf { mode, root, tables: TableList::default(), stale: false, loose: None });
+        self.shared = Some(SharedHalf { mode, root, tables: TableList::default(), stale: false });
     }
 
     /// Takes out of a root what it has of the shared half.

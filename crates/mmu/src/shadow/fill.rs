@@ -90,6 +90,11 @@ impl ShadowMmu {
         if is_upper && !shares {
             self.own_uppers |= bit(number);
         }
+        if !self.is_restless(number, shares)
+            && (translation.level..mode.levels()).any(|level| !ram.overlay().is_watched(walked.at(level).0))
+        {
+            self.set_restless(number, shares, true);
+        }
         let Some(mut table) = self.start(number, shares) else { return };
         for level in (0..=top).rev() {
             // The guest's table whose entries these follow, if it has one at this level.
@@ -99,13 +104,7 @@ impl ShadowMmu {
                 (_, entry) if shares && level + 1 == mode.levels() => (Source::AnyRoot, entry.0),
                 (guest_table, entry) => (Source::Table(guest_table), entry.0),
             };
-            let is_new = self.follow(table, source);
-            if governed
-                && (is_new || source == Source::AnyRoot)
-                && !ram.overlay().is_watched(walked.at(level).0)
-            {
-                self.loosen(number, shares, table);
-            }
+            self.follow(table, source);
             let slot = paging::index(address.0, level);
             let old = self.pool.entry(table, slot);
             if level == 0 || level == 1 && mapping.block && !old.is_table() {
@@ -151,18 +150,16 @@ impl ShadowMmu {
         if shares { self.shared_root() } else { self.context(number).map(|context| context.root) }
     }
 
-    /// Makes a table follow `source`; what it has of another one goes. Says whether it was another one.
-    pub(super) fn follow(&mut self, table: TableId, source: Source) -> bool {
+    /// Makes a table follow `source`; what it has of another one goes.
+    pub(super) fn follow(&mut self, table: TableId, source: Source) {
         let old = self.pool.source(table);
-        if old == source {
-            return false;
+        if old != source {
+            self.empty(table);
+            self.pool.set_source(table, source);
+            if old != Source::None {
+                self.hints.forget_table(TablePool::number(table));
+            }
         }
-        self.empty(table);
-        self.pool.set_source(table, source);
-        if old != Source::None {
-            self.hints.forget_table(TablePool::number(table));
-        }
-        true
     }
 
     fn take_table(&mut self, number: usize, shares: bool, level: usize) -> Option<TableId> {

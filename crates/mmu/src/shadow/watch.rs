@@ -1,78 +1,52 @@
-//! Lets a fence of everything cost what has changed, for guests that have no ASIDs, and so fence at each entry of their kernel.
+//! Makes fences of everything cheap for guests that have no ASIDs, and so fence at each entry of their kernel.
 //!
 //! A guest table that was compared again and again and never found changed is *watched*: no shadow maps it writable, so
-//! that a store to it is noticed, and ends that. A shadow table is *loose* until the guest's table that it follows is watched,
-//! and then compared once more; it is loose again when that is let go. A fence has to ask about loose tables alone, so a
-//! process that grows pays for the tables that it grows in. Where nothing is loose, all is *settled*, and the assembly
-//! serves fences. Guests that write a table soon after it is watched find it watched less and less often.
+//! that a store to it is noticed, and ends that. What was made of watched tables alone is *settled*: until one of them is let
+//! go, a fence has nothing to ask about it. Guests that write a table soon after find it watched less and less often.
 //! Not for guests with ASIDs: they fence single addresses, and nothing is compared.
 
 use core::sync::atomic::Ordering;
 
 use alloc::boxed::Box;
 
-use arrayvec::ArrayVec;
+use isa::paging::Mode;
 use memory::{GuestPhysAddr, GuestRam, PAGE_SIZE};
 
-use super::contexts::{bit, members};
-use super::{KERNEL, ShadowMmu, TlbFlush};
-use crate::pool::{Source, TableId, TableList};
+use super::contexts::bit;
+use super::{ShadowMmu, TlbFlush};
 
-/// How often a table is found unchanged before it is watched, at first; a store to one that was just watched doubles it.
+/// How often a table is found unchanged before it is watched, at first; each store to a watched one doubles it.
 const FIRST_LIMIT: u32 = if cfg!(test) { 1 } else { 16 };
 /// The limit stops doubling here.
 const LAST_LIMIT: u32 = if cfg!(test) { 2 } else { 1 << 20 };
-/// A table counts once more for so many entries: the more there are, the sooner watching is cheaper than comparing.
-const ENTRIES: u32 = 64;
-/// Tables whose limits are remembered; a table shares its place with others.
+/// Tables that are counted; a table shares its place with others.
 const PLACES: u64 = 512;
 /// Guest tables that one round of comparing may begin to watch.
-pub(super) const AT_ONCE: usize = 32;
+pub(super) const AT_ONCE: usize = 16;
 
-/// A watch has paid where it has lasted for so many fences times its limit: a table that changes so seldom, as one does
-/// whose last entry a growing process has filled, may be watched again as soon.
-const PAYS: u64 = 16;
-
-/// The limits of guest tables that are watched or were let go.
+/// How often which guest table was found unchanged.
 #[derive(Debug)]
-pub(super) struct Limits(Box<[Limit]>);
+pub(super) struct QuietTables(Box<[Place]>);
 
 #[derive(Clone, Copy, Debug)]
-struct Limit {
+struct Place {
     page: u64,
+    rounds: u32,
     limit: u32,
-    /// How many fences there had been when it was watched.
-    since: u64,
 }
 
-impl Limits {
+impl QuietTables {
     pub(super) fn new() -> Self {
-        Self((0..PLACES).map(|_| Limit { page: u64::MAX, limit: FIRST_LIMIT, since: 0 }).collect())
+        Self((0..PLACES).map(|_| Place { page: u64::MAX, rounds: 0, limit: FIRST_LIMIT }).collect())
     }
 
-    fn of(&self, table: GuestPhysAddr) -> u32 {
+    fn of(&mut self, table: GuestPhysAddr) -> Option<&mut Place> {
         let number = table.0 / PAGE_SIZE;
-        let place = self.0.get((number % PLACES) as usize);
-        place.filter(|place| place.page == number).map_or(FIRST_LIMIT, |place| place.limit)
-    }
-
-    /// Notes that a table is watched from now on, after so many fences.
-    fn begin(&mut self, table: GuestPhysAddr, fences: u64) {
-        let (page, limit) = (table.0 / PAGE_SIZE, self.of(table));
-        if let Some(place) = self.0.get_mut((page % PLACES) as usize) {
-            *place = Limit { page, limit, since: fences };
+        let place = self.0.get_mut((number % PLACES) as usize)?;
+        if place.page != number {
+            *place = Place { page: number, rounds: 0, limit: FIRST_LIMIT };
         }
-    }
-
-    /// Notes that it is let go.
-    fn end(&mut self, table: GuestPhysAddr, fences: u64) {
-        let page = table.0 / PAGE_SIZE;
-        let Some(place) = self.0.get_mut((page % PLACES) as usize).filter(|place| place.page == page) else {
-            return;
-        };
-        if fences.wrapping_sub(place.since) < PAYS.wrapping_mul(place.limit.into()) {
-            place.limit = place.limit.saturating_mul(2).min(LAST_LIMIT);
-        }
+        Some(place)
     }
 }
 
@@ -92,107 +66,57 @@ impl ShadowMmu {
 
     /// Lets the page of `address`, which is about to be written, be watched no longer.
     pub fn unwatch(&mut self, ram: &GuestRam, address: GuestPhysAddr) {
-        if ram.unwatch_page(address) {
-            self.limits.end(address, self.fences);
+        if ram.unwatch_page(address)
+            && let Some(place) = self.quiet.of(address)
+        {
+            place.rounds = 0;
+            place.limit = place.limit.saturating_mul(2).min(LAST_LIMIT);
         }
     }
 
-    /// Makes loose what follows pages that were watched and let go.
-    #[inline]
+    /// Settles nothing any more where a watched page was let go.
     pub(super) fn follow_unwatched(&mut self, ram: &GuestRam) {
         let now = ram.overlay().unwatched().load(Ordering::Acquire);
-        let before = core::mem::replace(&mut self.unwatched, now);
-        if before != now {
-            self.loosen_all(ram, before, now);
+        if core::mem::replace(&mut self.unwatched, now) == now {
+            return;
         }
-    }
-
-    #[cold]
-    fn loosen_all(&mut self, ram: &GuestRam, before: u64, now: u64) {
-        let pages = ram.overlay().unwatched_since(before, now);
-        let pages: Option<ArrayVec<_, { memory::overlay::LOG }>> = pages.map(Iterator::collect);
-        let is_meant = |source: Source| match (source, &pages) {
-            (Source::None, _) => false,
-            // Whichever root it was compared with.
-            (Source::AnyRoot, _) | (_, None) => true,
-            (Source::Table(table), Some(pages)) => pages.contains(&table),
-        };
-        let halves = members(self.live).map(|number| (number, false)).chain([(KERNEL, true)]);
-        for (number, shares) in halves {
-            let mut loose = self.take_loose(number, shares);
-            let mut next = self.start(number, shares);
-            let below = self.tables(number, shares).and_then(TableList::first);
-            let mut is_root = true;
-            while let Some(table) = next {
-                next = if core::mem::take(&mut is_root) { below } else { self.pool.next(table) };
-                if is_meant(self.pool.source(table)) {
-                    // What was stored may be where the shadow has nothing to compare.
-                    self.pool.count_quiet(table, None);
-                    self.pool.push_loose(&mut loose, table);
-                }
+        let mut restless = 0;
+        for (number, context) in self.own_contexts().enumerate() {
+            if context.as_ref().is_some_and(|context| context.key.satp.mode != Mode::Bare && !context.stale) {
+                restless |= bit(number);
             }
-            self.put_loose(number, shares, loose);
         }
+        self.restless |= restless;
+        self.restless_shared = self.shared.as_ref().is_some_and(|shared| !shared.stale);
     }
 
-    fn tables(&self, number: usize, shares: bool) -> Option<&TableList> {
+    pub(super) fn is_restless(&self, number: usize, shares: bool) -> bool {
+        if shares { self.restless_shared } else { self.restless & bit(number) != 0 }
+    }
+
+    pub(super) fn set_restless(&mut self, number: usize, shares: bool, restless: bool) {
         if shares {
-            self.shared.as_ref().map(|shared| &shared.tables)
+            self.restless_shared = restless;
         } else {
-            self.context(number).map(|context| &context.tables)
+            self.restless = self.restless & !bit(number) | if restless { bit(number) } else { 0 };
         }
     }
 
-    /// Takes the list of loose tables of a context or of the shared half, which `put_loose` gives back.
-    pub(super) fn take_loose(&mut self, number: usize, shares: bool) -> Option<TableId> {
-        let loose = if shares {
-            self.shared.as_mut().map(|shared| &mut shared.loose)
-        } else {
-            self.context_mut(number).map(|context| &mut context.loose)
-        };
-        loose.and_then(Option::take)
-    }
-
-    pub(super) fn put_loose(&mut self, number: usize, shares: bool, loose: Option<TableId>) {
-        let is_restless = |stale: bool| loose.is_some() && !stale;
-        if shares {
-            if let Some(shared) = &mut self.shared {
-                shared.loose = loose;
-                self.restless_shared = is_restless(shared.stale);
-            }
-        } else if let Some(context) = self.context_mut(number) {
-            context.loose = loose;
-            let restless = if is_restless(context.stale) { bit(number) } else { 0 };
-            self.restless = self.restless & !bit(number) | restless;
+    /// Whether the guest's table at `table` is watched. If not, and it was found unchanged, it may be from now on.
+    #[inline]
+    pub(super) fn is_watched(&mut self, ram: &GuestRam, table: GuestPhysAddr, is_quiet: bool) -> bool {
+        let is_watched = ram.overlay().is_watched(table);
+        if is_quiet && !is_watched {
+            self.note_quiet(ram, table);
         }
+        is_watched
     }
 
-    /// Makes a table loose that is filled from a guest's table which is not watched.
-    pub(super) fn loosen(&mut self, number: usize, shares: bool, table: TableId) {
-        if !self.pool.is_loose(table) {
-            let mut loose = self.take_loose(number, shares);
-            self.pool.push_loose(&mut loose, table);
-            self.put_loose(number, shares, loose);
-        }
-    }
-
-    /// Notes that a loose table was compared with the guest's at `source`, and that `unchanged` entries were found as they
-    /// were; `None` where there was one that was not. The guest's table may be watched from now on.
-    pub(super) fn note_compared(
-        &mut self,
-        ram: &GuestRam,
-        table: TableId,
-        source: GuestPhysAddr,
-        unchanged: Option<u32>,
-    ) {
-        let quiet = self.pool.count_quiet(table, unchanged.map(|entries| 1 + entries / ENTRIES));
-        if unchanged.is_some()
-            && quiet >= self.limits.of(source)
-            && !self.new_watches.is_full()
-            && ram.watch_page(source)
-        {
-            self.limits.begin(source, self.fences);
-            self.new_watches.push(source);
+    fn note_quiet(&mut self, ram: &GuestRam, table: GuestPhysAddr) {
+        let Some(place) = self.quiet.of(table) else { return };
+        place.rounds = place.rounds.saturating_add(1);
+        if place.rounds >= place.limit && !self.new_watches.is_full() && ram.watch_page(table) {
+            self.new_watches.push(table);
         }
     }
 

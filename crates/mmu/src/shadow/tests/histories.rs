@@ -40,7 +40,6 @@ fn steps(mode: Mode, guests: usize) -> impl Strategy<Value = Vec<(usize, Step)>>
         let up = prop_oneof![4 => Just(0usize), 1 => Just(1)];
         let rewrite = (0..8usize, address.clone(), up, random::entry()).boxed();
         let access = (0..8usize, address.clone(), random::access()).boxed();
-        let grow = (0..8usize, address.clone(), select(&[PAGE_SIZE, 8 * PAGE_SIZE, BLOCK_SIZE][..]));
         let fence = (0..8usize, optional, prop::option::of(0..3u16));
         let step = prop_oneof![
             20 => access.clone().prop_map(|(c, a, kind)| Step::Access(c, a, kind)),
@@ -50,8 +49,6 @@ fn steps(mode: Mode, guests: usize) -> impl Strategy<Value = Vec<(usize, Step)>>
             2 => rewrite.prop_map(|(c, a, up, e)| Step::Settle(c, a, up, e)),
             4 => fence.prop_map(|(c, a, asid)| Step::Fence(c, a, asid)),
             2 => (0..8usize, address).prop_map(|(c, a)| Step::Copy(c, a)),
-            1 => grow.prop_map(|(c, a, stride)| Step::Grow(c, a, stride)),
-            1 => (0..TABLES).prop_map(Step::Device),
             2 => (0..8usize).prop_map(Step::Switch),
             1 => (0..8usize).prop_map(Step::ChangeRights),
             1 => Just(Step::Distrust),

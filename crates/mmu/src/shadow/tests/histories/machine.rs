@@ -37,11 +37,6 @@ pub(super) enum Step {
     ChangeRights(usize),
     /// Nothing is known of the kernel any more.
     Distrust,
-    /// The guest uses an address in one of the contexts and fences everything, so often that its tables come to be watched; then
-    /// it maps page after page behind it, in the same tables and others, uses and fences them, while what is watched stays.
-    Grow(usize, GuestVirtAddr, u64),
-    /// A device writes to a table, with what is in it.
-    Device(u64),
     /// The code at an address in one of the contexts is copied, or its copy ends.
     Copy(usize, GuestVirtAddr),
     /// The virtual machine is reset.
@@ -129,30 +124,6 @@ impl History {
                 self.step(hart, contexts, Step::Rewrite(context, address, up, entry));
                 self.step(hart, contexts, Step::Fence(context, None, None));
             }
-            Step::Grow(context, address, stride) => {
-                let key = key_of(context);
-                for round in 0..3_u64 {
-                    let grown = GuestVirtAddr(address.0.wrapping_add(round * stride));
-                    if let Some((table, slot)) = self.rig.guest.looked_at(key.satp, grown, 0) {
-                        self.rig.guest.set(table, slot, Pte::new(RAM_BASE + round * PAGE_SIZE, KERNEL));
-                    }
-                    self.step(hart, contexts, Step::Access(context, grown, Access::Load));
-                    self.step(hart, contexts, Step::Fence(context, None, None));
-                    self.step(hart, contexts, Step::Access(context, address, Access::Load));
-                    self.step(hart, contexts, Step::Fence(context, None, None));
-                }
-            }
-            Step::Device(table) => {
-                let ram = &self.rig.guest.ram;
-                let table = table_address(table);
-                let words: Vec<_> = (0..PAGE_SIZE)
-                    .step_by(8)
-                    .map(|at| ram.read_word(table.wrapping_add(at)).unwrap())
-                    .collect();
-                let changed = words.iter().enumerate().map(|(slot, word)| if slot == 1 { 0 } else { *word });
-                let bytes: Vec<_> = changed.flat_map(u64::to_le_bytes).collect();
-                ram.write(table, &bytes).unwrap();
-            }
             Step::Switch(context) => {
                 let key = key_of(context);
                 let is_fence = self.rig.shadow.satp_changed(&self.rig.guest.ram, key.satp);
@@ -184,7 +155,6 @@ impl History {
         }
         hart.look_up(self.number, &self.rig.shadow, &self.recent);
         hart.fence(self.rig.shadow.take_flush());
-        self.rig.shadow.take_new_watches();
         let lost = self.rig.shadow.take_lost_roots();
         self.told.retain(|(key, _)| match lost {
             LostRoots::None => true,
