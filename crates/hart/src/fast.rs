@@ -128,8 +128,6 @@ core::arch::global_asm!(
     MEMORY_PLAIN = const layout::MEMORY_PLAIN,
     MEMORY_UNWATCHED = const layout::MEMORY_UNWATCHED,
     SETTLED = const layout::SETTLED,
-    SWITCH_FENCES = const layout::SWITCH_FENCES,
-    RIGHTS_FENCES = const layout::RIGHTS_FENCES,
     FAST_FENCES = const layout::FAST_FENCES,
     FILLED_WRITABLE = const layout::FILLED_WRITABLE,
     X = const layout::X,

@@ -68,10 +68,6 @@ pub struct VcpuFrame {
     /// What the count at `memory.unwatched` is as long as a fence of all addresses has nothing to do; `u64::MAX` where it
     /// has.
     pub settled: u64,
-    /// Not 0 where a write of satp is a fence of all addresses, too: the kernel is not trusted to fence what it changes.
-    pub switch_fences: u64,
-    /// The same of changes of SUM.
-    pub rights_fences: u64,
     /// Fences of all addresses for which there was nothing to do in the shadow.
     pub fast_fences: u64,
     /// Fences that changes of the root wanted.
@@ -108,8 +104,6 @@ impl VcpuFrame {
             hints: 0,
             filled_writable: 0,
             settled: u64::MAX,
-            switch_fences: 1,
-            rights_fences: 1,
             fast_fences: 0,
             switch_flushes: 0,
             sites: SiteTable::new(),
@@ -128,7 +122,6 @@ impl VcpuFrame {
         self.ready = 0;
         self.status_guard = u64::MAX;
         self.roots = Roots::NONE;
-        (self.switch_fences, self.rights_fences) = (1, 1);
         self.sites.clear();
         self.spaces.clear();
         self.guarded = u64::MAX;

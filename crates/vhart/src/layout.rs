@@ -52,10 +52,6 @@ pub const MEMORY_PLAIN: usize = offset_of!(VcpuFrame, memory) + offset_of!(Guest
 pub const MEMORY_UNWATCHED: usize = offset_of!(VcpuFrame, memory) + offset_of!(GuestMemory, unwatched);
 /// See `VcpuFrame::settled`.
 pub const SETTLED: usize = offset_of!(VcpuFrame, settled);
-/// See `VcpuFrame::switch_fences`.
-pub const SWITCH_FENCES: usize = offset_of!(VcpuFrame, switch_fences);
-/// See `VcpuFrame::rights_fences`.
-pub const RIGHTS_FENCES: usize = offset_of!(VcpuFrame, rights_fences);
 /// See `VcpuFrame::fast_fences`.
 pub const FAST_FENCES: usize = offset_of!(VcpuFrame, fast_fences);
 /// Where the hints are.

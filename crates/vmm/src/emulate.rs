@@ -37,53 +37,16 @@ pub(crate) fn illegal_instruction(
 /// Carries an instruction out where the guest's mode allows it, and else gives the guest an illegal-instruction
 /// exception, with the instruction's bits in stval.
 pub(crate) fn instruction(vcpu: &mut Vcpu, ram: &GuestRam, bits: u32, host: &impl Host) -> Outcome {
-    let instr = decode(bits);
-    match privileged(vcpu, ram, instr, host) {
+    match privileged(vcpu, ram, decode(bits), host) {
         Ok((kind, outcome)) => {
             vcpu.exits.count(kind);
-            match kind {
-                ExitKind::Fence | ExitKind::Satp
-                    if vcpu.frame.switch_fences != 0 && is_fence_or_switch(instr) =>
-                {
-                    go_on(vcpu, ram, host)
-                }
-                _ => outcome,
-            }
+            outcome
         }
         Err(Illegal) => {
             vcpu.exits.count(ExitKind::GuestException);
             Outcome::Inject(Exception::IllegalInstruction, u64::from(bits))
         }
     }
-}
-
-/// After a fence of all addresses or a write of satp: carries out what stands right behind it, if that is the other, or the same again. Kernels
-/// fence before and after they write satp, and between two such instructions nothing changes. Only for kernels whose
-/// writes of satp are fences: others seldom fence everything.
-#[cold]
-fn go_on(vcpu: &mut Vcpu, ram: &GuestRam, host: &impl Host) -> Outcome {
-    let mut done = LENGTH;
-    while done < LONGEST_RUN * LENGTH
-        && let Ok(bits) = fetch::at(vcpu, ram, vcpu.frame.pc.wrapping_add(done))
-        && let instr = decode(bits)
-        && is_fence_or_switch(instr)
-        && let Ok((kind, _)) = privileged(vcpu, ram, instr, host)
-    {
-        vcpu.exits.count(kind);
-        done += LENGTH;
-    }
-    Outcome::Advance(done)
-}
-
-/// Instructions that are carried out in one go: a fence, a write of satp and a fence, and one more.
-const LONGEST_RUN: u64 = 4;
-
-const fn is_fence_or_switch(instr: Instr) -> bool {
-    matches!(
-        instr,
-        Instr::SfenceVma { rs1: Reg::ZERO, .. }
-            | Instr::Csr { op: CsrOp::Write, csr: CsrAddr::SATP, rd: Reg::ZERO, .. }
-    )
 }
 
 /// All privileged instructions are four bytes long.
@@ -96,7 +59,7 @@ fn privileged(
     host: &impl Host,
 ) -> Result<(ExitKind, Outcome), Illegal> {
     if let Instr::Csr { op, csr, rd, src } = instr {
-        return Ok((access_csr(vcpu, ram, op, csr, rd, src, host)?, Outcome::Advance(LENGTH)));
+        return Ok((access_csr(vcpu, op, csr, rd, src, host)?, Outcome::Advance(LENGTH)));
     }
     if vcpu.frame.privilege != Privilege::Supervisor {
         return Err(Illegal);
@@ -119,7 +82,6 @@ fn privileged(
 /// Zicsr: CSRRS and CSRRC with a zero source field do not write, CSRRW to x0 does not read.
 fn access_csr(
     vcpu: &mut Vcpu,
-    ram: &GuestRam,
     op: CsrOp,
     csr: CsrAddr,
     rd: Reg,
@@ -139,9 +101,7 @@ fn access_csr(
             CsrOp::Set => old | operand,
             CsrOp::Clear => old & !operand,
         };
-        let before = (vcpu.frame.csr.satp_bits(), vcpu.frame.csr.sum_and_mxr());
         vcpu.frame.csr.write(csr, new, vcpu.frame.privilege)?;
-        follow_translation(vcpu, ram, before);
     }
     vcpu.frame.set(rd, old);
     Ok(match (writes, csr) {
@@ -149,17 +109,6 @@ fn access_csr(
         (true, _) => ExitKind::CsrWrite,
         (false, _) => ExitKind::CsrRead,
     })
-}
-
-/// Tells the shadow of a change of satp, or of SUM or MXR. Where that was no fence, it will never be one again.
-#[inline]
-fn follow_translation(vcpu: &mut Vcpu, ram: &GuestRam, before: (u64, u64)) {
-    let csr = &vcpu.frame.csr;
-    if csr.satp_bits() != before.0 {
-        vcpu.frame.switch_fences = u64::from(vcpu.shadow.satp_changed(ram, csr.satp()));
-    } else if csr.sum_and_mxr() != before.1 {
-        vcpu.frame.rights_fences = u64::from(vcpu.shadow.rights_changed(ram));
-    }
 }
 
 fn read_csr(vcpu: &Vcpu, csr: CsrAddr, host: &impl Host) -> Result<u64, Illegal> {

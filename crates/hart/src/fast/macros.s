@@ -56,17 +56,6 @@
 97:
 .endm
 
-// A fence of all addresses, where there is nothing to do because no table has changed that a shadow follows.
-.macro FAST_FENCE_ALL free, other, bail
-    ld \free, {MEMORY_UNWATCHED}(sp)
-    ld \free, 0(\free)
-    ld \other, {SETTLED}(sp) // what the count never is, where there is something to do
-    bne \free, \other, \bail
-    ld \free, {FAST_FENCES}(sp)
-    addi \free, \free, 1
-    sd \free, {FAST_FENCES}(sp)
-.endm
-
 // sstatus as the guest sees it; `kept` becomes what the frame has of it.
 .macro FAST_READ_STATUS value, kept
     csrr \value, sstatus

@@ -136,14 +136,11 @@ fast_status_write:
     sd t3, {SSTATUS}(sp)
     ld t3, {T3}(sp)
     FAST_GOTO {SITE_FINISH}
-// SUM changes: another root, and a fence where the kernel is not trusted.
+// SUM changes: another root.
 3:
-    sd t3, {TP}(sp) // tp's place is free: the guest's tp is in tp
-    ld t2, {RIGHTS_FENCES}(sp)
-    bnez t2, 6f
-5:
     ld t2, {ROOT_SUM}(sp)
     beqz t2, fast_bail_t3
+    sd t3, {TP}(sp) // tp's place is free: the guest's tp is in tp
     slli t3, t3, {SUM_TO_SIGN}
     bltz t3, 4f
     ld t2, {ROOT_SUPERVISOR}(sp)
@@ -153,10 +150,6 @@ fast_status_write:
     FAST_FLUSH_IF_NEEDED t3
     ld t3, {TP}(sp)
     j 2b
-6:
-    FAST_FENCE_ALL t2, t3, fast_bail_t3
-    ld t3, {TP}(sp)
-    j 5b
 
 // satp, where the roots of the new space are at hand. Bare is never.
 .global fast_satp
@@ -172,9 +165,6 @@ fast_satp:
     ld t1, {SSTATUS}(sp)
     slli t1, t1, {SUM_TO_SIGN}
     bltz t1, fast_bail
-    ld t1, {SWITCH_FENCES}(sp)
-    bnez t1, 2f
-1:
     sd t0, {SATP}(sp)
     ld t0, {SPACES} + {SPACE_ROOTS}(t2)
     ld t1, {SPACES} + {SPACE_ROOTS} + 16(t2)
@@ -187,11 +177,6 @@ fast_satp:
     csrw satp, t0
     FAST_FLUSH_IF_NEEDED t1
     FAST_RETURN
-// The write is a fence, too.
-2:
-    FAST_FENCE_ALL t0, t1, fast_bail
-    ld t0, {SPACES} + {SPACE_SATP}(t2)
-    j 1b
 
 // stvec. What is no mode is Rust's business.
 .global fast_vector_write
@@ -204,5 +189,12 @@ fast_vector_write:
 // A fence of all addresses, in one address space or all: done where no table has changed that a shadow follows.
 .global fast_fence
 fast_fence:
-    FAST_FENCE_ALL t0, t2, fast_bail
+    ld t2, {SETTLED}(sp)
+    bltz t2, fast_bail
+    ld t0, {MEMORY_UNWATCHED}(sp)
+    ld t0, 0(t0)
+    bne t0, t2, fast_bail
+    ld t0, {FAST_FENCES}(sp)
+    addi t0, t0, 1
+    sd t0, {FAST_FENCES}(sp)
     FAST_RETURN

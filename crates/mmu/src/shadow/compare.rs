@@ -8,7 +8,6 @@ use isa::paging::{Pte, Satp};
 use memory::{GuestPhysAddr, GuestRam};
 
 use super::mapping::is_code;
-use super::trust::is_less;
 use super::{ShadowMmu, TlbFlush};
 use crate::pool::{Source, TableId};
 
@@ -20,31 +19,24 @@ impl ShadowMmu {
         let (satp, root, shares) = (context.key.satp, context.root, context.shares);
         if core::mem::take(&mut context.stale) {
             let tables = context.tables.first();
-            let found = self.compare(ram, satp, root, tables);
-            self.note_compared(number, false, found);
+            let is_settled = self.compare(ram, satp, root, tables);
+            self.set_restless(number, false, !is_settled);
         }
         if shares
             && let Some(shared) = &mut self.shared
             && core::mem::take(&mut shared.stale)
         {
             let (root, tables) = (shared.root, shared.tables.first());
-            let found = self.compare(ram, satp, root, tables);
-            self.note_compared(number, true, found);
+            let is_settled = self.compare(ram, satp, root, tables);
+            self.set_restless(number, true, !is_settled);
         }
         self.begin_watches(ram);
     }
 
-    fn note_compared(&mut self, number: usize, shares: bool, found: Found) {
-        self.set_restless(number, shares, !found.all_watched);
-        if found.is_less {
-            self.trust.note_changed(number, shares);
-        }
-    }
-
     /// Drops what the guest's tables, seen from the root of `satp`, no longer say as they did, in a root and in the list of
-    /// tables below it.
-    fn compare(&mut self, ram: &GuestRam, satp: Satp, root: TableId, tables: Option<TableId>) -> Found {
-        let mut found = Found { all_watched: true, is_less: false };
+    /// tables below it. Says whether all those of the guest's tables are watched.
+    fn compare(&mut self, ram: &GuestRam, satp: Satp, root: TableId, tables: Option<TableId>) -> bool {
+        let mut all_watched = true;
         let mut next = Some(root);
         while let Some(table) = next {
             next = if table == root { tables } else { self.pool.next(table) };
@@ -56,26 +48,24 @@ impl ShadowMmu {
             };
             // Where there is no RAM, there is nothing.
             let guest = ram.table(source).unwrap_or(&NOTHING);
-            let change = match self.pool.level(table) {
+            let is_quiet = match self.pool.level(table) {
                 0 => self.compare_leaves(guest, table),
                 _ => self.compare_pointers(guest, table),
             };
-            found.all_watched &= self.is_watched(ram, source, change == Change::None);
-            found.is_less |= change == Change::Less;
+            all_watched &= self.is_watched(ram, source, is_quiet);
         }
-        found
+        all_watched
     }
 
-    /// For a table that may have pointers.
+    /// For a table that may have pointers. Says whether nothing has changed.
     #[inline]
-    fn compare_pointers(&mut self, guest: &[AtomicU64; 512], table: TableId) -> Change {
-        let (mut change, mut first) = (Change::None, 0);
+    fn compare_pointers(&mut self, guest: &[AtomicU64; 512], table: TableId) -> bool {
+        let (mut is_quiet, mut first) = (true, 0);
         while let Some(slot) = self.pool.next_used(table, first) {
             first = slot + 1;
             let now = guest.get(slot).map_or(0, |now| now.load(Ordering::Relaxed));
-            let seen = self.pool.seen(table, slot);
-            if !still_holds(seen, now) {
-                change = change.and(seen, now);
+            if !still_holds(self.pool.seen(table, slot), now) {
+                is_quiet = false;
                 let entry = self.pool.entry(table, slot);
                 match self.pool.below(entry) {
                     Some(next) => {
@@ -92,52 +82,25 @@ impl ShadowMmu {
                 }
             }
         }
-        change
+        is_quiet
     }
 
-    /// For a last table, where most entries are.
-    fn compare_leaves(&mut self, guest: &[AtomicU64; 512], table: TableId) -> Change {
-        let mut change = Change::None;
+    /// For a last table, where most entries are. Says whether nothing has changed.
+    fn compare_leaves(&mut self, guest: &[AtomicU64; 512], table: TableId) -> bool {
+        let mut is_quiet = true;
         let Self { pool, dropped_code, flush, .. } = self;
         pool.retain(table, |slot, entry, seen| {
             let now = guest.get(slot).map_or(0, |now| now.load(Ordering::Relaxed));
             let holds = still_holds(seen, now);
             if !holds {
-                change = change.and(seen, now);
+                is_quiet = false;
                 dropped_code.all |= is_code(entry);
                 // As in `compare_pointers`.
                 *flush = TlbFlush::All;
             }
             holds
         });
-        change
-    }
-}
-
-/// What comparing has found.
-#[derive(Clone, Copy)]
-struct Found {
-    /// All those of the guest's tables are watched.
-    all_watched: bool,
-    /// See `Change::Less`.
-    is_less: bool,
-}
-
-/// What has become of a table.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Change {
-    /// Nothing has changed.
-    None,
-    /// Something has.
-    More,
-    /// Something allows less than before, or something else.
-    Less,
-}
-
-impl Change {
-    /// Takes an entry into account that no longer holds.
-    fn and(self, seen: u64, now: u64) -> Self {
-        if self == Self::Less || is_less(seen, now) { Self::Less } else { Self::More }
+        is_quiet
     }
 }
 

@@ -15,24 +15,14 @@ use crate::pool::{Source, TableId, TablePool};
 
 impl ShadowMmu {
     /// Carries out SFENCE.VMA for one address or all, in one address space or all. An address that is not
-    /// canonical has nothing to drop. Fences more than asked where that is cheaper, and everything where the kernel is not
-    /// trusted to ask for what it needs: see `trust`.
+    /// canonical has nothing to drop. Fences more than asked where that is cheaper.
     pub fn fence(&mut self, ram: &GuestRam, address: Option<GuestVirtAddr>, asid: Option<u16>) {
         self.follow_unwatched(ram);
         self.flush = self.flush.and(address.map_or(TlbFlush::All, TlbFlush::Address));
         self.fences = self.fences.wrapping_add(1);
-        let is_trusted = self.trust.fences();
         match address {
             None => self.mark_stale(asid),
-            Some(address) => {
-                if !is_trusted {
-                    self.judge(ram, address, asid);
-                }
-                self.fence_address(address, asid);
-            }
-        }
-        if !is_trusted && (address.is_some() || asid.is_some()) {
-            self.mark_unnamed();
+            Some(address) => self.fence_address(address, asid),
         }
     }
 
@@ -127,26 +117,11 @@ impl ShadowMmu {
 
     /// Marks the contexts that a fence of one address space, or all, concerns, but for those that are settled.
     fn mark_stale(&mut self, asid: Option<u16>) {
-        let named = asid.map_or(u64::MAX, |asid| self.with_asid(asid));
-        self.trust.note_named(named, asid.is_none());
+        let marked = self.restless & asid.map_or(u64::MAX, |asid| self.with_asid(asid));
         // A fence of one address space leaves alone what all have.
-        if self.mark(self.restless & named, self.restless_shared && asid.is_none()) {
-            self.lost_roots = self.lost_roots.and(asid.map_or(LostRoots::All, LostRoots::Asid));
-        }
-    }
-
-    /// Marks all contexts, for a kernel that may have changed what it has not named in a fence.
-    pub(super) fn mark_unnamed(&mut self) {
-        self.trust.note_unnamed(self.restless, self.restless_shared);
-        if self.mark(self.restless, self.restless_shared) {
-            self.lost_roots = LostRoots::All;
-        }
-    }
-
-    /// Marks these contexts, and the shared half if `shared` says so. Says whether there was anything to mark.
-    fn mark(&mut self, marked: u64, shared: bool) -> bool {
-        if marked == 0 && !shared {
-            return false;
+        let shared_marked = self.restless_shared && asid.is_none();
+        if marked == 0 && !shared_marked {
+            return;
         }
         self.restless &= !marked;
         for number in members(marked) {
@@ -154,11 +129,11 @@ impl ShadowMmu {
                 context.stale = true;
             }
         }
-        if shared && let Some(shared) = &mut self.shared {
+        if shared_marked && let Some(shared) = &mut self.shared {
             shared.stale = true;
         }
-        self.restless_shared &= !shared;
-        true
+        self.restless_shared &= !shared_marked;
+        self.lost_roots = self.lost_roots.and(asid.map_or(LostRoots::All, LostRoots::Asid));
     }
 
     fn fence_address(&mut self, address: GuestVirtAddr, asid: Option<u16>) {

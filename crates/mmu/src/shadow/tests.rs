@@ -9,7 +9,6 @@ mod histories;
 mod overlays;
 mod sharing;
 mod tlb;
-mod trust;
 mod watches;
 mod window;
 
@@ -44,7 +43,7 @@ pub(crate) fn host(mode: Mode) -> HostPaging {
     }
 }
 
-/// Empty shadows on such a host, with a pool of `tables`, the roots among them, of a kernel that is trusted.
+/// Empty shadows on such a host, with a pool of `tables`, the roots among them.
 pub(crate) fn shadow(mode: Mode, tables: usize) -> ShadowMmu {
     shadow_at(host(mode), tables, POOL_BASE)
 }
@@ -53,7 +52,6 @@ pub(crate) fn shadow(mode: Mode, tables: usize) -> ShadowMmu {
 fn shadow_at(host: HostPaging, tables: usize, base: HostPhysAddr) -> ShadowMmu {
     let tables = vec![PageTable([u64::MAX; 512]); 2 * tables].leak();
     let mut shadow = ShadowMmu::new(host, tables, base);
-    shadow.trust_kernel();
     assert_eq!(shadow.take_flush(), TlbFlush::All);
     shadow
 }
