@@ -156,7 +156,8 @@ pub fn cases(project: &Project, hypo: &Hypo, firmware: &str) -> Vec<Case> {
         Case {
             name: format!("attacks/{}", attack.name),
             about: format!("a guest that {} keeps no other one from the hart", attack.about),
-            long: false,
+            // Some minutes together, and a busy machine makes gaps of its own.
+            long: attack.is_slow(),
             run: Box::new(move |log| run(attack, &kernel, &hypo, &firmware, log)),
         }
     };
