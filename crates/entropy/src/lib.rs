@@ -45,6 +45,9 @@ pub enum Source {
 }
 
 impl Source {
+    const ALL: [Self; 6] =
+        [Self::FreshBundle, Self::Bundle, Self::Firmware, Self::Processor, Self::Device, Self::Clocks];
+
     /// Whether nobody outside of the machine can compute what it gives.
     pub const fn is_unpredictable(self) -> bool {
         match self {
@@ -114,15 +117,7 @@ impl Collector {
     /// The sources that have given enough.
     pub fn sources(&self) -> impl Iterator<Item = Source> {
         let given = self.given;
-        let all = [
-            Source::FreshBundle,
-            Source::Bundle,
-            Source::Firmware,
-            Source::Processor,
-            Source::Device,
-            Source::Clocks,
-        ];
-        all.into_iter().filter(move |source| given & source.bit() != 0)
+        Source::ALL.into_iter().filter(move |source| given & source.bit() != 0)
     }
 
     /// Whether at least one source has given enough that nobody outside of the machine can compute.
@@ -208,15 +203,6 @@ mod tests {
 
     use super::*;
 
-    const SOURCES: [Source; 6] = [
-        Source::FreshBundle,
-        Source::Bundle,
-        Source::Firmware,
-        Source::Processor,
-        Source::Device,
-        Source::Clocks,
-    ];
-
     fn gathered(parts: &[(Source, &[u8])]) -> Collector {
         let mut collector = Collector::new();
         parts.iter().for_each(|(source, bytes)| collector.add(*source, bytes));
@@ -258,11 +244,11 @@ mod tests {
     proptest! {
         #[test]
         fn each_bit_of_each_source_changes_each_stream(
-            source in 0..SOURCES.len(), bytes in prop::collection::vec(any::<u8>(), 1..80), bit: usize, guest in 0usize..8,
+            source in 0..Source::ALL.len(), bytes in prop::collection::vec(any::<u8>(), 1..80), bit: usize, guest in 0usize..8,
         ) {
             let mut changed = bytes.clone();
             changed[bit / 8 % bytes.len()] ^= 1 << (bit % 8);
-            let with = |bytes: &[u8]| gathered(&[(Source::Bundle, &[9; 32]), (SOURCES[source], bytes)]).finish();
+            let with = |bytes: &[u8]| gathered(&[(Source::Bundle, &[9; 32]), (Source::ALL[source], bytes)]).finish();
             prop_assert_ne!(first(&with(&bytes), Purpose::Device, guest), first(&with(&changed), Purpose::Device, guest));
         }
 
