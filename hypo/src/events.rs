@@ -103,7 +103,7 @@ impl Reporter {
             _ => "the guest is told of an I/O error",
         };
         // QEMU has a field for that as well, but leaves it out unless it stops the machine.
-        let remedy = if reason == NO_SPACE { "; make room on the disk that it is on" } else { "" };
+        let remedy = if reason == NO_SPACE { "; make room on the disk that holds this file" } else { "" };
         format!("QEMU cannot {doing} {}: {reason}; {after}{remedy}", self.file(data))
     }
 
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_told_with_the_file_and_what_to_do() {
         let expected = "QEMU cannot write to `/d/b.img`: No space left on device; the guest is told of an I/O \
-                        error; make room on the disk that it is on";
+                        error; make room on the disk that holds this file";
         assert_eq!(line(&event("BLOCK_IO_ERROR", FULL)).unwrap(), expected);
         let read = r#"{"device": "x", "operation": "read", "action": "stop"}"#;
         let expected = "QEMU cannot read drive `x`: input/output error; the guest stands still";

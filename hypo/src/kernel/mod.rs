@@ -135,6 +135,15 @@ pub fn unpacked(file: Vec<u8>, most: u64) -> Result<Vec<u8>, KernelError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use std::io::Write;
+
+    pub fn gzipped(data: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
 
     pub fn parse(file: Vec<u8>) -> Result<Kernel, KernelError> {
         Kernel::parse(file, 1 << 30)

@@ -134,12 +134,9 @@ fn zboot_payload(file: &[u8], most: u64) -> Result<Vec<u8>, KernelError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::parse;
+    use super::super::tests::{gzipped, parse};
     use super::super::{Kernel, uboot};
     use super::*;
-    use flate2::Compression;
-    use flate2::write::GzEncoder;
-    use std::io::Write;
 
     /// What the files in this folder hold: as `seq 3000` prints it. They were made with xz 5.4, zstd 1.5.4 and lz4 1.9.4.
     fn numbers() -> Vec<u8> {
@@ -152,12 +149,6 @@ mod tests {
         include_bytes!("samples/numbers.lz4"),
         include_bytes!("samples/numbers-legacy.lz4"),
     ];
-
-    pub fn gzipped(data: &[u8]) -> Vec<u8> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(data).unwrap();
-        encoder.finish().unwrap()
-    }
 
     /// An EFI zboot kernel with this payload.
     fn zboot(payload: &[u8], method: &str) -> Vec<u8> {

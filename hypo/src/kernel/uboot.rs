@@ -64,11 +64,8 @@ fn cut_off() -> KernelError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::parse;
+    use super::super::tests::{gzipped, parse};
     use super::*;
-    use flate2::Compression;
-    use flate2::write::GzEncoder;
-    use std::io::Write;
 
     fn image(kind: u8, compression: u8, data: &[u8]) -> Vec<u8> {
         let mut file = MAGIC.to_vec();
@@ -80,12 +77,6 @@ mod tests {
         file[TYPE_AT] = kind;
         file[COMPRESSION_AT] = compression;
         [file, data.to_vec()].concat()
-    }
-
-    fn gzipped(data: &[u8]) -> Vec<u8> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(data).unwrap();
-        encoder.finish().unwrap()
     }
 
     #[test]

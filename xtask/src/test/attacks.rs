@@ -156,7 +156,7 @@ pub fn cases(project: &Project, hypo: &Hypo, firmware: &str) -> Vec<Case> {
         Case {
             name: format!("attacks/{}", attack.name),
             about: format!("a guest that {} keeps no other one from the hart", attack.about),
-            // Some minutes together, and a busy machine makes gaps of its own.
+            // They go by the clock of the wall, for half a minute each, and a busy machine can make them fail.
             long: attack.is_slow(),
             run: Box::new(move |log| run(attack, &kernel, &hypo, &firmware, log)),
         }
@@ -199,7 +199,6 @@ fn run_once(attack: &Attack, kernel: &Path, hypo: &Hypo, firmware: &str, log: &m
         }
     }
     let mut run = launch::start_on_line(hypo, &arguments, Input::Pipe, hypo.limit(LIMIT), attack.line)?;
-    // A hostile guest can make it do so at any time.
     run.leave_out_complaints();
     let begin = log.len();
     log.extend(format!("$ {}\n", run.shown).bytes());

@@ -52,7 +52,7 @@ pub struct Options {
     /// Only cases whose name contains this
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
-    /// Also cases that take many minutes; a filter that names them runs them, too
+    /// Also cases that take long; a filter that names them runs them, too
     #[arg(long)]
     long: bool,
     /// Print the cases and do nothing
