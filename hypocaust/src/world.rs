@@ -85,6 +85,8 @@ pub struct Guest {
     is_last: bool,
     /// How much may be said about it.
     allowance: Allowance,
+    /// When its consoles have their next turn, in ticks, if it ends and they have more to say.
+    next_turn: u64,
     /// Its vCPU, for the scheduler.
     pub entity: EntityId,
     /// What its reset does.
@@ -112,6 +114,7 @@ impl Guest {
             is_told: true,
             is_last: false,
             allowance: Allowance::new(timebase),
+            next_turn: 0,
             entity,
             on_reset: config.on_reset,
             on_stop: config.on_stop,

@@ -1,8 +1,8 @@
 //! A virtual hart's performance counters: what they count, and their values. `sbi/pmu.rs` has the calls by which a guest
 //! programs them.
 //!
-//! The counters for cycles and instructions count while the guest itself runs: neither the hypervisor's work nor other
-//! guests count. An instruction that is emulated does not count either. The other counters count events of the SBI
+//! Once they are programmed, the counters for cycles and instructions count while the guest itself runs: neither the
+//! hypervisor's work nor other guests count, nor does an instruction that is emulated. Until then they are the hart's. The other counters count events of the SBI
 //! and the exits that a guest causes.
 
 use trace::{ExitCounters, ExitKind};

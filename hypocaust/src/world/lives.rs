@@ -15,7 +15,8 @@ use super::{Guest, World};
 use crate::finish::Status;
 use crate::host::Level;
 
-/// How long after a turn of a virtio console that has more to say the next one comes.
+/// How long after a turn of a virtio console that has more to say the next one comes: it has no share of the hart that
+/// would bound it.
 const CONSOLE_PAUSE: BoardTime = BoardTime(1_000_000);
 
 /// Why a change of a guest was not made.
@@ -150,22 +151,31 @@ impl World {
     pub fn advance_lives(&mut self) -> u64 {
         let mut next = u64::MAX;
         for number in 0..self.guests.len() {
-            let Some(Guest { life, entity, allowance, .. }) = self.guests.get(number) else { continue };
-            let (deadline, entity) = (life.deadline().min(allowance.deadline()), *entity);
-            if deadline == u64::MAX {
+            let Some(Guest { life, entity, allowance, next_turn, .. }) = self.guests.get(number) else {
+                continue;
+            };
+            let (entity, ends, tells, next_turn) =
+                (*entity, life.deadline(), allowance.deadline(), *next_turn);
+            if ends.min(tells) == u64::MAX {
                 continue;
             }
             let from = self.host.now();
-            // A failure is told when it happens.
-            let more = self.advance(number).unwrap_or(false);
-            self.tell_what_is_due(number);
-            let now = self.host.now();
+            if ends != u64::MAX && from >= next_turn.min(ends) {
+                // A failure is told when it happens.
+                let more = self.advance(number).unwrap_or(false);
+                if more && let Some(guest) = self.guests.get_mut(number) {
+                    guest.next_turn = self.host.now().saturating_add(self.clock.ticks(CONSOLE_PAUSE));
+                }
+            }
+            if from >= tells {
+                self.tell_what_is_due(number);
+            }
             // The one that ends pays, not the one that runs.
-            self.scheduler.charge_for(entity, from, now);
-            let Some(Guest { life, allowance, .. }) = self.guests.get(number) else { continue };
+            self.scheduler.charge_for(entity, from, self.host.now());
+            let Some(Guest { life, allowance, next_turn, .. }) = self.guests.get(number) else { continue };
             next = next.min(life.deadline()).min(allowance.deadline());
-            if more {
-                next = next.min(now.saturating_add(self.clock.ticks(CONSOLE_PAUSE)));
+            if *next_turn > from {
+                next = next.min(*next_turn);
             }
         }
         next

@@ -92,8 +92,10 @@ fn event(index: u64, data: u64) -> Option<Event> {
         (HARDWARE, 1) => Some(Event::Cycles),
         (HARDWARE, 2) => Some(Event::Instructions),
         (FIRMWARE, PLATFORM) => {
-            let kind = usize::try_from(data).ok().and_then(|place| ExitKind::ALL.get(place))?;
-            Some(Event::Exits(*kind))
+            let kind = usize::try_from(data).ok().and_then(|place| ExitKind::ALL.get(place).copied())?;
+            // Interrupts of the host's tell what other guests do.
+            let is_own = !matches!(kind, ExitKind::HostTimer | ExitKind::HostInterrupt);
+            is_own.then_some(Event::Exits(kind))
         }
         (FIRMWARE, code) => FirmwareEvent::from_code(code).map(Event::Firmware),
         _ => None,

@@ -142,7 +142,12 @@ fn what_cannot_be_counted_is_refused() {
     {
         assert_eq!(configure(&mut guest, 0, event, 0), (NOT_SUPPORTED, 0), "{event:#x}");
     }
-    assert_eq!(configure(&mut guest, 0, PLATFORM, ExitKind::ALL.len() as u64), (NOT_SUPPORTED, 0));
+    let kinds = ExitKind::ALL.len() as u64;
+    for (kind, place) in ExitKind::ALL.iter().zip(0..) {
+        let refused = matches!(kind, ExitKind::HostTimer | ExitKind::HostInterrupt);
+        assert_eq!(configure(&mut Guest::new(), 0, PLATFORM, place).0 == NOT_SUPPORTED, refused, "{kind:?}");
+    }
+    assert_eq!(configure(&mut guest, 0, PLATFORM, kinds), (NOT_SUPPORTED, 0));
     assert_eq!(configure(&mut guest, 1 << 8, CYCLES, 0), (INVALID_PARAM, 0));
     assert_eq!(pmu(&mut guest, 2, &[3, 1, 0, CYCLES, 0]), (NOT_SUPPORTED, 0), "no counter for it");
     for (base, mask) in [(COUNTERS, 1), (u64::MAX, 1), (0, 1 << COUNTERS), (COUNTERS - 1, 2), (63, u64::MAX)]
