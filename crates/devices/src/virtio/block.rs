@@ -180,10 +180,13 @@ impl Block {
         if self.rest.is_some() && self.transport.takes_requests() {
             return self.next_part(ram);
         }
+        let mut pieces = 0;
         for _ in 0..BATCH {
-            if !self.transport.pop(ram, QUEUE, &mut self.chain) {
+            // Long chains cost little to offer: what is read in one call is bounded by its pieces, too.
+            if pieces >= usize::from(MAX_SIZE) || !self.transport.pop(ram, QUEUE, &mut self.chain) {
                 return None;
             }
+            pieces += self.chain.readable().len() + self.chain.writable().len();
             match self.take(ram) {
                 Taken::Data => return self.next_part(ram),
                 Taken::Plain(token, kind, sector) => {

@@ -109,3 +109,21 @@ fn a_sector_in_more_pieces_than_a_part_has_fails_the_request() {
     bench.complete(first.token, Status::Ok);
     assert_eq!((bench.status(), bench.ring.used(&bench.ram)), (1, Some((7, 1))));
 }
+
+#[test]
+fn one_call_reads_a_bounded_number_of_pieces() {
+    let mut bench = Bench::plain();
+    // Many chains that are one long table, of a type that is answered at once.
+    offer_pieces(&mut bench, 99, 600, 512);
+    for head in 8..16 {
+        bench.ring.descriptor(&bench.ram, head, (DATA + 0x1_0000, 16 * 602), INDIRECT, 0);
+        bench.ring.offer(&bench.ram, head);
+    }
+    let mut answered = Vec::new();
+    while bench.has_requests() {
+        assert_eq!(bench.next(), None);
+        answered.push(core::iter::from_fn(|| bench.ring.used(&bench.ram)).count());
+    }
+    assert_eq!(answered, [2, 2, 2, 2, 1]);
+    assert!(!bench.is_broken());
+}
