@@ -5,7 +5,7 @@
 //! a few runs counts: a hypervisor that waits for a line or a disk does so in each.
 
 use super::runner::Case;
-use super::worlds::lines;
+use super::worlds::in_one_line;
 use crate::expect::Input;
 use crate::launch::{self, Hypo};
 use crate::project::Project;
@@ -231,11 +231,12 @@ fn check(attack: &Attack, text: &str) -> Result<u64> {
     let (proof, least) = attack.proof;
     let found = text.matches(proof).count();
     ensure!(found >= least, "`{proof}` is there {found} times, not {least}: the attack did not take place");
-    let away = lines(&text, "healthy").find_map(|line| {
-        let (away, looks) = line.strip_prefix("healthy: at most ")?.split_once(" us away in ")?;
+    let verdict = regex::Regex::new(r"healthy: at most (\d+) us away in (\d+) looks")?;
+    let said = in_one_line(&text, "healthy");
+    let away = verdict.captures_iter(&said).find_map(|found| {
+        let (_, [away, looks]) = found.extract();
         // Who looks a few times only has seen nothing.
-        let looks: u64 = looks.strip_suffix(" looks")?.parse().ok()?;
-        away.parse().ok().filter(|_| looks > 10_000)
+        (looks.parse::<u64>().ok()? > 10_000).then(|| away.parse().ok())?
     });
     away.context("the healthy guest has not said how long it was away")
 }
@@ -252,6 +253,10 @@ mod tests {
         };
         let good = "healthy: at most 4012 us away in 123456 looks";
         assert_eq!(check(attack, &text(2, good)).unwrap(), 4012);
+        assert_eq!(
+            check(attack, &text(2, "healthy: at most 40\r\nhealthy| 12 us away in 123456 looks")).unwrap(),
+            4012
+        );
         assert!(check(attack, &text(1, good)).is_err());
         assert!(check(attack, &text(2, &good.replace("123456", "12"))).is_err());
         assert!(check(attack, &text(2, "")).is_err());

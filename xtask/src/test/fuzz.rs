@@ -3,7 +3,7 @@
 //! may see anything of the other's; what the hostile one does itself is between it and its devices.
 
 use super::runner::Case;
-use super::worlds::lines;
+use super::worlds::{in_one_line, lines};
 use crate::expect::Input;
 use crate::launch::{self, Hypo};
 use crate::project::Project;
@@ -136,7 +136,7 @@ const fn is_legacy(seed: u64) -> bool {
 /// device says that it is broken.
 fn check(text: &str, is_legacy: bool) -> Result<()> {
     for guest in ["sibling", "fuzz"] {
-        let (said, name) = (said(text, guest), format!("features/{guest}: "));
+        let (said, name) = (in_one_line(text, guest), format!("features/{guest}: "));
         if let Some((_, what)) = said.split_once("FAILED") {
             bail!("guest {guest}: {}", what.chars().take(100).collect::<String>());
         }
@@ -144,7 +144,7 @@ fn check(text: &str, is_legacy: bool) -> Result<()> {
             said.split(&name).skip(1).map(|it| it.trim_start_matches(|c: char| c.is_ascii_digit()));
         ensure!(verdicts.any(|it| it.starts_with(" checks, 0 failed")), "guest {guest} has no verdict");
     }
-    let lives = said(text, "sibling").matches("ok memory_is_zero").count();
+    let lives = in_one_line(text, "sibling").matches("ok memory_is_zero").count();
     ensure!(lives == 3, "the sibling lived {lives} times, not 3");
     let (mut answered, mut broken) = (0, 0);
     for line in lines(text, "fuzz").filter_map(|line| line.strip_prefix("fuzz: ")) {
@@ -158,11 +158,6 @@ fn check(text: &str, is_legacy: bool) -> Result<()> {
     let executed = executed(text).context("the hypervisor has not said what the hostile guest executed")?;
     ensure!(executed >= INSTRUCTIONS, "the hostile guest executed about {executed} instructions only");
     Ok(())
-}
-
-/// What a guest has said, as if in one line: where the other one has completed a line meanwhile, that is broken anywhere.
-fn said(text: &str, guest: &str) -> String {
-    lines(text, guest).collect()
 }
 
 /// The least that the hostile guest executed itself: what went by while it ran, without entering it and leaving it.

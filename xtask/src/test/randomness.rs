@@ -3,6 +3,7 @@
 
 use super::DEFAULT_FIRMWARE;
 use super::runner::Case;
+use super::worlds::in_one_line;
 use crate::expect::{Input, Session};
 use crate::launch::{self, Hypo};
 use crate::project::{self, Project};
@@ -74,8 +75,7 @@ fn check(boots: &[String]) -> Result<()> {
     for text in boots {
         ensure!(text.contains(WARNING), "the operator is not warned");
         for guest in GUESTS {
-            // A line of a guest that waits for its turn is shown in pieces, so the pieces are joined.
-            let said: String = super::worlds::lines(text, guest).collect();
+            let said = in_one_line(text, guest);
             ensure!(!said.contains("FAILED"), "guest {guest} has failed: {said}");
             for source in ["seed", "device"] {
                 let mut count = 0;

@@ -231,6 +231,11 @@ pub fn lines<'a>(text: &'a str, guest: &str) -> impl Iterator<Item = &'a str> {
     text.lines().filter_map(move |line| line.trim_end_matches('\r').strip_prefix(name.as_str()))
 }
 
+/// What a guest has said, as if in one line: where another one has completed a line meanwhile, that is broken anywhere.
+pub fn in_one_line(text: &str, guest: &str) -> String {
+    lines(text, guest).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
