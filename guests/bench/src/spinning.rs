@@ -3,6 +3,7 @@
 
 use crate::{report, ticks};
 use core::arch::global_asm;
+use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use guest_rt::isa::Interrupt::Timer;
 use guest_rt::isa::csr::sstatus::SIE;
@@ -12,6 +13,8 @@ use guest_rt::{csr_clear, csr_set, csr_write, sbi, time, trap};
 const TURNS: u64 = 20_000;
 /// Ticks that are waited for.
 const TICKS: u64 = 100;
+/// More than the instructions of a turn, natively.
+const TURN: u64 = 50;
 /// From one to the next, in ticks of the clock: a millisecond.
 const PERIOD: u64 = time::FREQUENCY / 1000;
 /// Places of the run queue.
@@ -57,7 +60,9 @@ pub fn measure() {
     report("spin-sstatus", TURNS, ticks(TURNS, || assert!(!turn(), "nothing is runnable")));
 
     let (mut late, mut latest) = (0, 0);
-    for _ in 0..TICKS {
+    for tick in 0..TICKS {
+        // A tick may come anywhere in a turn, and where it comes matters.
+        (0..tick % TURN).for_each(|_| spin_loop());
         let deadline = time::now() + PERIOD;
         sbi::set_timer(deadline);
         csr_set!(SIE, Timer.mask());
