@@ -50,12 +50,12 @@ struct Line {
 impl Screen for Line {
     fn put(&mut self, byte: u8) -> bool {
         // The queue is for the time that the UART is busy.
-        if self.direct > 0
+        if let Some(direct) = self.direct.checked_sub(1)
             && OUTPUT.is_empty()
             && let Some(uart) = &self.uart
             && uart.send(byte)
         {
-            self.direct -= 1;
+            self.direct = direct;
             return true;
         }
         OUTPUT.len() < self.room && OUTPUT.push(byte)
@@ -149,8 +149,12 @@ impl Console {
     pub fn write(&mut self, guest: usize, bytes: &[u8]) -> usize {
         // It pays for what it sends itself, not for what others still have to send.
         self.line.direct = if self.consoles.is_behind() { 0 } else { usize::MAX };
+        let before = self.line.direct;
         let taken = self.consoles.written(guest, bytes, &mut self.line);
-        self.choose_interrupts();
+        // Where all of it has gone to the UART, what waits is what waited before.
+        if before.wrapping_sub(self.line.direct) != bytes.len() {
+            self.choose_interrupts();
+        }
         taken
     }
 

@@ -3,17 +3,19 @@
 use core::fmt::Write;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use isa::Interrupt;
+use hart::Hart;
+use isa::{Interrupt, TrapInfo};
 use mmu::TlbFlush;
 use scheduler::Decision;
 use trace::{Event, ExitKind, Ring};
 use vmm::sbi::sta;
-use vmm::vcpu::RunState;
+use vmm::vcpu::{RunState, Vcpu};
 use vmm::vm::{self, Next};
 use vmm::{Host, StopReason};
 
 use crate::control;
 use crate::finish::Status;
+use crate::host::RealHost;
 use crate::world::World;
 
 /// The last exits of each guest, where the epitaph finds them.
@@ -142,8 +144,10 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
     let Some(vcpu) = vcpus.first_mut() else { return Left::Ended(StopReason::PowerOff) };
     // In registers while the guest runs.
     let (mut alarm, mut writes_seen) = (world.alarm, guest.writes_seen);
+    let now = host.now();
+    alarm.run_begins(now);
+    let until = if alarm.host_is_slow() { until.max(alarm.end_of_run(now)) } else { until };
     let mut sample = None;
-    // With the scanner on, speed does not matter, and everything is measured.
     let watched = *check_every != 0;
     let left = loop {
         let entry = match vm::prepare(machine, vcpu) {
@@ -151,7 +155,7 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
             Next::Idle => break Left::Idle,
         };
         if let Some(deadline) = alarm.want(vm::deadline(machine, vcpu).min(until)) {
-            hart.set_timer(deadline);
+            hart.set_timer(vm::set_alarm(vcpu, &mut alarm, deadline, host.now()));
         }
         match entry.flush {
             TlbFlush::Nothing => {}
@@ -166,17 +170,13 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
         if let Some(left_at) = sample.take() {
             vcpu.exits.charge(host.cost_clock().wrapping_sub(left_at).wrapping_mul(SAMPLED));
         }
-        let entered = if watched { host.cost_clock() } else { 0 };
-        if vcpu.pmu.follows_hart() {
-            vcpu.pmu.enter(host.counters());
-        }
-        let trap = hart.run(&mut vcpu.frame, entry.root);
-        if vcpu.pmu.follows_hart() {
-            vcpu.pmu.leave(host.counters());
-        }
-        if watched {
-            guest.executed = guest.executed.wrapping_add(host.cost_clock().wrapping_sub(entered));
-        }
+        let pc = vcpu.frame.pc;
+        // With the scanner on, speed does not matter, and everything is measured.
+        let trap = if watched || vcpu.pmu.follows_hart() {
+            run_measured(hart, host, vcpu, entry.root, &mut guest.executed)
+        } else {
+            hart.run(&mut vcpu.frame, entry.root)
+        };
         if hart.counts().runs.is_multiple_of(SAMPLED) {
             sample = Some(host.cost_clock());
         }
@@ -188,9 +188,8 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
             }
             vcpu.exits.count(ExitKind::HostTimer);
             hart.silence_timer();
-            alarm.went_off();
             let now = host.now();
-            vm::tick(machine, vcpu, now);
+            vm::time_is_up(machine, vcpu, &mut alarm, now, pc);
             if now >= until {
                 break Left::Due;
             }
@@ -223,6 +222,23 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
     world.alarm = alarm;
     guest.writes_seen = writes_seen;
     left
+}
+
+/// Runs a vCPU, and measures what it executes meanwhile.
+#[cold]
+#[inline(never)]
+fn run_measured(
+    hart: &mut Hart,
+    host: &RealHost,
+    vcpu: &mut Vcpu,
+    root: u64,
+    executed: &mut u64,
+) -> TrapInfo {
+    let (entered, before) = (host.cost_clock(), host.counters());
+    let trap = hart.run(&mut vcpu.frame, root);
+    vcpu.pmu.ran(before, host.counters());
+    *executed = executed.wrapping_add(host.cost_clock().wrapping_sub(entered));
+    trap
 }
 
 /// Serves what interrupts the hart. Guests' timers are looked at before the next one runs.

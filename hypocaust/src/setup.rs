@@ -109,7 +109,7 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
     host.console.set_guests(manifest.vms.iter().map(|config| config.name.clone()).collect(), view);
     let mut world = World {
         shares_asids: asids.policy() == TlbPolicy::FlushOnEntry,
-        alarm: Alarm::new(hart.sets_timer_cheaply()),
+        alarm: Alarm::new(hart.sets_timer_cheaply(), stage.machine.timebase_frequency),
         counted: hart.counts(),
         hart,
         host,

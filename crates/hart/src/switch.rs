@@ -58,13 +58,16 @@ pub(crate) unsafe extern "C" fn exit() {
 /// in sscratch.
 ///
 /// A trap that the assembly itself has raised comes here, too, and is no guest's: sstatus.SPP tells. All that it can be
-/// mistaken for on the way here is a page fault; a breakpoint or a user's ecall it cannot be.
+/// mistaken for on the way here is a page fault; a breakpoint or a user's ecall it cannot be. Who has asked already goes to
+/// `exit_of_guest`, in the middle.
 #[unsafe(naked)]
 pub(crate) unsafe extern "C" fn exit_saved() {
     core::arch::naked_asm!(
         "csrr t0, sstatus",
         "andi t0, t0, {SPP}",
         "bnez t0, 1f",
+        ".global exit_of_guest",
+        "exit_of_guest:",
         "sd ra, 8(sp)", "sd gp, 24(sp)", "sd tp, 32(sp)", "sd s0, 64(sp)", "sd s1, 72(sp)", "sd a0, 80(sp)",
         "sd a1, 88(sp)", "sd a2, 96(sp)", "sd a3, 104(sp)", "sd a4, 112(sp)", "sd a5, 120(sp)",
         "sd a6, 128(sp)", "sd a7, 136(sp)", "sd s2, 144(sp)", "sd s3, 152(sp)", "sd s4, 160(sp)",

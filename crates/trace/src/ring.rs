@@ -16,24 +16,32 @@ pub struct Event {
 /// Events that the ring remembers; a power of two.
 pub const LENGTH: usize = 32;
 
+/// An event's pc, cause and value. Aligned, for places to be found by a shift.
+#[derive(Debug)]
+#[repr(align(32))]
+struct Place([AtomicU64; 3]);
+
 /// A ring of the last `LENGTH` events. One hart records; a panic may read at any time, so the words are atomic.
 #[derive(Debug)]
 pub struct Ring {
-    events: [[AtomicU64; 3]; LENGTH],
+    events: [Place; LENGTH],
     count: AtomicUsize,
 }
 
 impl Ring {
     /// A ring that remembers nothing yet.
     pub const fn new() -> Self {
-        Self { events: [const { [const { AtomicU64::new(0) }; 3] }; LENGTH], count: AtomicUsize::new(0) }
+        Self {
+            events: [const { Place([const { AtomicU64::new(0) }; 3]) }; LENGTH],
+            count: AtomicUsize::new(0),
+        }
     }
 
     /// Records an event.
     #[inline]
     pub fn record(&self, event: Event) {
         let count = self.count.load(Ordering::Relaxed);
-        let [pc, cause, value] = &self.events[count % LENGTH];
+        let Place([pc, cause, value]) = &self.events[count % LENGTH];
         pc.store(event.pc, Ordering::Relaxed);
         cause.store(event.cause, Ordering::Relaxed);
         value.store(event.value, Ordering::Relaxed);
@@ -44,7 +52,7 @@ impl Ring {
     pub fn iter(&self) -> impl Iterator<Item = Event> + '_ {
         let count = self.count.load(Ordering::Relaxed);
         (count.saturating_sub(LENGTH)..count).map(|n| {
-            let [pc, cause, value] = &self.events[n % LENGTH];
+            let Place([pc, cause, value]) = &self.events[n % LENGTH];
             let read = |word: &AtomicU64| word.load(Ordering::Relaxed);
             Event { pc: read(pc), cause: read(cause), value: read(value) }
         })

@@ -80,6 +80,8 @@ pub struct CsrFile {
     scounteren: u64,
     /// Counters, by their bits of scounteren, whose values are not the hart's: user mode must not read those.
     virtual_counters: u64,
+    /// The real scounteren, which follows from the two.
+    native_counters: u64,
     senvcfg: u64,
     sscratch: u64,
     pub(crate) sepc: u64,
@@ -105,6 +107,7 @@ impl CsrFile {
             stvec: 0,
             scounteren: 0,
             virtual_counters: 0,
+            native_counters: 0,
             senvcfg: 0,
             sscratch: 0,
             sepc: 0,
@@ -174,7 +177,10 @@ impl CsrFile {
             CsrAddr::SIE => self.sie = value & SIE_MASK,
             CsrAddr::SIP => self.pending = self.pending & !SIP_WRITABLE | value & SIP_WRITABLE,
             CsrAddr::STVEC => self.set_stvec(value),
-            CsrAddr::SCOUNTEREN => self.scounteren = value & SCOUNTEREN_MASK,
+            CsrAddr::SCOUNTEREN => {
+                self.scounteren = value & SCOUNTEREN_MASK;
+                self.follow_counters();
+            }
             CsrAddr::SENVCFG => self.senvcfg = self.legal_senvcfg(value),
             CsrAddr::SSCRATCH => self.sscratch = value,
             CsrAddr::SEPC => self.sepc = value & SEPC_MASK,
@@ -263,12 +269,18 @@ impl CsrFile {
 
     /// The real scounteren: the hart's counters that user mode may read without a trap.
     pub const fn native_counters(&self) -> u64 {
-        self.scounteren & (scounteren::CY | scounteren::TM | scounteren::IR) & !self.virtual_counters
+        self.native_counters
     }
 
     /// Names counters, by their bits of scounteren, whose values are not the hart's.
     pub const fn set_virtual_counters(&mut self, counters: u64) {
         self.virtual_counters = counters;
+        self.follow_counters();
+    }
+
+    const fn follow_counters(&mut self) {
+        let native = scounteren::CY | scounteren::TM | scounteren::IR;
+        self.native_counters = self.scounteren & native & !self.virtual_counters;
     }
 
     /// Raises or lowers an interrupt's bit in sip.
@@ -298,6 +310,12 @@ impl CsrFile {
             return None;
         }
         Interrupt::BY_PRIORITY.into_iter().find(|interrupt| ready & interrupt.mask() != 0)
+    }
+
+    /// Whether a hart running with `privilege` would take this interrupt, were it pending.
+    pub const fn lets_in(&self, interrupt: Interrupt, privilege: Privilege) -> bool {
+        let is_enabled = self.sie & interrupt.mask() != 0;
+        is_enabled && (matches!(privilege, Privilege::User) || self.sstatus & sstatus::SIE != 0)
     }
 
     /// Enters a trap from `privilege` at `pc` and returns the handler's address.
@@ -334,6 +352,7 @@ impl CsrFile {
         self.sie = 0;
         self.set_stvec(address);
         self.scounteren = scounteren::CY | scounteren::TM | scounteren::IR;
+        self.follow_counters();
         self.sscratch = 0;
         self.satp = 0;
     }

@@ -112,13 +112,20 @@ fn access_csr(
 }
 
 fn read_csr(vcpu: &Vcpu, csr: CsrAddr, host: &impl Host) -> Result<u64, Illegal> {
-    let programmed = |counter| vcpu.pmu.value(counter, &vcpu.exits);
     Ok(match vcpu.frame.csr.read(csr, vcpu.frame.privilege)? {
         Read::Value(value) => value,
-        Read::Counter(Counter::Cycle) => programmed(CYCLE).unwrap_or_else(|| host.cycle()),
-        Read::Counter(Counter::Time) => host.now(),
-        Read::Counter(Counter::Instret) => programmed(INSTRET).unwrap_or_else(|| host.instret()),
+        Read::Counter(counter) => read_counter(vcpu, counter, host),
     })
+}
+
+#[inline(never)]
+fn read_counter(vcpu: &Vcpu, counter: Counter, host: &impl Host) -> u64 {
+    let programmed = |counter| vcpu.pmu.value(counter, &vcpu.exits);
+    match counter {
+        Counter::Cycle => programmed(CYCLE).unwrap_or_else(|| host.cycle()),
+        Counter::Time => host.now(),
+        Counter::Instret => programmed(INSTRET).unwrap_or_else(|| host.instret()),
+    }
 }
 
 /// SFENCE.VMA: all addresses for rs1 = x0, all address spaces for rs2 = x0; ASID bits beyond 16 are ignored.

@@ -105,8 +105,6 @@ pub struct Pmu {
     happened: [u64; FirmwareEvent::ALL.len()],
     /// What the guest itself has had of the hart's counters while a fixed counter had an event.
     own: HartCounters,
-    /// What the hart's counters held when the guest was entered.
-    entered: HartCounters,
 }
 
 impl Pmu {
@@ -118,24 +116,16 @@ impl Pmu {
         }
     }
 
-    /// Whether `enter` and `leave` are wanted around each run of the guest.
+    /// Whether `ran` is wanted after each run of the guest.
     #[inline]
     pub fn follows_hart(&self) -> bool {
         self.configured & (1 << CYCLE | 1 << INSTRET) != 0
     }
 
-    /// The guest runs from now on.
-    #[inline]
-    pub fn enter(&mut self, now: HartCounters) {
-        self.entered = now;
-    }
-
-    /// It has run until now.
-    #[inline]
-    pub fn leave(&mut self, now: HartCounters) {
-        let HartCounters { cycle, instret } = self.entered;
-        self.own.cycle = self.own.cycle.wrapping_add(now.cycle.wrapping_sub(cycle));
-        self.own.instret = self.own.instret.wrapping_add(now.instret.wrapping_sub(instret));
+    /// The guest has run, and the hart's counters held this before and after.
+    pub fn ran(&mut self, before: HartCounters, after: HartCounters) {
+        self.own.cycle = self.own.cycle.wrapping_add(after.cycle.wrapping_sub(before.cycle));
+        self.own.instret = self.own.instret.wrapping_add(after.instret.wrapping_sub(before.instret));
     }
 
     /// All counters without events, as at power-on.

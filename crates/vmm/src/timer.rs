@@ -1,14 +1,29 @@
-//! A virtual hart's timer: one deadline on the host's clock. And what the real timer is set to, which serves all of them.
+//! A virtual hart's timer: one deadline on the host's clock. What the real timer is set to, which serves all of them, is
+//! `alarm`'s.
+//!
+//! On hardware a program goes on between two timer interrupts, if only for an instruction. Here the clock goes on while the
+//! hypervisor works, and on a slow host, itself a guest, the next deadline may have passed whenever a handler returns. So
+//! there a guest that has taken a timer interrupt has to go on first: the next one is held back for a short run.
 
-/// When the timer interrupt becomes pending.
+mod alarm;
+
+pub use alarm::Alarm;
+
+/// When the timer interrupt becomes pending, and whether it may be taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct VirtualTimer {
     deadline: u64,
+    /// Until when an interrupt is held back, in ticks: 0 where that is not known yet, `u64::MAX` where none is.
+    held_until: u64,
+    /// A timer interrupt was taken, and the guest has to go on before the next one.
+    has_to_go_on: bool,
+    host_is_slow: bool,
 }
 
 impl VirtualTimer {
     /// A timer that never fires.
-    pub const OFF: Self = Self { deadline: u64::MAX };
+    pub const OFF: Self =
+        Self { deadline: u64::MAX, held_until: u64::MAX, has_to_go_on: false, host_is_slow: false };
 
     /// Sets the deadline, in ticks; `u64::MAX` is never.
     pub const fn set(&mut self, deadline: u64) {
@@ -24,71 +39,52 @@ impl VirtualTimer {
     pub const fn deadline(self) -> u64 {
         self.deadline
     }
-}
 
-/// What the real timer is set to, and when it has to be set anew.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Alarm {
-    set_to: u64,
-    cheap: bool,
-}
-
-impl Alarm {
-    /// An alarm that goes off never. `cheap` is whether setting the timer costs less than being interrupted in vain.
-    pub const fn new(cheap: bool) -> Self {
-        Self { set_to: u64::MAX, cheap }
+    /// Until when an interrupt is held back that is pending, in ticks; `u64::MAX` where none is held back.
+    pub const fn held_until(self) -> u64 {
+        self.held_until
     }
 
-    /// What the timer has to be set to for the next deadline, in ticks, if it has to. Where setting it is dear, a later
-    /// deadline waits until the timer has gone off for the earlier one, and none at all for ever.
-    #[inline]
-    pub const fn want(&mut self, deadline: u64) -> Option<u64> {
-        let is_new = if self.cheap { deadline != self.set_to } else { deadline < self.set_to };
-        if !is_new {
-            return None;
+    /// Whether an interrupt that the guest would take is held back.
+    pub const fn is_held(self) -> bool {
+        self.held_until != u64::MAX
+    }
+
+    /// The guest would take a timer interrupt: says whether it is held back.
+    pub(crate) const fn holds_back(&mut self) -> bool {
+        match () {
+            () if self.is_held() => {}
+            () if self.has_to_go_on => self.held_until = 0,
+            () => self.has_to_go_on = self.host_is_slow,
         }
-        self.set_to = deadline;
-        Some(deadline)
+        self.is_held()
     }
 
-    /// The timer has gone off, and was silenced.
-    pub const fn went_off(&mut self) {
-        self.set_to = u64::MAX;
+    /// What is held back is held until `until`.
+    pub(crate) const fn hold(&mut self, until: u64) {
+        self.held_until = until;
+    }
+
+    /// Something has come in between, or the time was too short: what is held back is held anew.
+    pub(crate) const fn hold_anew(&mut self) {
+        self.held_until = u64::MAX;
+    }
+
+    /// The guest has gone on.
+    pub(crate) const fn went_on(&mut self) {
+        self.held_until = u64::MAX;
+        self.has_to_go_on = false;
+    }
+
+    /// Whether the host is so slow that guests have to be helped on.
+    pub(crate) const fn set_host_is_slow(&mut self, is_slow: bool) {
+        self.host_is_slow = is_slow;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_dear_timer_is_set_for_an_earlier_deadline_only() {
-        let mut alarm = Alarm::new(false);
-        assert_eq!(alarm.want(u64::MAX), None);
-        assert_eq!(alarm.want(100), Some(100));
-        assert_eq!(alarm.want(100), None);
-        assert_eq!(alarm.want(200), None);
-        assert_eq!(alarm.want(u64::MAX), None);
-        assert_eq!(alarm.want(50), Some(50));
-        // It went off too early for 200, which is set now.
-        alarm.went_off();
-        assert_eq!(alarm.want(200), Some(200));
-        alarm.went_off();
-        assert_eq!(alarm.want(u64::MAX), None);
-    }
-
-    #[test]
-    fn a_cheap_timer_follows_each_deadline() {
-        let mut alarm = Alarm::new(true);
-        assert_eq!(alarm.want(u64::MAX), None);
-        assert_eq!(alarm.want(100), Some(100));
-        assert_eq!(alarm.want(100), None);
-        assert_eq!(alarm.want(200), Some(200));
-        assert_eq!(alarm.want(u64::MAX), Some(u64::MAX));
-        assert_eq!(alarm.want(200), Some(200));
-        alarm.went_off();
-        assert_eq!(alarm.want(u64::MAX), None);
-    }
 
     #[test]
     fn a_deadline_in_the_past_is_due_at_once_and_minus_one_never() {

@@ -130,13 +130,19 @@ impl Vcpu {
     /// # Errors
     /// The reason, where the virtual machine ends.
     pub fn apply(&mut self, outcome: Outcome) -> Result<(), StopReason> {
+        // Nearly all of them, and a jump through a table would cost more than the addition.
+        if let Outcome::Advance(length) = outcome {
+            self.frame.pc = self.frame.pc.wrapping_add(length);
+            return Ok(());
+        }
         match outcome {
-            Outcome::Advance(length) => self.frame.pc = self.frame.pc.wrapping_add(length),
-            Outcome::Resume => {}
+            Outcome::Advance(_) | Outcome::Resume => {}
             Outcome::Inject(exception, value) => self.inject(exception, value)?,
             Outcome::Wait => {
                 self.frame.pc = self.frame.pc.wrapping_add(4);
                 self.state = RunState::Waiting;
+                // It has nothing to do but to wait.
+                self.timer.went_on();
             }
             Outcome::Stop(reason) => return Err(reason),
         }
@@ -162,11 +168,21 @@ impl Vcpu {
         }
     }
 
-    /// Takes the interrupt of the highest priority, if one is to be taken now.
+    /// Takes the interrupt of the highest priority, if one is to be taken now and is not held back.
     pub fn take_interrupt(&mut self) {
         if let Some(interrupt) = self.frame.csr.deliverable(self.frame.privilege) {
+            if interrupt != Interrupt::Timer {
+                self.timer.hold_anew();
+            } else if self.timer.holds_back() {
+                return;
+            }
             self.enter_trap(interrupt.cause(), 0);
         }
+    }
+
+    /// Whether a timer interrupt that becomes pending would be taken at once.
+    pub(crate) fn lets_timer_in(&self) -> bool {
+        self.frame.csr.lets_in(Interrupt::Timer, self.frame.privilege)
     }
 
     /// Raises or lowers an interrupt line.

@@ -16,6 +16,7 @@ use crate::link::HartState;
 use crate::machine::Machine;
 use crate::outcome::StopReason;
 use crate::pmu::FirmwareEvent;
+use crate::timer::Alarm;
 use crate::vcpu::{RunState, Start, Vcpu};
 
 /// A virtual machine.
@@ -145,6 +146,32 @@ pub fn serve(
     vcpu.apply(outcome)
 }
 
+/// What the real timer is set to for a vCPU that runs from `now` on: `deadline`, or the end of the short run for which its
+/// timer interrupt is held back from now on.
+pub fn set_alarm(vcpu: &mut Vcpu, alarm: &mut Alarm, deadline: u64, now: u64) -> u64 {
+    alarm.run_begins(now);
+    if vcpu.timer.held_until() != 0 {
+        return deadline;
+    }
+    let until = alarm.end_of_run(now);
+    vcpu.timer.hold(until);
+    alarm.set(until)
+}
+
+/// Serves the timer interrupt that ended a vCPU's run, at `now`; the run began at `pc`.
+pub fn time_is_up(machine: &mut Machine, vcpu: &mut Vcpu, alarm: &mut Alarm, now: u64, pc: u64) {
+    let had_its_chance = alarm.ended_run(now, vcpu.frame.pc != pc);
+    vcpu.timer.set_host_is_slow(alarm.host_is_slow());
+    // Where interrupts are shut out that were let in, the guest has come to an instruction.
+    let went_on = if vcpu.lets_timer_in() { had_its_chance } else { vcpu.timer.is_held() };
+    if went_on {
+        vcpu.timer.went_on();
+    } else {
+        vcpu.timer.hold_anew();
+    }
+    tick(machine, vcpu, now);
+}
+
 /// Lets the timers of a vCPU and of the devices notice the time.
 pub fn tick(machine: &mut Machine, vcpu: &mut Vcpu, now: u64) {
     if vcpu.timer.is_due(now) {
@@ -156,6 +183,10 @@ pub fn tick(machine: &mut Machine, vcpu: &mut Vcpu, now: u64) {
 /// When `tick` is wanted next, in ticks; `u64::MAX` is never.
 #[inline]
 pub fn deadline(machine: &Machine, vcpu: &Vcpu) -> u64 {
-    let timer = if vcpu.frame.csr.is_pending(Interrupt::Timer) { u64::MAX } else { vcpu.timer.deadline() };
+    let timer = if vcpu.frame.csr.is_pending(Interrupt::Timer) {
+        vcpu.timer.held_until()
+    } else {
+        vcpu.timer.deadline()
+    };
     timer.min(machine.deadline())
 }

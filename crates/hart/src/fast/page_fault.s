@@ -140,4 +140,4 @@ fast_leave_t5:
 
 fast_leave_t3:
     ld t3, {T3}(sp)
-    j {exit_saved}
+    j exit_of_guest

@@ -14,6 +14,7 @@ mod lifecycle;
 mod model;
 mod running;
 mod sbi;
+mod slow_host;
 mod support;
 mod trap_loops;
 mod tree;

@@ -52,9 +52,9 @@ fn read(guest: &mut Guest, counter: CsrAddr) -> u64 {
 fn run(guest: &mut Guest, cycle: u64, instret: u64) {
     let host = &mut guest.host;
     let now = |host: &crate::support::FakeHost| HartCounters { cycle: host.cycle, instret: host.instret };
-    guest.vcpu.pmu.enter(now(host));
+    let before = now(host);
     (host.cycle, host.instret) = (host.cycle + cycle, host.instret + instret);
-    guest.vcpu.pmu.leave(now(host));
+    guest.vcpu.pmu.ran(before, now(host));
     (host.cycle, host.instret) = (host.cycle + 1_000_000, host.instret + 1_000_000);
 }
 
