@@ -12,6 +12,7 @@ mod fuzz;
 mod guests;
 mod host;
 mod kernel_log;
+mod nested;
 mod outside;
 mod randomness;
 mod runner;
@@ -132,6 +133,7 @@ impl Setting {
         let mut others = worlds::cases(project, &self.hypo, &self.firmware);
         others.extend(terminals::cases(project, &self.hypo, &self.firmware));
         others.extend(attacks::cases(project, &self.hypo, &self.firmware));
+        others.extend(nested::cases(project, &self.hypo, &self.firmware));
         others.extend(fuzz::cases(project, &self.hypo, &self.firmware));
         others.extend(sweep::case(project, self)?);
         others.push(kernel_log::case(project, self)?);
