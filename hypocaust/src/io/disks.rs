@@ -138,7 +138,7 @@ impl Disks {
                         return false;
                     }
                     Step::Nothing => {
-                        let Some(request) = block.next_request(ram) else { return block.has_requests(ram) };
+                        let Some(request) = block.next_request(ram) else { return block.is_behind() };
                         disk.accept(&request);
                     }
                 }

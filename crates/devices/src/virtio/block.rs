@@ -144,6 +144,8 @@ pub struct Block {
     /// The chain that was taken last.
     chain: Chain,
     rest: Option<Rest>,
+    /// `next_request` has ended at its bound.
+    is_behind: bool,
     /// By head of chain.
     flights: Box<[Option<Flight>]>,
     in_flight: usize,
@@ -163,6 +165,7 @@ impl Block {
             disk,
             chain: Chain::new(MAX_SIZE.into()),
             rest: None,
+            is_behind: false,
             flights: core::iter::repeat_n(None, MAX_SIZE.into()).collect(),
             in_flight: 0,
             generation: 0,
@@ -175,15 +178,19 @@ impl Block {
     }
 
     /// The next request; `None` where there is none. What needs no disk is answered on the way, a bounded part of it in
-    /// one call: [`Self::has_requests`] tells whether something is left.
+    /// one call: [`Self::is_behind`] tells whether something may be left.
     pub fn next_request(&mut self, ram: &GuestRam) -> Option<Request<'_>> {
         if self.rest.is_some() && self.transport.takes_requests() {
             return self.next_part(ram);
         }
+        self.is_behind = false;
         let mut pieces = 0;
         for _ in 0..BATCH {
             // Long chains cost little to offer: what is read in one call is bounded by its pieces, too.
-            if pieces >= usize::from(MAX_SIZE) || !self.transport.pop(ram, QUEUE, &mut self.chain) {
+            if pieces >= usize::from(MAX_SIZE) {
+                break;
+            }
+            if !self.transport.pop(ram, QUEUE, &mut self.chain) {
                 return None;
             }
             pieces += self.chain.readable().len() + self.chain.writable().len();
@@ -195,7 +202,13 @@ impl Block {
                 Taken::Answered => {}
             }
         }
+        self.is_behind = true;
         None
+    }
+
+    /// Whether [`Self::next_request`], which gave nothing, ended at its bound.
+    pub const fn is_behind(&self) -> bool {
+        self.is_behind
     }
 
     /// Whether there is something to be had from [`Self::next_request`].

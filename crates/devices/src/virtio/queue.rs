@@ -214,9 +214,11 @@ impl Queue {
 
     /// Writes an entry of the used ring, `ahead` places behind those that the driver can see: `len` bytes were written
     /// to the chain that began at `head`.
+    #[inline]
     pub(crate) fn fill_used(&self, ram: &GuestRam, ahead: u16, head: u16, len: u32) -> Result<(), Broken> {
         // Of the index first: the sum may go over the end of 16 bits, where a size that is no power of two jumps.
-        let slot = u64::from(self.slot(self.slot(self.next_used).wrapping_add(ahead)));
+        let first = self.slot(self.next_used);
+        let slot = u64::from(if ahead == 0 { first } else { self.slot(first.wrapping_add(ahead)) });
         let [h0, h1] = head.to_le_bytes();
         let [l0, l1, l2, l3] = len.to_le_bytes();
         let entry = self.in_device_area(RING_HEAD + 8 * slot)?;
@@ -242,10 +244,13 @@ impl Queue {
     }
 
     /// The three parts lie in RAM as a whole.
+    #[inline]
     fn check_place(&mut self, ram: &GuestRam, rules: Rules) -> Result<(), Broken> {
-        if self.placed {
-            return Ok(());
-        }
+        if self.placed { Ok(()) } else { self.find_place(ram, rules) }
+    }
+
+    #[cold]
+    fn find_place(&mut self, ram: &GuestRam, rules: Rules) -> Result<(), Broken> {
         let (size, event) = (u64::from(self.size), if rules.event_index { 2 } else { 0 });
         let parts = [
             (self.parts.descriptors, DESCRIPTOR * size),
@@ -276,9 +281,12 @@ impl Queue {
 
 /// Reads a number of a ring, in one access where it is aligned.
 fn load(ram: &GuestRam, address: GuestPhysAddr) -> Result<u16, Broken> {
-    if let Some(value) = ram.load_u16(address) {
-        return Ok(value);
-    }
+    ram.load_u16(address).map_or_else(|| load_bytes(ram, address), Ok)
+}
+
+#[cold]
+#[inline(never)]
+fn load_bytes(ram: &GuestRam, address: GuestPhysAddr) -> Result<u16, Broken> {
     let mut bytes = [0; 2];
     ram.read(address, &mut bytes).map_err(|_| Broken)?;
     fence(Ordering::Acquire);

@@ -241,6 +241,7 @@ impl Transport {
     }
 
     /// Does something with a queue that can be used; else the answer is `none`.
+    #[inline]
     fn with_queue<T>(
         &mut self,
         index: usize,
