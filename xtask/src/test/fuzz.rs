@@ -2,7 +2,7 @@
 //! shadow tables are scanned all the time. The hypervisor must not panic and must come to its end in time, and neither guest
 //! may see anything of the other's; what the hostile one does itself is between it and its devices.
 
-use super::runner::Case;
+use super::runner::{Case, silent};
 use super::worlds::{in_one_line, lines};
 use crate::expect::Input;
 use crate::launch::{self, Hypo};
@@ -48,7 +48,7 @@ pub fn cases(project: &Project, hypo: &Hypo, firmware: &str) -> Vec<Case> {
             about: "a guest that fuzzes devices, rings, tables and calls does no harm to its neighbour"
                 .into(),
             long: seed > DEFAULT_SEEDS,
-            run: Box::new(move |log| run(seed, &programs, &hypo, &firmware, log)),
+            run: silent(move |log| run(seed, &programs, &hypo, &firmware, log)),
         }
     };
     (1..=SEEDS).map(case).collect()

@@ -3,7 +3,7 @@
 
 use super::Setting;
 use super::disks::{Disk, Disks};
-use super::runner::Case;
+use super::runner::{Case, silent};
 use crate::launch::{self, Hypo};
 use crate::project::Project;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -129,7 +129,7 @@ fn add(cases: &mut Vec<Case>, entry: &Entry, name: &str, arguments: Vec<String>,
             name: format!("guests/{name}/native"),
             about: about.clone(),
             long: false,
-            run: Box::new(move |log| {
+            run: silent(move |log| {
                 guest.natively(log).as_ref().map(drop).map_err(|error| anyhow!("{error}"))
             }),
         });
@@ -142,7 +142,7 @@ fn add(cases: &mut Vec<Case>, entry: &Entry, name: &str, arguments: Vec<String>,
             name: format!("guests/{name}/{way}"),
             about: about.clone(),
             long: false,
-            run: Box::new(move |log| {
+            run: silent(move |log| {
                 let verdict = guest.run(switches, log)?;
                 if !compare {
                     return Ok(());

@@ -3,7 +3,7 @@
 
 use super::Setting;
 use super::differences::Differences;
-use super::runner::Case;
+use super::runner::{Case, silent};
 use crate::expect::Input;
 use crate::launch::{self, Hypo};
 use crate::project::Project;
@@ -26,7 +26,7 @@ pub fn case(project: &Project, Setting { hypo, firmware, .. }: &Setting) -> Resu
         name: NAME.into(),
         about: "the kernel logs the same as natively, but for what tests/kernel-log.toml explains".into(),
         long: false,
-        run: Box::new(move |log| {
+        run: silent(move |log| {
             let native = boot(&hypo, &["--firmware", &firmware, "--native"], log)?;
             let guest = boot(&hypo, &["--firmware", &firmware], log)?;
             // Some of the table's lines come now and then, so rows for nothing are none to complain of.

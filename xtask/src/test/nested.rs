@@ -1,7 +1,7 @@
 //! The hypervisor as its own guest, some levels deep, with `minikernel` inside. Each level makes the next one's traps some
 //! hundred times as dear, so the innermost has a host that is far too slow for its timer, and goes on all the same.
 
-use super::runner::Case;
+use super::runner::{Case, silent};
 use crate::expect::Input;
 use crate::launch::{self, Hypo};
 use crate::project::Project;
@@ -34,7 +34,7 @@ pub fn cases(project: &Project, hypo: &Hypo, firmware: &str) -> Vec<Case> {
             name: format!("nested/{depth}"),
             about: format!("a kernel runs in {depth} hypervisors, one in the other"),
             long,
-            run: Box::new(move |log| run(depth, &kernel, &hypo, &firmware, limit, log)),
+            run: silent(move |log| run(depth, &kernel, &hypo, &firmware, limit, log)),
         }
     };
     DEPTHS.into_iter().map(case).collect()

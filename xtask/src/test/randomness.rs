@@ -2,7 +2,7 @@
 //! bundle, has to get something else. QEMU's `sifive_u` is such a machine.
 
 use super::DEFAULT_FIRMWARE;
-use super::runner::Case;
+use super::runner::{Case, silent};
 use super::worlds::in_one_line;
 use crate::expect::{Input, Session};
 use crate::launch::{self, Hypo};
@@ -32,7 +32,7 @@ pub fn case(project: &Project, hypo: &Hypo, firmware: &str) -> Option<Case> {
         name: "randomness/sifive_u".into(),
         about: "no two lives of a guest, guests, or boots of one bundle get the same random numbers".into(),
         long: false,
-        run: Box::new(move |log| run(&kernel, &hypo, log)),
+        run: silent(move |log| run(&kernel, &hypo, log)),
     })
 }
 

@@ -26,8 +26,14 @@ pub struct Case {
     pub run: Run,
 }
 
-/// What a case does. What went over its console goes to the log, also when it fails.
-pub type Run = Box<dyn FnOnce(&mut Vec<u8>) -> Result<()> + Send>;
+/// What a case does. What went over its console goes to the log, also when it fails. What it measured is printed with its
+/// verdict.
+pub type Run = Box<dyn FnOnce(&mut Vec<u8>) -> Result<String> + Send>;
+
+/// What a case does that measures nothing.
+pub fn silent(run: impl FnOnce(&mut Vec<u8>) -> Result<()> + Send + 'static) -> Run {
+    Box::new(|log| run(log).map(|()| String::new()))
+}
 
 /// What one case came to.
 #[derive(Serialize)]
@@ -38,6 +44,8 @@ pub struct Verdict {
     pub passed: bool,
     /// Wall-clock seconds.
     pub seconds: f32,
+    /// What it measured, if it does.
+    pub measured: String,
     /// Why it failed.
     pub reason: Option<String>,
 }
@@ -94,18 +102,19 @@ fn run_one(case: Case) -> (Verdict, Vec<u8>) {
     let start = Instant::now();
     let mut log = Vec::new();
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (case.run)(&mut log)));
-    let reason = match result {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(readable(format!("{error:#}").as_bytes())),
-        Err(_) => Some("the case itself panicked".into()),
+    let (measured, reason) = match result {
+        Ok(Ok(measured)) => (measured, None),
+        Ok(Err(error)) => (String::new(), Some(readable(format!("{error:#}").as_bytes()))),
+        Err(_) => (String::new(), Some("the case itself panicked".into())),
     };
     let seconds = start.elapsed().as_secs_f32();
-    (Verdict { name: case.name, passed: reason.is_none(), seconds, reason }, log)
+    (Verdict { name: case.name, passed: reason.is_none(), seconds, measured, reason }, log)
 }
 
 fn line(verdict: &Verdict) -> String {
     let word = if verdict.passed { "ok" } else { "FAILED" };
-    format!("{word:<7} {:<48} {:6.1} s", verdict.name, verdict.seconds)
+    let line = format!("{word:<7} {:<48} {:6.1} s  {}", verdict.name, verdict.seconds, verdict.measured);
+    line.trim_end().to_owned()
 }
 
 fn tail(log: &str) -> impl Iterator<Item = &str> {
@@ -118,7 +127,7 @@ mod tests {
     use anyhow::bail;
 
     fn case(name: &str, run: impl FnOnce(&mut Vec<u8>) -> Result<()> + Send + 'static) -> Case {
-        Case { name: name.into(), about: String::new(), long: false, run: Box::new(run) }
+        Case { name: name.into(), about: String::new(), long: false, run: silent(run) }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use super::disks::{Disk, Disks};
 use super::outside::{self, OwnCache};
-use super::runner::Case;
+use super::runner::{Case, silent};
 use super::{DEFAULT_FIRMWARE, Setting};
 use crate::expect::{Input, Missed, Session};
 use crate::launch::{self, Hypo};
@@ -189,7 +189,7 @@ fn case(entry: Entry, side: &str, hypo: &Hypo) -> Case {
         name,
         about: entry.about.clone(),
         long: entry.long,
-        run: Box::new(move |log| play(&entry, &hypo, log)),
+        run: silent(move |log| play(&entry, &hypo, log)),
     }
 }
 

@@ -2,7 +2,7 @@
 //! line that differs has to be in the table `tests/sweep.toml`, in which nothing else may be.
 
 use super::differences::Differences;
-use super::runner::Case;
+use super::runner::{Case, silent};
 use super::{DEFAULT_FIRMWARE, Setting};
 use crate::launch::{self, Hypo};
 use crate::project::Project;
@@ -31,7 +31,7 @@ pub fn case(project: &Project, Setting { hypo, firmware, .. }: &Setting) -> Resu
         about: "all CSRs, addresses and SBI functions as natively, but for what tests/sweep.toml explains"
             .into(),
         long: false,
-        run: Box::new(move |log| {
+        run: silent(move |log| {
             let native = run(&hypo, &kernel, &["--native"], log)?;
             let native = lines(&native)?;
             if native.first() != Some(&MEASURE) {

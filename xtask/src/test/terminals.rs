@@ -1,7 +1,7 @@
 //! Guests that are up to something with the operator's terminal, beside one that is not: `guests/features`' `terminal`. The
 //! terminal that is played here answers each question that it is asked, by typing: so an answer reaches whoever is typed to.
 
-use super::runner::Case;
+use super::runner::{Case, silent};
 use crate::expect::{Input, Missed, Session};
 use crate::launch::{self, Hypo};
 use crate::project::Project;
@@ -70,7 +70,7 @@ pub fn cases(project: &Project, hypo: &Hypo, firmware: &str) -> Vec<Case> {
             name: format!("terminal/{}", scene.name),
             about: scene.about.into(),
             long: false,
-            run: Box::new(move |log| run(scene, &kernel, &hypo, &firmware, log)),
+            run: silent(move |log| run(scene, &kernel, &hypo, &firmware, log)),
         }
     };
     SCENES.iter().map(case).collect()

@@ -1,7 +1,7 @@
 //! Several guests of ours on one hart: that each gets its share of it, and nothing of another's. Each case writes a
 //! manifest, runs it with counted instructions, and looks at what the guests say.
 
-use super::runner::Case;
+use super::runner::{Case, silent};
 use crate::expect::Input;
 use crate::launch::{self, Hypo};
 use crate::project::Project;
@@ -128,7 +128,7 @@ pub fn cases(project: &Project, hypo: &Hypo, firmware: &str) -> Vec<Case> {
                 about: world.about.into(),
                 // Ten billion instructions each: on one processor model by default.
                 long: n > 0 && world.program == "share",
-                run: Box::new(move |log| run(world, &kernel, cpu, &hypo, &firmware, log)),
+                run: silent(move |log| run(world, &kernel, cpu, &hypo, &firmware, log)),
             });
         }
     }
