@@ -109,7 +109,11 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
     host.console.set_guests(manifest.vms.iter().map(|config| config.name.clone()).collect(), view);
     let mut world = World {
         shares_asids: asids.policy() == TlbPolicy::FlushOnEntry,
-        alarm: Alarm::new(hart.sets_timer_cheaply(), stage.machine.timebase_frequency),
+        alarm: Alarm::new(
+            hart.sets_timer_cheaply(),
+            stage.machine.timebase_frequency,
+            hart::firmware::call_ticks(),
+        ),
         counted: hart.counts(),
         hart,
         host,
