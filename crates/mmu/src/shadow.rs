@@ -33,6 +33,7 @@ mod host;
 mod mapping;
 #[cfg(test)]
 pub(crate) mod tests;
+mod trust;
 mod watch;
 mod writable;
 
@@ -137,6 +138,7 @@ pub struct ShadowMmu {
     /// `Overlay::unwatched` when that was last looked at.
     unwatched: u64,
     quiet: watch::QuietTables,
+    trust: trust::Trust,
     /// Guest tables that are watched from now on.
     new_watches: ArrayVec<GuestPhysAddr, { watch::AT_ONCE }>,
     current: Option<usize>,
@@ -187,6 +189,7 @@ impl ShadowMmu {
             restless_shared: false,
             unwatched: 0,
             quiet: watch::QuietTables::new(),
+            trust: trust::Trust::default(),
             new_watches: ArrayVec::new(),
             current: None,
             recent: 0,

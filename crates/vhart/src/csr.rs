@@ -247,6 +247,11 @@ impl CsrFile {
         self.sstatus & sstatus::MXR != 0
     }
 
+    /// What decides on translation but the privilege: satp, and SUM and MXR as they stand in sstatus.
+    pub const fn translation(&self) -> (u64, u64) {
+        (self.satp, self.sum_and_mxr())
+    }
+
     /// Both, as they stand in sstatus.
     pub const fn sum_and_mxr(&self) -> u64 {
         self.sstatus & (sstatus::SUM | sstatus::MXR)

@@ -40,13 +40,85 @@ pub(crate) fn instruction(vcpu: &mut Vcpu, ram: &GuestRam, bits: u32, host: &imp
     match privileged(vcpu, ram, decode(bits), host) {
         Ok((kind, outcome)) => {
             vcpu.exits.count(kind);
-            outcome
+            match kind {
+                ExitKind::Satp | ExitKind::CsrWrite if !vcpu.shadow.trusts_switches() => {
+                    follow(vcpu, ram, bits, outcome)
+                }
+                ExitKind::Fence if vcpu.fast.fences_twice && bits & RS1 == 0 => go_on(vcpu, ram, bits),
+                _ => outcome,
+            }
         }
         Err(Illegal) => {
             vcpu.exits.count(ExitKind::GuestException);
             Outcome::Inject(Exception::IllegalInstruction, u64::from(bits))
         }
     }
+}
+
+/// After a write of a CSR by a kernel to which a change of satp, SUM or MXR is a fence. Where the assembly has changed one of
+/// them since the guest began to run, there was nothing to fence.
+#[cold]
+fn follow(vcpu: &mut Vcpu, ram: &GuestRam, bits: u32, outcome: Outcome) -> Outcome {
+    let translation = vcpu.frame.csr.translation();
+    let before = core::mem::replace(&mut vcpu.fast.followed, translation);
+    if translation.0 != before.0 {
+        vcpu.shadow.satp_changed(ram, vcpu.frame.csr.satp());
+    } else if translation.1 != before.1 {
+        vcpu.shadow.rights_changed(ram);
+    }
+    vcpu.fast.fences_twice = !vcpu.shadow.trusts_switches() && vcpu.frame.csr.satp().asid == 0;
+    if vcpu.fast.fences_twice { go_on(vcpu, ram, bits) } else { outcome }
+}
+
+/// After the instruction `bits`, if that is a fence of all addresses or a write of satp: carries out what stands right behind
+/// it, if that is the other, or the same again. Kernels fence before and after they write satp, and between two such
+/// instructions nothing changes, so the tables are compared once.
+#[cold]
+fn go_on(vcpu: &mut Vcpu, ram: &GuestRam, bits: u32) -> Outcome {
+    let mut done = LENGTH;
+    if !is_fence_or_switch(decode(bits)) {
+        return Outcome::Advance(done);
+    }
+    while done < LONGEST_RUN * LENGTH
+        && let Ok(bits) = fetch::at(vcpu, ram, vcpu.frame.pc.wrapping_add(done))
+        && let instr = decode(bits)
+        && is_fence_or_switch(instr)
+    {
+        let kind = match instr {
+            Instr::Csr { src: CsrSource::Reg(reg), .. } => {
+                let value = vcpu.frame.get(reg);
+                if vcpu.frame.csr.write(CsrAddr::SATP, value, vcpu.frame.privilege).is_err() {
+                    break;
+                }
+                vcpu.fast.followed = vcpu.frame.csr.translation();
+                vcpu.shadow.satp_changed(ram, vcpu.frame.csr.satp());
+                ExitKind::Satp
+            }
+            Instr::SfenceVma { rs2, .. } => {
+                let asid = (rs2 != Reg::ZERO).then(|| vcpu.frame.get(rs2) as u16);
+                vcpu.shadow.fence(ram, None, asid);
+                ExitKind::Fence
+            }
+            _ => break,
+        };
+        vcpu.exits.count(kind);
+        done = done.wrapping_add(LENGTH);
+    }
+    Outcome::Advance(done)
+}
+
+/// The field of a fence's bits that names its address: 0 for all.
+const RS1: u32 = 0x1f << 15;
+
+/// Instructions that are carried out in one go: a fence, a write of satp and a fence, and one more.
+const LONGEST_RUN: u64 = 4;
+
+const fn is_fence_or_switch(instr: Instr) -> bool {
+    matches!(
+        instr,
+        Instr::SfenceVma { rs1: Reg::ZERO, .. }
+            | Instr::Csr { op: CsrOp::Write, csr: CsrAddr::SATP, rd: Reg::ZERO, src: CsrSource::Reg(_) }
+    )
 }
 
 /// All privileged instructions are four bytes long.

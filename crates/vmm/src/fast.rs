@@ -1,6 +1,8 @@
 //! Keeps what the assembly goes by in step with the vCPU: the shadow roots of its address space, the tag that tells the
 //! space's sites from others', and whether there is something that the assembly must not pass by.
 
+use core::sync::atomic::Ordering;
+
 use isa::Privilege;
 use isa::csr::{senvcfg, sstatus};
 use isa::paging::Mode;
@@ -32,11 +34,26 @@ pub(crate) struct FastPath {
     /// Tags by satp.
     tags: [(u64, u64); TAGS],
     last_tag: u64,
+    /// Roots are withheld from the assembly.
+    withheld: bool,
+    /// `CsrFile::translation` when the guest last began to run, or since; kept for kernels that are not trusted.
+    pub(crate) followed: (u64, u64),
+    /// The kernel is not trusted and has no ASIDs, so its writes of satp are fences beside those that it makes itself.
+    pub(crate) fences_twice: bool,
 }
 
 impl Default for FastPath {
     fn default() -> Self {
-        Self { senvcfg: None, satp: 0, tag: 0, tags: [(0, 0); TAGS], last_tag: 0 }
+        Self {
+            senvcfg: None,
+            satp: 0,
+            tag: 0,
+            tags: [(0, 0); TAGS],
+            last_tag: 0,
+            withheld: false,
+            followed: (0, 0),
+            fences_twice: true,
+        }
     }
 }
 
@@ -52,8 +69,34 @@ impl FastPath {
 #[inline]
 pub(crate) fn root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
     let root = known_root(machine, vcpu);
-    vcpu.frame.settled = vcpu.shadow.settled();
+    let settled = vcpu.shadow.settled();
+    let before = core::mem::replace(&mut vcpu.frame.settled, settled);
+    if !vcpu.shadow.trusts_switches()
+        && (before != settled || settled != machine.ram.overlay().unwatched().load(Ordering::Acquire))
+    {
+        withhold_roots(machine, vcpu);
+    }
     root
+}
+
+/// Where a change of satp or SUM is a fence that has something to do, lets the assembly make none: see `mmu`'s `trust`.
+#[cold]
+#[inline(never)]
+fn withhold_roots(machine: &Machine, vcpu: &mut Vcpu) {
+    vcpu.fast.followed = vcpu.frame.csr.translation();
+    let is_settled = vcpu.frame.settled == machine.ram.overlay().unwatched().load(Ordering::Acquire);
+    let was_withheld = core::mem::replace(&mut vcpu.fast.withheld, !is_settled);
+    if is_settled {
+        return;
+    }
+    if !was_withheld {
+        vcpu.frame.spaces.clear();
+    }
+    if !vcpu.shadow.trusts_fences() {
+        let roots = &mut vcpu.frame.roots;
+        let other = if vcpu.frame.csr.sum() { &mut roots.supervisor } else { &mut roots.supervisor_sum };
+        *other = 0;
+    }
 }
 
 #[inline]
@@ -209,7 +252,8 @@ fn find_roots(vcpu: &mut Vcpu, satp: u64, found: Roots) {
     };
     vcpu.frame.roots = roots;
     let is_complete = roots.user != 0 && roots.supervisor != 0 && roots.supervisor_sum != 0;
-    if is_complete && space.mode != Mode::Bare {
+    let is_withheld = vcpu.fast.withheld && !vcpu.shadow.trusts_switches();
+    if is_complete && space.mode != Mode::Bare && !is_withheld {
         vcpu.frame.spaces.insert(Space { satp, roots });
     }
 }

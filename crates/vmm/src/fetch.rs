@@ -16,7 +16,14 @@ pub(crate) type Fault = (Exception, u64);
 /// # Errors
 /// The fault that the guest's hart takes when it fetches there.
 pub(crate) fn instruction(vcpu: &Vcpu, ram: &GuestRam) -> Result<u32, Fault> {
-    let pc = vcpu.frame.pc;
+    at(vcpu, ram, vcpu.frame.pc)
+}
+
+/// As `instruction`, at another pc, which is even.
+///
+/// # Errors
+/// As for `instruction`.
+pub(crate) fn at(vcpu: &Vcpu, ram: &GuestRam, pc: u64) -> Result<u32, Fault> {
     let first = locate(vcpu, ram, pc)?;
     let low = parcel(ram, first, pc)?;
     if length(low) == 2 {

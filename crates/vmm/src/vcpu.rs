@@ -88,7 +88,7 @@ impl Vcpu {
     pub fn reset(&mut self) {
         self.frame.reset();
         self.fast.reset();
-        self.shadow.clear();
+        self.shadow.reset();
         self.timer = VirtualTimer::OFF;
         self.steal.stop();
         self.pmu.reset();

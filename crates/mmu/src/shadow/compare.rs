@@ -21,6 +21,7 @@ impl ShadowMmu {
             let tables = context.tables.first();
             let is_settled = self.compare(ram, satp, root, tables);
             self.set_restless(number, false, !is_settled);
+            self.trust.judge_found(number, false);
         }
         if shares
             && let Some(shared) = &mut self.shared
@@ -29,6 +30,7 @@ impl ShadowMmu {
             let (root, tables) = (shared.root, shared.tables.first());
             let is_settled = self.compare(ram, satp, root, tables);
             self.set_restless(number, true, !is_settled);
+            self.trust.judge_found(number, true);
         }
         self.begin_watches(ram);
     }
@@ -64,8 +66,10 @@ impl ShadowMmu {
         while let Some(slot) = self.pool.next_used(table, first) {
             first = slot + 1;
             let now = guest.get(slot).map_or(0, |now| now.load(Ordering::Relaxed));
-            if !still_holds(self.pool.seen(table, slot), now) {
+            let seen = self.pool.seen(table, slot);
+            if !still_holds(seen, now) {
                 is_quiet = false;
+                self.trust.note_found(seen, now);
                 let entry = self.pool.entry(table, slot);
                 match self.pool.below(entry) {
                     Some(next) => {
@@ -88,12 +92,13 @@ impl ShadowMmu {
     /// For a last table, where most entries are. Says whether nothing has changed.
     fn compare_leaves(&mut self, guest: &[AtomicU64; 512], table: TableId) -> bool {
         let mut is_quiet = true;
-        let Self { pool, dropped_code, flush, .. } = self;
+        let Self { pool, dropped_code, flush, trust, .. } = self;
         pool.retain(table, |slot, entry, seen| {
             let now = guest.get(slot).map_or(0, |now| now.load(Ordering::Relaxed));
             let holds = still_holds(seen, now);
             if !holds {
                 is_quiet = false;
+                trust.note_found(seen, now);
                 dropped_code.all |= is_code(entry);
                 // As in `compare_pointers`.
                 *flush = TlbFlush::All;

@@ -15,11 +15,15 @@ use crate::pool::{Source, TableId, TablePool};
 
 impl ShadowMmu {
     /// Carries out SFENCE.VMA for one address or all, in one address space or all. An address that is not
-    /// canonical has nothing to drop. Fences more than asked where that is cheaper.
+    /// canonical has nothing to drop. Fences more than asked where that is cheaper, and everything where the kernel is not
+    /// trusted to ask for what it needs: see `trust`.
     pub fn fence(&mut self, ram: &GuestRam, address: Option<GuestVirtAddr>, asid: Option<u16>) {
         self.follow_unwatched(ram);
         self.flush = self.flush.and(address.map_or(TlbFlush::All, TlbFlush::Address));
         self.fences = self.fences.wrapping_add(1);
+        if !self.trust.fences() && !self.is_settled() {
+            self.judge(ram, address, asid);
+        }
         match address {
             None => self.mark_stale(asid),
             Some(address) => self.fence_address(address, asid),
@@ -117,11 +121,19 @@ impl ShadowMmu {
 
     /// Marks the contexts that a fence of one address space, or all, concerns, but for those that are settled.
     fn mark_stale(&mut self, asid: Option<u16>) {
-        let marked = self.restless & asid.map_or(u64::MAX, |asid| self.with_asid(asid));
+        let named = asid.map_or(u64::MAX, |asid| self.with_asid(asid));
+        self.trust.note_named(named, asid.is_none());
         // A fence of one address space leaves alone what all have.
-        let shared_marked = self.restless_shared && asid.is_none();
-        if marked == 0 && !shared_marked {
-            return;
+        if self.mark(self.restless & named, self.restless_shared && asid.is_none()) {
+            self.lost_roots = self.lost_roots.and(asid.map_or(LostRoots::All, LostRoots::Asid));
+        }
+    }
+
+    /// Marks these contexts, and the shared half if `shared` says so. Says whether there was anything to mark.
+    #[inline]
+    pub(super) fn mark(&mut self, marked: u64, shared: bool) -> bool {
+        if marked == 0 && !shared {
+            return false;
         }
         self.restless &= !marked;
         for number in members(marked) {
@@ -129,11 +141,11 @@ impl ShadowMmu {
                 context.stale = true;
             }
         }
-        if shared_marked && let Some(shared) = &mut self.shared {
+        if shared && let Some(shared) = &mut self.shared {
             shared.stale = true;
         }
-        self.restless_shared &= !shared_marked;
-        self.lost_roots = self.lost_roots.and(asid.map_or(LostRoots::All, LostRoots::Asid));
+        self.restless_shared &= !shared;
+        true
     }
 
     fn fence_address(&mut self, address: GuestVirtAddr, asid: Option<u16>) {

@@ -63,8 +63,11 @@ impl ShadowMmu {
 
     /// Carries out SFENCE.VMA for an address in the shared half in all address spaces, and fills in at once what the guest's
     /// table now says: kernels fence what they are about to use. Says whether it could: only where the neighbourhood is
-    /// known.
+    /// known, and the kernel is trusted.
     pub fn fence_shared(&mut self, ram: &GuestRam, address: GuestVirtAddr) -> bool {
+        if !self.trust.fences() {
+            return false;
+        }
         self.fences = self.fences.wrapping_add(1);
         self.try_fence_shared(ram, address).is_some()
     }

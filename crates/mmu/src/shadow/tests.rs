@@ -9,6 +9,7 @@ mod histories;
 mod overlays;
 mod sharing;
 mod tlb;
+mod trust;
 mod watches;
 mod window;
 
@@ -43,7 +44,7 @@ pub(crate) fn host(mode: Mode) -> HostPaging {
     }
 }
 
-/// Empty shadows on such a host, with a pool of `tables`, the roots among them.
+/// Empty shadows on such a host, with a pool of `tables`, the roots among them, of a kernel that is trusted.
 pub(crate) fn shadow(mode: Mode, tables: usize) -> ShadowMmu {
     shadow_at(host(mode), tables, POOL_BASE)
 }
@@ -52,6 +53,7 @@ pub(crate) fn shadow(mode: Mode, tables: usize) -> ShadowMmu {
 fn shadow_at(host: HostPaging, tables: usize, base: HostPhysAddr) -> ShadowMmu {
     let tables = vec![PageTable([u64::MAX; 512]); 2 * tables].leak();
     let mut shadow = ShadowMmu::new(host, tables, base);
+    shadow.trust_kernel();
     assert_eq!(shadow.take_flush(), TlbFlush::All);
     shadow
 }

@@ -3,7 +3,7 @@
 //! A guest table that was compared again and again and never found changed is *watched*: no shadow maps it writable, so
 //! that a store to it is noticed, and ends that. What was made of watched tables alone is *settled*: until one of them is let
 //! go, a fence has nothing to ask about it. Guests that write a table soon after find it watched less and less often.
-//! Not for guests with ASIDs: they fence single addresses, and nothing is compared.
+//! Seldom for guests with ASIDs: they fence single addresses, and once they are trusted (see `trust`), nothing is compared.
 
 use core::sync::atomic::Ordering;
 
@@ -55,7 +55,13 @@ impl ShadowMmu {
     /// is, where there is something.
     #[inline]
     pub fn settled(&self) -> u64 {
-        if self.restless == 0 && !self.restless_shared { self.unwatched } else { u64::MAX }
+        if self.is_settled() { self.unwatched } else { u64::MAX }
+    }
+
+    /// Whether a fence of all addresses had nothing to do when `Overlay::unwatched` was last looked at.
+    #[inline]
+    pub(super) const fn is_settled(&self) -> bool {
+        self.restless == 0 && !self.restless_shared
     }
 
     /// Whether pages are watched since this was last asked that other vCPUs may have mapped writable.

@@ -164,6 +164,7 @@ fn fences_drop_what_the_shadow_holds() {
             tables.map(&mut guest, page, RAM, RWX);
         }
         tables.enable(&mut guest);
+        tables.earn_trust(&mut guest);
         guest.raise(Exception::LoadPageFault, 0x1000);
         guest.raise(Exception::LoadPageFault, 0x2000);
         // What is gone from the tables stays in the shadow until it is fenced, and cannot come back.
@@ -175,6 +176,27 @@ fn fences_drop_what_the_shadow_holds() {
         guest.set_reg(7, ASID & 0xff);
         guest.execute(bits);
         assert_eq!((guest.shadow_leaves(), guest.pc()), (left, ENTRY + 4), "{bits:#x}");
+    }
+}
+
+#[test]
+fn a_fence_that_stands_behind_a_write_of_satp_is_carried_out_with_it() {
+    let satp = CsrAddr::SATP.as_u16();
+    let write = asm::csrrw(0, satp, 5);
+    for (behind, done) in [
+        (vec![asm::sfence_vma(0, 0)], 2),
+        (vec![asm::sfence_vma(0, 0), write], 3),
+        (vec![asm::sfence_vma(0, 0); 8], 4),
+        (vec![asm::sfence_vma(5, 0)], 1),
+        (vec![asm::csrrw(6, satp, 5)], 1),
+        (vec![asm::SRET], 1),
+    ] {
+        let mut guest = Guest::new();
+        for (place, bits) in (ENTRY + 4..).step_by(4).zip(&behind) {
+            guest.poke(place, *bits);
+        }
+        guest.execute(write);
+        assert_eq!(guest.pc(), ENTRY + 4 * done, "{behind:x?}");
     }
 }
 

@@ -18,3 +18,4 @@ mod slow_host;
 mod support;
 mod trap_loops;
 mod tree;
+mod trust;

@@ -1,7 +1,7 @@
-//! Random histories of accesses, edits of the guest's tables, fences, copied code pages and resets, with right and wrong
-//! tables, on a pool so small that contexts are evicted. After each step the shadow, and a TLB that forgets nothing unless
-//! told to, hold only what the guest's hardware could hold. Here is what is made up; `machine` is what it happens to,
-//! `truth` judges.
+//! Random histories of accesses, edits of the guest's tables, fences, writes of satp, copied code pages and resets, with
+//! right and wrong tables, on a pool so small that contexts are evicted. After each step the shadow, and a TLB that forgets
+//! nothing unless told to, hold only what the guest's hardware could hold. Here is what is made up; `machine` is what it
+//! happens to, `truth` judges.
 
 mod assembly;
 mod hart;
@@ -49,6 +49,9 @@ fn steps(mode: Mode, guests: usize) -> impl Strategy<Value = Vec<(usize, Step)>>
             2 => rewrite.prop_map(|(c, a, up, e)| Step::Settle(c, a, up, e)),
             4 => fence.prop_map(|(c, a, asid)| Step::Fence(c, a, asid)),
             2 => (0..8usize, address).prop_map(|(c, a)| Step::Copy(c, a)),
+            2 => (0..8usize).prop_map(Step::Switch),
+            1 => (0..8usize).prop_map(Step::ChangeRights),
+            1 => Just(Step::Distrust),
             1 => Just(Step::Reset),
         ];
         prop::collection::vec((0..guests, step), 1..80)

@@ -82,6 +82,7 @@ fn guest_with_two_pages() -> Guest {
         tables.map(&mut guest, page, RAM, RWX);
     }
     tables.enable(&mut guest);
+    tables.earn_trust(&mut guest);
     for page in [0x1000, 0x2000] {
         guest.raise(Exception::LoadPageFault, page);
     }

@@ -165,6 +165,7 @@ fn legacy_fences_fence() {
             tables.map(&mut guest, page, MASK, RWX);
         }
         tables.enable(&mut guest);
+        tables.earn_trust(&mut guest);
         for page in [0x7000, 0x8000] {
             guest.raise(Exception::LoadPageFault, page);
             tables.unmap(&mut guest, page);

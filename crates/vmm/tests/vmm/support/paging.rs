@@ -1,7 +1,8 @@
 //! Guest page tables in Sv39, built in the guest's RAM.
 
+use isa::Exception;
 use isa::paging::{self, Mode, Pte, Satp};
-use memory::{GuestPhysAddr, PAGE_SIZE};
+use memory::{GuestPhysAddr, GuestVirtAddr, PAGE_SIZE};
 
 use super::{Guest, RAM};
 use isa::csr::CsrAddr;
@@ -54,6 +55,17 @@ impl Tables {
     /// Takes a page of 4 KiB away again.
     pub fn unmap(&mut self, guest: &mut Guest, address: u64) {
         self.map(guest, address, 0, 0);
+    }
+
+    /// Lets the kernel show that its fences name what it has changed, so that they mean what they say from now on.
+    pub fn earn_trust(&mut self, guest: &mut Guest) {
+        const SPARE: u64 = 0x1f_f000;
+        for _ in 0..20 {
+            self.map(guest, SPARE, RAM, RWX);
+            guest.raise(Exception::LoadPageFault, SPARE);
+            self.unmap(guest, SPARE);
+            guest.vcpu.shadow.fence(&guest.machine.ram, Some(GuestVirtAddr(SPARE)), None);
+        }
     }
 
     /// Turns translation on.

@@ -31,6 +31,12 @@ pub(super) enum Step {
     /// The guest uses an address in one of the contexts and fences everything, so often that tables come to be watched; then
     /// it writes an entry as in `Rewrite`, and fences.
     Settle(usize, GuestVirtAddr, usize, Pte),
+    /// The guest writes satp, to enter one of the contexts.
+    Switch(usize),
+    /// The guest changes SUM or MXR in one of the contexts.
+    ChangeRights(usize),
+    /// Nothing is known of the kernel any more.
+    Distrust,
     /// The code at an address in one of the contexts is copied, or its copy ends.
     Copy(usize, GuestVirtAddr),
     /// The virtual machine is reset.
@@ -95,12 +101,14 @@ impl History {
                 let key = key_of(context);
                 self.enter(hart, key);
                 let Rig { guest, shadow } = &mut self.rig;
+                let names_all = !shadow.trusts_fences();
                 // It fills in what it has dropped, so that is not to be taken for what was there.
                 let is_filled =
                     asid.is_none() && address.is_some_and(|at| shadow.fence_shared(&guest.ram, at));
                 if !is_filled {
                     shadow.fence(&guest.ram, address, asid);
                 }
+                let (address, asid) = if names_all { (None, None) } else { (address, asid) };
                 self.known.iter_mut().for_each(|known| known.fence(address, asid));
                 if let Some(address) = address.filter(|_| is_filled) {
                     self.look(key, address.0);
@@ -116,6 +124,18 @@ impl History {
                 self.step(hart, contexts, Step::Rewrite(context, address, up, entry));
                 self.step(hart, contexts, Step::Fence(context, None, None));
             }
+            Step::Switch(context) => {
+                let key = key_of(context);
+                self.rig.shadow.satp_changed(&self.rig.guest.ram, key.satp);
+                let is_fence = !self.rig.shadow.trusts_switches();
+                self.follow_unnamed_fence(hart, key, is_fence);
+            }
+            Step::ChangeRights(context) => {
+                let is_fence = !self.rig.shadow.trusts_fences();
+                self.rig.shadow.rights_changed(&self.rig.guest.ram);
+                self.follow_unnamed_fence(hart, key_of(context), is_fence);
+            }
+            Step::Distrust => self.rig.shadow.distrust_kernel(),
             Step::Copy(context, address) => self.copy(hart, key_of(context), address.0),
             Step::Reset => {
                 self.rig.shadow.clear();
@@ -148,6 +168,14 @@ impl History {
             assert_eq!(shadow.root(*key), Some(*root), "a root went in secret");
         }
         self.told = shadow.numbered().filter_map(|(_, key, _)| Some((key, shadow.root(key)?))).collect();
+    }
+
+    fn follow_unnamed_fence(&mut self, hart: &mut Hart, key: ContextKey, is_fence: bool) {
+        if is_fence {
+            self.known.iter_mut().for_each(|known| known.fence(None, None));
+        }
+        self.enter(hart, key);
+        self.assert_explained();
     }
 
     pub(super) fn enter(&mut self, hart: &mut Hart, key: ContextKey) -> Root {
