@@ -6,6 +6,8 @@
 //! to its middle finds what it found before. Copies are mapped execute-only by `mmu`, which asks `memory::Overlay`
 //! for them; loads are served from the original, and a store ends the copy. The guest sees nothing of it.
 //!
+//! Loads from a copied page are carried out by hand, so a page that is read much is better off as it is: see `balance`.
+//!
 //! On firmware that complains of some instructions, `scan` replaces those before they trap, and `store` keeps the copies of
 //! their pages through stores, until nothing of the kind is left in them.
 //!
@@ -17,6 +19,7 @@
 
 extern crate alloc;
 
+mod balance;
 mod scan;
 mod store;
 
@@ -27,6 +30,9 @@ use alloc::vec::Vec;
 
 use isa::instr::length;
 use memory::{GuestPhysAddr, GuestRam, HostPhysAddr, PAGE_SIZE};
+
+use balance::Scale;
+pub use balance::Weighed;
 
 /// C.EBREAK.
 const BREAKPOINT: u16 = 0x9002;
@@ -52,16 +58,35 @@ struct Heat {
     page: u64,
     traps: u32,
     limit: u32,
+    /// Traps before it is copied again after loads have ended its copy; 0 where they have not.
+    rest: u32,
 }
 
-/// How often pages were copied, and how often a store ended a copy.
+impl Heat {
+    const NEW: Self = Self { page: 0, traps: 0, limit: FIRST_LIMIT, rest: 0 };
+}
+
+/// What is known of a copy.
+#[derive(Clone, Copy, Debug)]
+struct Copied {
+    /// How many more stores it is kept through: see `store`.
+    kept: u8,
+    /// What speaks for it: see `balance`.
+    scale: Scale,
+}
+
+impl Copied {
+    const NEW: Self = Self { kept: 0, scale: Scale::NEW };
+}
+
+/// How often pages were copied, and how often a copy ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
     /// Pages copied.
     pub copies: u64,
     /// Sites replaced.
     pub sites: u64,
-    /// Copies that a store ended.
+    /// Copies that ended, by a store or for the loads from their pages.
     pub ended: u64,
 }
 
@@ -72,8 +97,7 @@ pub struct CodePages {
     base: HostPhysAddr,
     free: Vec<HostPhysAddr>,
     heat: Box<[Heat]>,
-    /// For each copy, how many more stores it is kept through: see `store`.
-    kept: Box<[u8]>,
+    copies: Box<[Copied]>,
     counts: Counts,
     exact: bool,
 }
@@ -85,8 +109,8 @@ impl CodePages {
             words,
             base,
             free: Vec::with_capacity(words.len() / WORDS),
-            heat: (0..PLACES).map(|_| Heat { page: u64::MAX, traps: 0, limit: FIRST_LIMIT }).collect(),
-            kept: (0..words.len() / WORDS).map(|_| 0).collect(),
+            heat: (0..PLACES).map(|_| Heat { page: u64::MAX, ..Heat::NEW }).collect(),
+            copies: (0..words.len() / WORDS).map(|_| Copied::NEW).collect(),
             counts: Counts::default(),
             exact: false,
         };
@@ -134,6 +158,7 @@ impl CodePages {
             return Change::None;
         }
         let Some(copy) = self.cover(ram, page) else { return Change::None };
+        self.begin_balance(page, copy);
         self.replace(copy, site);
         ram.note_code_write();
         Change::Remap
@@ -189,14 +214,23 @@ impl CodePages {
     /// Ends the copy of the page of `address`, which is about to be written, if there is one, and says where it was:
     /// every shadow leaf that maps it must go before it is used again.
     pub fn end(&mut self, ram: &GuestRam, address: GuestPhysAddr) -> Option<HostPhysAddr> {
+        let copy = self.uncover(ram, address)?;
+        if let Some(heat) = self.heat_of(address.align_down(PAGE_SIZE)) {
+            heat.limit = heat.limit.saturating_mul(2).min(LAST_LIMIT);
+        }
+        Some(copy)
+    }
+
+    /// Takes a page's copy away, and begins to count its traps.
+    fn uncover(&mut self, ram: &GuestRam, address: GuestPhysAddr) -> Option<HostPhysAddr> {
         let copy = ram.uncover_page(address)?;
-        self.keep(copy, 0);
+        if let Some(place) = self.copied(copy) {
+            *place = Copied::NEW;
+        }
         self.free.push(copy);
         self.counts.ended = self.counts.ended.wrapping_add(1);
-        let page = address.align_down(PAGE_SIZE);
-        if let Some(heat) = self.heat_of(page) {
+        if let Some(heat) = self.heat_of(address.align_down(PAGE_SIZE)) {
             heat.traps = 0;
-            heat.limit = heat.limit.saturating_mul(2).min(LAST_LIMIT);
         }
         Some(copy)
     }
@@ -208,16 +242,20 @@ impl CodePages {
     }
 
     fn refill(&mut self) {
-        self.kept.fill(0);
+        self.copies.fill(Copied::NEW);
         self.free.clear();
         let pages = self.words.len() / WORDS;
         self.free.extend((0..pages as u64).rev().map(|page| self.base.wrapping_add(page * PAGE_SIZE)));
     }
 
     fn keep(&mut self, copy: HostPhysAddr, stores: u8) {
-        if let Some(place) = self.number(copy).and_then(|number| self.kept.get_mut(number)) {
-            *place = stores;
+        if let Some(place) = self.copied(copy) {
+            place.kept = stores;
         }
+    }
+
+    fn copied(&mut self, copy: HostPhysAddr) -> Option<&mut Copied> {
+        self.number(copy).and_then(|number| self.copies.get_mut(number))
     }
 
     /// The number of a copy.
@@ -228,7 +266,7 @@ impl CodePages {
     fn is_hot(&mut self, page: GuestPhysAddr) -> bool {
         self.heat_of(page).is_some_and(|heat| {
             heat.traps = heat.traps.saturating_add(1);
-            heat.traps >= heat.limit
+            heat.traps >= heat.limit.max(heat.rest)
         })
     }
 
@@ -236,7 +274,7 @@ impl CodePages {
         let number = page.0 / PAGE_SIZE;
         let heat = self.heat.get_mut((number % PLACES) as usize)?;
         if heat.page != number {
-            *heat = Heat { page: number, traps: 0, limit: FIRST_LIMIT };
+            *heat = Heat { page: number, ..Heat::NEW };
         }
         Some(heat)
     }

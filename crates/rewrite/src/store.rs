@@ -61,7 +61,7 @@ impl CodePages {
     }
 
     fn stores_left(&self, copy: HostPhysAddr) -> Option<u8> {
-        self.kept.get(self.number(copy)?).copied()
+        self.copies.get(self.number(copy)?).map(|copied| copied.kept)
     }
 
     /// Replaces what was stored if it is an instruction that the firmware complains of; says whether it was.

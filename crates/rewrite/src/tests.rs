@@ -2,23 +2,23 @@ use super::*;
 use alloc::vec;
 use memory::{BLOCK_SIZE, InitialData};
 
-const BASE: GuestPhysAddr = GuestPhysAddr(0x8000_0000);
+pub(crate) const BASE: GuestPhysAddr = GuestPhysAddr(0x8000_0000);
 const COPIES: HostPhysAddr = HostPhysAddr(0x9000_0000);
 /// csrrci a0, sstatus, 2
-const SITE: u32 = 0x1001_7573;
+pub(crate) const SITE: u32 = 0x1001_7573;
 
-fn ram(words: Vec<u64>) -> GuestRam {
+pub(crate) fn ram(words: Vec<u64>) -> GuestRam {
     let host: Vec<_> = (0..BLOCK_SIZE / 8).map(|_| AtomicU64::new(0)).collect();
     let initial = vec![InitialData { address: BASE, words: words.leak() }];
     GuestRam::new(host.leak(), BASE, HostPhysAddr(0x4000_0000), initial)
 }
 
-fn pages(count: usize) -> CodePages {
+pub(crate) fn pages(count: usize) -> CodePages {
     let words: Vec<_> = (0..count * WORDS).map(|_| AtomicU64::new(u64::MAX)).collect();
     CodePages::new(words.leak(), COPIES)
 }
 
-fn heat(pages: &mut CodePages, ram: &GuestRam, site: GuestPhysAddr) -> u32 {
+pub(crate) fn heat(pages: &mut CodePages, ram: &GuestRam, site: GuestPhysAddr) -> u32 {
     (1..).find(|_| pages.trapped(ram, site) == Change::Remap).unwrap()
 }
 
@@ -87,7 +87,7 @@ const SRET: u32 = 0x1020_0073;
 const NOP: u32 = 0x0000_0013;
 
 /// A page of instructions that was scanned, and what it is made of.
-fn scanned(instructions: &[u32]) -> (GuestRam, CodePages) {
+pub(crate) fn scanned(instructions: &[u32]) -> (GuestRam, CodePages) {
     let words = instructions.chunks(2).map(|pair| u64::from(pair[1]) << 32 | u64::from(pair[0])).collect();
     let (ram, mut pages) = (ram(words), pages(2));
     ram.overlay().require_scan();

@@ -4,9 +4,9 @@
 use isa::instr::{decode, length};
 use isa::paging::Mode;
 use isa::{Instr, Privilege};
-use memory::{GuestPhysAddr, GuestVirtAddr, PAGE_SIZE};
+use memory::{GuestPhysAddr, GuestVirtAddr, HostPhysAddr, PAGE_SIZE};
 use mmu::{Access, ContextKey, translate};
-use rewrite::Change;
+use rewrite::{Change, Weighed};
 
 use crate::fetch;
 use crate::host::Host;
@@ -56,7 +56,7 @@ pub(crate) fn scan(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKey, 
 /// The bits of the privileged instruction that the breakpoint at the vCPU's pc stands for; `None` where the guest wrote
 /// the breakpoint itself. Only code in supervisor mode is rewritten; without translation, user mode sees it, too.
 #[inline]
-pub(crate) fn replaced(machine: &Machine, vcpu: &mut Vcpu) -> Option<u32> {
+pub(crate) fn replaced(machine: &mut Machine, vcpu: &mut Vcpu) -> Option<u32> {
     if vcpu.frame.privilege != Privilege::Supervisor && vcpu.frame.csr.satp().mode != Mode::Bare {
         return None;
     }
@@ -64,13 +64,25 @@ pub(crate) fn replaced(machine: &Machine, vcpu: &mut Vcpu) -> Option<u32> {
     if let Some(bits) = vcpu.frame.sites.find(pc, tag) {
         return Some(bits);
     }
+    find_replaced(machine, vcpu)
+}
+
+/// As `replaced`, where the assembly does not know the breakpoint.
+#[cold]
+#[inline(never)]
+fn find_replaced(machine: &mut Machine, vcpu: &mut Vcpu) -> Option<u32> {
+    let (pc, tag) = (vcpu.frame.pc, vcpu.frame.roots.tag);
     let context = vcpu.context();
     let rights = context.view.rights();
     let site = translate(&machine.ram, context.satp, GuestVirtAddr(pc), Access::Fetch, rights).ok()?;
     let bits = machine.code.replaced(&machine.ram, site.address)?;
-    let tag = if site.global { 0 } else { tag };
-    vcpu.frame.sites.insert(pc, tag, bits, site.address.0 / PAGE_SIZE);
     vcpu.site_misses = vcpu.site_misses.wrapping_add(1);
+    let weighed = machine.code.executed(&machine.ram, site.address);
+    if weighed == Weighed::No {
+        let tag = if site.global { 0 } else { tag };
+        vcpu.frame.sites.insert(pc, tag, bits, site.address.0 / PAGE_SIZE);
+    }
+    follow_weighing(machine, vcpu, site.address, weighed);
     Some(bits)
 }
 
@@ -88,17 +100,39 @@ pub(crate) fn access(
         return mmio::access(machine, vcpu, faulted, access, host);
     }
     if let Some(copy) = machine.code.end(&machine.ram, page) {
-        vcpu.shadow.drop_copy(copy);
-        vcpu.frame.sites.forget_page(page.0 / PAGE_SIZE);
+        follow_end(machine, vcpu, page, copy);
         // To be tried again, the store must be fetched. Where it lies in the page that it writes, looking at the page first
         // would make the next copy, which the store would end, and so on for ever.
         if is_fetched_from(machine, vcpu, page) {
             machine.ram.overlay().note_scanned(page);
         }
-        fence_others(machine, vcpu);
     }
     vcpu.shadow.unwatch(&machine.ram, page);
     Outcome::Resume
+}
+
+/// Counts a load from a copied page that was carried out on RAM, which may end the copy.
+pub(crate) fn loaded(machine: &mut Machine, vcpu: &mut Vcpu, address: GuestPhysAddr) {
+    let weighed = machine.code.loaded(&machine.ram, address);
+    follow_weighing(machine, vcpu, address, weighed);
+}
+
+fn follow_weighing(machine: &Machine, vcpu: &mut Vcpu, address: GuestPhysAddr, weighed: Weighed) {
+    match weighed {
+        Weighed::No | Weighed::Counted => {}
+        Weighed::Begins => {
+            vcpu.frame.sites.forget_page(address.0 / PAGE_SIZE);
+            fence_others(machine, vcpu);
+        }
+        Weighed::Ended(copy) => follow_end(machine, vcpu, address, copy),
+    }
+}
+
+/// Drops what was made of the copy of a page, which has ended.
+fn follow_end(machine: &Machine, vcpu: &mut Vcpu, page: GuestPhysAddr, copy: HostPhysAddr) {
+    vcpu.shadow.drop_copy(copy);
+    vcpu.frame.sites.forget_page(page.0 / PAGE_SIZE);
+    fence_others(machine, vcpu);
 }
 
 /// Lets other harts, too, write to no page that is watched from now on.

@@ -95,6 +95,12 @@ fn page_fault(
     access: Access,
     host: &mut impl Host,
 ) -> Outcome {
+    if access == Access::Load
+        && let Some(outcome) = mmio::load_again(machine, vcpu, host)
+    {
+        vcpu.exits.count(ExitKind::Overlay);
+        return outcome;
+    }
     let verdict = resolve(machine, vcpu, trap, access);
     serve_fault(machine, vcpu, trap, access, verdict, host)
 }

@@ -16,7 +16,7 @@ use crate::vcpu::Vcpu;
 
 mod known;
 
-pub(crate) use known::{KnownAccesses, again};
+pub(crate) use known::{KnownAccesses, again, load_again};
 
 /// A load or store, decoded.
 #[derive(Clone, Copy, Debug)]
@@ -110,16 +110,18 @@ pub(crate) fn access(
         code::store(machine, vcpu, target, bytes.get(..width.bytes() as usize).unwrap_or(&bytes));
         return Outcome::Advance(length(bits as u16));
     }
-    if !is_copied
-        && !plan.is_float()
+    if !plan.is_float()
         && let Ok(code) = fetch::locate(vcpu, &machine.ram, vcpu.frame.pc)
     {
-        known::remember(vcpu, code, bits, plan, address, target);
+        known::remember(vcpu, is_copied, code, bits, plan, address, target);
+    }
+    if is_copied {
+        return load_beside_code(machine, vcpu, plan, bits, target, host).unwrap_or(refused);
     }
     perform(machine, vcpu, plan, bits, address, target, host)
 }
 
-/// Carries out the load or store `bits` at `address`, which is mapped to `target`.
+/// Carries out the load or store `bits` at `address`, which is mapped to `target`, a device's.
 #[inline(always)]
 fn perform(
     machine: &mut Machine,
@@ -137,13 +139,12 @@ fn perform(
             let value = host.fp_read(rs2);
             machine.write_device(target, width, value, host)
         }
-        Transfer::Load { rd, signed } => load(machine, target, width, signed, host).map(|value| {
-            vcpu.frame.set(rd, value);
+        Transfer::Load { rd, signed } => machine.read_device(target, width, host).map(|value| {
+            vcpu.frame.set(rd, extended(value, width, signed));
             Written::Done
         }),
-        Transfer::FloatLoad { rd } => load(machine, target, width, false, host).map(|value| {
-            vcpu.frame.csr.mark_float_dirty();
-            host.fp_write(rd, nan_boxed(value, width));
+        Transfer::FloatLoad { rd } => machine.read_device(target, width, host).map(|value| {
+            load_float(vcpu, rd, value, width, host);
             Written::Done
         }),
     };
@@ -155,6 +156,30 @@ fn perform(
     }
 }
 
+/// Carries out the load `bits` at `target` in RAM, where the code of the page is fetched from a copy, which the guest must not
+/// see. `None` where it is no load or not RAM.
+#[cold]
+#[inline(never)]
+fn load_beside_code(
+    machine: &mut Machine,
+    vcpu: &mut Vcpu,
+    plan: Plan,
+    bits: u32,
+    target: GuestPhysAddr,
+    host: &mut impl Host,
+) -> Option<Outcome> {
+    let mut bytes = [0; 8];
+    machine.ram.read(target, bytes.get_mut(..plan.width.bytes() as usize)?).ok()?;
+    let value = u64::from_le_bytes(bytes);
+    match plan.transfer {
+        Transfer::Load { rd, signed } => vcpu.frame.set(rd, extended(value, plan.width, signed)),
+        Transfer::FloatLoad { rd } => load_float(vcpu, rd, value, plan.width, host),
+        Transfer::Store { .. } | Transfer::FloatStore { .. } => return None,
+    }
+    code::loaded(machine, vcpu, target);
+    Some(Outcome::Advance(length(bits as u16)))
+}
+
 /// Memory no longer holds the instruction that faulted. The hart, which may still have the old one in its
 /// instruction cache, is to fetch it again.
 fn changed(machine: &Machine) -> Outcome {
@@ -162,25 +187,17 @@ fn changed(machine: &Machine) -> Outcome {
     Outcome::Resume
 }
 
+/// A loaded value as it comes to an integer register.
 #[inline(always)]
-fn load(
-    machine: &mut Machine,
-    address: GuestPhysAddr,
-    width: Width,
-    signed: bool,
-    host: &mut impl Host,
-) -> Result<u64, devices::Refused> {
-    let value = if machine.ram.contains(address, width.bytes()) {
-        let mut bytes = [0; 8];
-        let (read, _) = bytes.split_at_mut_checked(width.bytes() as usize).ok_or(devices::Refused)?;
-        machine.ram.read(address, read).map_err(|_| devices::Refused)?;
-        u64::from_le_bytes(bytes)
-    } else {
-        machine.read_device(address, width, host)?
-    };
+const fn extended(value: u64, width: Width, signed: bool) -> u64 {
     let unused = 64 - 8 * width.bytes() as u32;
     let high = value << unused;
-    Ok(if signed { (high as i64 >> unused) as u64 } else { high >> unused })
+    if signed { (high as i64 >> unused) as u64 } else { high >> unused }
+}
+
+fn load_float(vcpu: &mut Vcpu, rd: FReg, value: u64, width: Width, host: &mut impl Host) {
+    vcpu.frame.csr.mark_float_dirty();
+    host.fp_write(rd, nan_boxed(value, width));
 }
 
 /// Unpriv. spec, "NaN Boxing of Narrower Values": the bits above a narrower value are ones.

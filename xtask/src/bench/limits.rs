@@ -14,7 +14,7 @@ enum Bound {
 }
 
 /// By item.
-const BOUNDS: [(&str, Bound); 26] = [
+const BOUNDS: [(&str, Bound); 29] = [
     ("teaching-syscall", Ratio(8.0)),
     ("spin-sstatus", Ratio(6.0)),
     ("spin-tick", Instructions(5_000.0)),
@@ -25,6 +25,9 @@ const BOUNDS: [(&str, Bound); 26] = [
     ("text-poke-sret-worst", Instructions(120_000.0)),
     ("text-poke-wide", Instructions(2_500.0)),
     ("text-poke-wide-worst", Instructions(60_000.0)),
+    ("code-read-much", Instructions(2_000.0)),
+    ("code-read-little", Instructions(4_500.0)),
+    ("code-read-again", Instructions(2_000.0)),
     ("mmio-read", Instructions(600.0)),
     ("uart-character", Instructions(1_500.0)),
     ("blk-read-4k", Instructions(10_000.0)),

@@ -82,6 +82,8 @@ impl ShadowMmu {
     /// Drops all leaves that map the page at `host`, the copy of a page. What was fetched from it is the caller's
     /// business.
     pub fn drop_copy(&mut self, host: HostPhysAddr) {
+        // What was known of loads from the page: the hardware makes them itself from now on.
+        self.fences = self.fences.wrapping_add(1);
         self.drop_leaves(host);
         self.flush = TlbFlush::All;
     }

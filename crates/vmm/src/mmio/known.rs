@@ -1,14 +1,14 @@
-//! Accesses to devices that were made before from the same place: drivers poll the same registers with the same
-//! instructions over and over.
+//! Accesses to devices, and loads from pages whose code is fetched from copies, that were made before from the same place:
+//! drivers poll the same registers with the same instructions over and over, and kernels read the same constants.
 //!
-//! What translating and decoding have found is kept as a TLB would keep it, until the guest fences. The instruction itself
-//! is compared each time, for a FENCE.I is not seen.
+//! What translating and decoding have found is kept as a TLB would keep it, until the guest fences or a copy ends. The
+//! instruction itself is compared each time, for a FENCE.I is not seen.
 
 use isa::instr::length;
 use memory::{GuestPhysAddr, GuestRam, PAGE_SIZE};
 use mmu::Access;
 
-use super::{Plan, perform};
+use super::{Plan, load_beside_code, perform};
 use crate::host::Host;
 use crate::machine::Machine;
 use crate::outcome::Outcome;
@@ -19,7 +19,12 @@ const PLACES: usize = 64;
 
 /// The accesses of a vCPU, by pc.
 #[derive(Debug)]
-pub(crate) struct KnownAccesses([Option<Known>; PLACES]);
+pub(crate) struct KnownAccesses {
+    devices: [Option<Known>; PLACES],
+    /// Loads from RAM.
+    loads: [Option<Known>; PLACES],
+    has_loads: bool,
+}
 
 /// What has to be the same for an access to be the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,14 +42,14 @@ struct Known {
     code: GuestPhysAddr,
     bits: u32,
     plan: Plan,
-    /// The page of addresses, and the page of registers that it maps.
+    /// The page of addresses, and the page of registers or of RAM that it maps.
     page: u64,
-    device: GuestPhysAddr,
+    target: GuestPhysAddr,
 }
 
 impl Default for KnownAccesses {
     fn default() -> Self {
-        Self([None; PLACES])
+        Self { devices: [None; PLACES], loads: [None; PLACES], has_loads: false }
     }
 }
 
@@ -65,8 +70,10 @@ impl Place {
 }
 
 /// Remembers the access that the instruction `bits`, at `code` in RAM, has made to `target` by way of `address`.
+/// `is_ram` says that it is a load from RAM.
 pub(super) fn remember(
     vcpu: &mut Vcpu,
+    is_ram: bool,
     code: GuestPhysAddr,
     bits: u32,
     plan: Plan,
@@ -75,13 +82,15 @@ pub(super) fn remember(
 ) {
     let page = address & !(PAGE_SIZE - 1);
     let known =
-        Known { place: Place::of(vcpu), code, bits, plan, page, device: target.align_down(PAGE_SIZE) };
-    if let Some(place) = vcpu.known.0.get_mut(index(vcpu.frame.pc)) {
+        Known { place: Place::of(vcpu), code, bits, plan, page, target: target.align_down(PAGE_SIZE) };
+    vcpu.known.has_loads |= is_ram;
+    let table = if is_ram { &mut vcpu.known.loads } else { &mut vcpu.known.devices };
+    if let Some(place) = table.get_mut(index(vcpu.frame.pc)) {
         *place = Some(known);
     }
 }
 
-/// Carries out the access at the vCPU's pc, if it is one that was made before.
+/// Carries out the access to a device at the vCPU's pc, if it is one that was made before.
 #[inline]
 pub(crate) fn again(
     machine: &mut Machine,
@@ -89,9 +98,32 @@ pub(crate) fn again(
     access: Access,
     host: &mut impl Host,
 ) -> Option<Outcome> {
-    let known = vcpu.known.0.get(index(vcpu.frame.pc))?.as_ref()?;
+    let known = vcpu.known.devices.get(index(vcpu.frame.pc))?.as_ref()?;
+    let (plan, bits) = (known.plan, known.bits);
+    let (address, target) = addresses(&machine.ram, vcpu, known, access)?;
+    Some(perform(machine, vcpu, plan, bits, address, target, host))
+}
+
+/// The same for a load from a page whose code is fetched from a copy.
+#[inline]
+pub(crate) fn load_again(machine: &mut Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Option<Outcome> {
+    if vcpu.known.has_loads { known_load(machine, vcpu, host) } else { None }
+}
+
+#[cold]
+#[inline(never)]
+fn known_load(machine: &mut Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Option<Outcome> {
+    let known = vcpu.known.loads.get(index(vcpu.frame.pc))?.as_ref()?;
+    let (plan, bits) = (known.plan, known.bits);
+    let (_, target) = addresses(&machine.ram, vcpu, known, Access::Load)?;
+    load_beside_code(machine, vcpu, plan, bits, target, host)
+}
+
+/// The address of the access at the vCPU's pc, if it is the known one, and what it is mapped to.
+#[inline(always)]
+fn addresses(ram: &GuestRam, vcpu: &Vcpu, known: &Known, access: Access) -> Option<(u64, GuestPhysAddr)> {
     let plan = known.plan;
-    if known.place != Place::of(vcpu) || plan.access() != access || !still_there(&machine.ram, known) {
+    if known.place != Place::of(vcpu) || plan.access() != access || !still_there(ram, known) {
         return None;
     }
     let address = vcpu.effective_address(plan.rs1, plan.offset);
@@ -99,8 +131,7 @@ pub(crate) fn again(
     if offset >= PAGE_SIZE || address & (plan.width.bytes() - 1) != 0 {
         return None;
     }
-    let (target, bits) = (known.device.wrapping_add(offset), known.bits);
-    Some(perform(machine, vcpu, plan, bits, address, target, host))
+    Some((address, known.target.wrapping_add(offset)))
 }
 
 /// Whether RAM still holds the instruction.

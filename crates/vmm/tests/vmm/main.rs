@@ -6,6 +6,7 @@
 mod access_faults;
 mod causes;
 mod clock;
+mod copied;
 mod devices;
 mod exits;
 mod fetching;

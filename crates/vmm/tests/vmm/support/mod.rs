@@ -37,6 +37,9 @@ pub const HOLE: u64 = 0x4000_0000;
 /// Ticks of the timebase in a second.
 pub const FREQUENCY: u64 = 10_000_000;
 
+/// Where copies of code pages are.
+const COPIES: HostPhysAddr = HostPhysAddr(0x2_0000_0000);
+
 /// A hart with all that a virtual one can have.
 pub const FEATURES: CsrFeatures = CsrFeatures {
     widest_mode: Mode::Sv48,
@@ -123,6 +126,14 @@ impl Guest {
     /// One hart that has everything.
     pub fn new() -> Self {
         Self::build(FEATURES, 1)
+    }
+
+    /// One hart that has everything, and room for copies of two of its code pages.
+    pub fn with_copies() -> Self {
+        let copies = (0..2 * memory::PAGE_SIZE / 8).map(|_| AtomicU64::new(0)).collect::<Vec<_>>().leak();
+        let mut guest = Self::new();
+        guest.machine.code = CodePages::new(copies, COPIES);
+        guest
     }
 
     /// One hart with these features.
@@ -235,7 +246,7 @@ impl Drop for Guest {
 pub fn new_machine(words: &'static [AtomicU64], harts: usize) -> Machine {
     let ram = GuestRam::new(words, GuestPhysAddr(RAM), HostPhysAddr(RAM), Vec::new());
     // Without room for copies no code is rewritten.
-    let code = CodePages::new(&[], HostPhysAddr(0x2_0000_0000));
+    let code = CodePages::new(&[], COPIES);
     Machine::new(ram, code, Board::new(harts, 0, Vec::new()), harts, Clock::new(FREQUENCY))
 }
 

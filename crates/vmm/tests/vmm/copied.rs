@@ -1,0 +1,128 @@
+//! Pages whose code is fetched from copies: how they are read, and when that ends them.
+
+use isa::Exception;
+use isa::csr::CsrAddr;
+use memory::GuestPhysAddr;
+use trace::ExitKind;
+
+use crate::support::paging::{RWX, Tables};
+use crate::support::{ENTRY, Guest, HANDLER, asm};
+
+const A0: u32 = 10;
+const S0: u32 = 8;
+/// A constant in the page of the code.
+const CONSTANT: u64 = ENTRY + 0x800;
+/// csrrw zero, sscratch, s0
+const SITE: u32 = asm::csrrw(0, CsrAddr::SSCRATCH.as_u16(), S0);
+/// ld a0, 0(s0), in another page.
+const LOAD: u64 = HANDLER + 0x100;
+
+/// A guest in Sv39 with a privileged instruction at `ENTRY`, where its page has a copy.
+fn guest_with_a_copy() -> Guest {
+    let mut tables = Tables::new();
+    let mut guest = Guest::with_copies();
+    guest.poke(ENTRY, SITE);
+    guest.poke(LOAD, asm::load(3, A0, S0, 0));
+    guest.machine.ram.write(GuestPhysAddr(CONSTANT), &42_u64.to_le_bytes()).unwrap();
+    guest.set_reg(S0, CONSTANT);
+    for page in [ENTRY, HANDLER] {
+        tables.map(&mut guest, page, page, RWX);
+    }
+    tables.enable(&mut guest);
+    let traps = (1..).find(|_| {
+        trap(&mut guest);
+        is_copied(&guest)
+    });
+    assert_eq!(traps, Some(32));
+    guest.shadow_leaves();
+    guest
+}
+
+fn is_copied(guest: &Guest) -> bool {
+    guest.machine.ram.overlay().copy_of(GuestPhysAddr(ENTRY)).is_some()
+}
+
+fn run_at(guest: &mut Guest, pc: u64) {
+    guest.vcpu.frame.pc = pc;
+    guest.prepare();
+}
+
+/// The privileged instruction traps by way of the firmware.
+fn trap(guest: &mut Guest) {
+    run_at(guest, ENTRY);
+    guest.execute(SITE);
+    assert_eq!(guest.pc(), ENTRY + 4);
+}
+
+/// The breakpoint in its place traps.
+fn hit(guest: &mut Guest) {
+    run_at(guest, ENTRY);
+    guest.raise(Exception::Breakpoint, ENTRY);
+    assert_eq!((guest.pc(), guest.csr(CsrAddr::SSCRATCH)), (ENTRY + 4, CONSTANT));
+}
+
+/// The load traps; says whether it was carried out.
+fn load(guest: &mut Guest) -> bool {
+    run_at(guest, LOAD);
+    guest.set_reg(A0, 0);
+    guest.raise(Exception::LoadPageFault, CONSTANT);
+    let is_done = guest.pc() == LOAD + 4;
+    assert_eq!(guest.reg(A0), if is_done { 42 } else { 0 });
+    is_done
+}
+
+fn is_known_to_the_assembly(guest: &mut Guest) -> bool {
+    let tag = guest.vcpu.frame.roots.tag;
+    guest.vcpu.frame.sites.find(ENTRY, tag).is_some()
+}
+
+#[test]
+fn a_load_from_a_copied_page_reads_ram_each_time() {
+    let mut guest = guest_with_a_copy();
+    for nth in 1..8 {
+        assert!(load(&mut guest));
+        assert_eq!(guest.vcpu.exits.get(ExitKind::Overlay), nth);
+    }
+    guest.machine.ram.write_beneath(GuestPhysAddr(CONSTANT), &43_u64.to_le_bytes()).unwrap();
+    run_at(&mut guest, LOAD);
+    guest.raise(Exception::LoadPageFault, CONSTANT);
+    assert_eq!(guest.reg(A0), 43);
+}
+
+#[test]
+fn loads_are_the_hardwares_again_once_they_have_ended_the_copy() {
+    let mut guest = guest_with_a_copy();
+    hit(&mut guest);
+    assert!(is_known_to_the_assembly(&mut guest));
+    let loads = (1..).find(|_| {
+        assert!(load(&mut guest));
+        !is_copied(&guest)
+    });
+    assert_eq!(loads, Some(128), "64, and 64 that it was weighed by");
+    assert!(!is_known_to_the_assembly(&mut guest));
+    guest.shadow_leaves();
+    assert!(!load(&mut guest), "the shadow was filled");
+    guest.shadow_leaves();
+}
+
+#[test]
+fn a_page_that_is_read_no_longer_is_copied_again_and_its_sites_served_by_the_assembly() {
+    let mut guest = guest_with_a_copy();
+    while is_copied(&guest) {
+        load(&mut guest);
+    }
+    let traps = (1..).find(|_| {
+        trap(&mut guest);
+        is_copied(&guest)
+    });
+    assert_eq!(traps, Some(64));
+    for _ in 1..64 {
+        hit(&mut guest);
+        assert!(is_copied(&guest) && !is_known_to_the_assembly(&mut guest), "it is being weighed");
+    }
+    hit(&mut guest);
+    assert!(is_copied(&guest));
+    hit(&mut guest);
+    assert!(is_known_to_the_assembly(&mut guest));
+    guest.shadow_leaves();
+}
