@@ -142,6 +142,11 @@ impl Run {
     }
 }
 
+/// How often firmware has complained in an output.
+pub fn complaints(output: &[u8]) -> usize {
+    output.windows(COMPLAINT.len()).filter(|text| *text == COMPLAINT).count()
+}
+
 /// Runs `hypo` to its end without typing anything; the log begins with the command.
 pub fn to_end(hypo: &Hypo, arguments: &[String], limit: Duration, log: &mut Vec<u8>) -> Result<i32> {
     let run = start(hypo, arguments, Input::Pipe, limit)?;

@@ -3,7 +3,7 @@
 //!
 //! A page is copied once it has trapped often enough, and a site is replaced once it has trapped on a copied page: what
 //! trapped there is sure to be an instruction. Only the first two bytes of a site are replaced (C.EBREAK), so a jump
-//! to its middle finds what it found before. Copies are mapped execute-only by `mmu`, which asks `memory::Overlay`
+//! to its middle finds what it found before. One that a page's end tears is replaced, too; `vmm` then finds its second half. Copies are mapped execute-only by `mmu`, which asks `memory::Overlay`
 //! for them; loads are served from the original, and a store ends the copy. The guest sees nothing of it.
 //!
 //! Loads from a copied page are carried out by hand, so a page that is read much is better off as it is: see `balance`.
@@ -138,12 +138,9 @@ impl CodePages {
         address.offset_from(self.base).is_some_and(|offset| offset < self.words.len() as u64 * 8)
     }
 
-    /// Counts a trap of the privileged four-byte instruction at `site`, and replaces it where that is due.
-    pub fn trapped(&mut self, ram: &GuestRam, site: GuestPhysAddr) -> Change {
-        // A site that crosses a page stays as it is.
-        if site.0 % PAGE_SIZE > PAGE_SIZE - 4 {
-            return Change::None;
-        }
+    /// Counts a trap of the privileged four-byte instruction `bits` at `site`, and replaces it where that is due: at once, if
+    /// the firmware complains of it.
+    pub fn trapped(&mut self, ram: &GuestRam, site: GuestPhysAddr, bits: u32) -> Change {
         if let Some(copy) = ram.overlay().copy_of(site) {
             // Where it was replaced before, what trapped was the original, still mapped in this address space.
             if self.replaced(ram, site).is_some() {
@@ -154,11 +151,15 @@ impl CodePages {
             return Change::None;
         }
         let page = site.align_down(PAGE_SIZE);
-        if !self.is_hot(page) {
+        let is_loud = ram.overlay().wants_scan() && scan::is_loud(bits);
+        if !self.is_hot(page) && !is_loud {
             return Change::None;
         }
         let Some(copy) = self.cover(ram, page) else { return Change::None };
         self.begin_balance(page, copy);
+        if is_loud {
+            self.keep(copy, store::ALWAYS);
+        }
         self.replace(copy, site);
         ram.note_code_write();
         Change::Remap
@@ -168,15 +169,16 @@ impl CodePages {
     /// the kinds that some firmware complains of. It may be executed then.
     ///
     /// Nothing has trapped there, so what looks like an instruction may be data, or lie across two others. Only what is
-    /// met whether one reads the page's instructions from its first parcel on or from its second is taken for one.
-    pub fn scan(&mut self, ram: &GuestRam, address: GuestPhysAddr) -> Change {
+    /// met whether one reads the page's instructions from its first parcel on or from its second is taken for one, or what is
+    /// met from `address` on up to the first jump, if `is_entry` says that an instruction begins there.
+    pub fn scan(&mut self, ram: &GuestRam, address: GuestPhysAddr, is_entry: bool) -> Change {
         let page = address.align_down(PAGE_SIZE);
         if ram.overlay().may_run(page) {
             return Change::None;
         }
         // A copy made without scanning cannot be: pages are scanned before anything in them traps.
         ram.overlay().note_scanned(page);
-        let sites = scan::loud_sites(ram, page);
+        let sites = scan::loud_sites(ram, page, is_entry.then_some(address.0 % PAGE_SIZE));
         if sites.is_empty() {
             return Change::None;
         }
@@ -200,14 +202,15 @@ impl CodePages {
         Some(copy)
     }
 
-    /// The instruction that the breakpoint at `site` stands for; `None` where it is the guest's own breakpoint.
+    /// The instruction that the breakpoint at `site` stands for; `None` where it is the guest's own breakpoint. Of one that is
+    /// torn by the page's end, its first half: the second is wherever the guest has mapped it.
     pub fn replaced(&self, ram: &GuestRam, site: GuestPhysAddr) -> Option<u32> {
         let copy = ram.overlay().copy_of(site)?;
         let word = self.word(copy, site)?.load(Ordering::Relaxed);
         if parcel(word, site) != BREAKPOINT {
             return None;
         }
-        let bits = instruction(ram, site)?;
+        let bits = site_bits(ram, site)?;
         (bits as u16 != BREAKPOINT && length(bits as u16) == 4).then_some(bits)
     }
 
@@ -294,10 +297,22 @@ impl CodePages {
     }
 
     fn set_breakpoint(&self, copy: HostPhysAddr, site: GuestPhysAddr) {
+        self.set_parcel(copy, site, BREAKPOINT);
+    }
+
+    /// Lets the instruction at `site` be executed as it is, if the page has a copy.
+    pub fn restore(&self, ram: &GuestRam, site: GuestPhysAddr) {
+        if let (Some(copy), Some(bits)) = (ram.overlay().copy_of(site), site_bits(ram, site)) {
+            self.set_parcel(copy, site, bits as u16);
+            ram.note_code_write();
+        }
+    }
+
+    fn set_parcel(&self, copy: HostPhysAddr, site: GuestPhysAddr, parcel: u16) {
         let shift = 8 * (site.0 & 6);
         let Some(word) = self.word(copy, site) else { return };
         let old = word.load(Ordering::Relaxed);
-        word.store(old & !(0xffff << shift) | u64::from(BREAKPOINT) << shift, Ordering::Relaxed);
+        word.store(old & !(0xffff << shift) | u64::from(parcel) << shift, Ordering::Relaxed);
     }
 
     /// The word of `copy` in which the byte at the page offset of `address` lies.
@@ -316,6 +331,19 @@ const fn parcel(word: u64, at: GuestPhysAddr) -> u16 {
 fn instruction(ram: &GuestRam, at: GuestPhysAddr) -> Option<u32> {
     let read = |at: GuestPhysAddr| Some(u32::from(parcel(ram.read_word(at.align_down(8))?, at)));
     Some(read(at.wrapping_add(2))? << 16 | read(at)?)
+}
+
+/// Whether an instruction of four bytes at `site` is torn by the end of its page.
+pub const fn is_torn(site: GuestPhysAddr) -> bool {
+    site.0 % PAGE_SIZE > PAGE_SIZE - 4
+}
+
+/// What its page has of the instruction of four bytes at `site`.
+fn site_bits(ram: &GuestRam, site: GuestPhysAddr) -> Option<u32> {
+    if is_torn(site) {
+        return Some(u32::from(parcel(ram.read_word(site.align_down(8))?, site)));
+    }
+    instruction(ram, site)
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use isa::Instr;
 use isa::instr::{decode, length};
 use memory::{GuestPhysAddr, GuestRam};
 
-/// The offsets of those instructions in the page at `page`.
-pub(crate) fn loud_sites(ram: &GuestRam, page: GuestPhysAddr) -> Vec<u64> {
+/// The offsets of those instructions in the page at `page`. An instruction begins at `entry`, if that is known. The last one
+/// may be torn: it is found if it can be one of them, whatever its second half is.
+pub(crate) fn loud_sites(ram: &GuestRam, page: GuestPhysAddr, entry: Option<u64>) -> Vec<u64> {
     // Looked at before by whoever wants to execute it, or here.
     let Some(words) = ram.host_address(page).and_then(|_| ram.table(page)) else { return Vec::new() };
     let words = words.iter().map(|word| word.load(Ordering::Relaxed));
@@ -17,7 +18,7 @@ pub(crate) fn loud_sites(ram: &GuestRam, page: GuestPhysAddr) -> Vec<u64> {
     }
     let parcels: Vec<u16> =
         words.flat_map(|word| [0, 16, 32, 48].map(|shift| (word >> shift) as u16)).collect();
-    sites_in(&parcels)
+    sites_in(&parcels, entry)
 }
 
 /// Whether the bits of a loud instruction are there at all, across two others or not. Most pages have none: this looks for
@@ -27,7 +28,8 @@ fn may_have_loud(words: impl Iterator<Item = u64>) -> bool {
     while let Some(word) = words.next() {
         if may_have_system(word) {
             let both = u128::from(words.peek().copied().unwrap_or(0)) << 64 | u128::from(word);
-            if [0, 16, 32, 48].into_iter().any(|shift| is_loud((both >> shift) as u32)) {
+            let is_torn = words.peek().is_none() && may_be_torn((word >> 48) as u16);
+            if is_torn || [0, 16, 32, 48].into_iter().any(|shift| is_loud((both >> shift) as u32)) {
                 return true;
             }
         }
@@ -44,24 +46,71 @@ const fn may_have_system(word: u64) -> bool {
     (different.wrapping_sub(0x0001_0001_0001_0001) & !different & 0x8000_8000_8000_8000) != 0
 }
 
-fn sites_in(parcels: &[u16]) -> Vec<u64> {
-    let [first, second] = [sweep(parcels, 0), sweep(parcels, 1)];
+fn sites_in(parcels: &[u16], entry: Option<u64>) -> Vec<u64> {
+    let [mut found, second] = [0, 1].map(|start| sweep(parcels, start, false));
     // Both in order.
-    first.into_iter().filter(|offset| second.binary_search(offset).is_ok()).collect()
+    found.retain(|offset| second.binary_search(offset).is_ok());
+    if let Some(entry) = entry {
+        for offset in sweep(parcels, (entry / 2) as usize, true) {
+            if let Err(place) = found.binary_search(&offset) {
+                found.insert(place, offset);
+            }
+        }
+    }
+    found
 }
 
-/// The offsets of the loud instructions that are met reading from a parcel on.
-fn sweep(parcels: &[u16], start: usize) -> Vec<u64> {
+/// The offsets of the loud instructions that are met reading from a parcel on; only those that are executed one after the
+/// other, if that is wanted.
+fn sweep(parcels: &[u16], start: usize, straight: bool) -> Vec<u64> {
     let mut found = Vec::new();
     let mut at = start;
-    while let (Some(&low), Some(&high)) = (parcels.get(at), parcels.get(at.wrapping_add(1))) {
+    while let Some(&low) = parcels.get(at) {
         let long = length(low) == 4;
-        if long && is_loud(u32::from(high) << 16 | u32::from(low)) {
+        let bits = match parcels.get(at.wrapping_add(1)) {
+            Some(&high) if long => u32::from(high) << 16 | u32::from(low),
+            None if long => {
+                if may_be_torn(low) {
+                    found.push(2 * at as u64);
+                }
+                break;
+            }
+            _ => u32::from(low),
+        };
+        if is_loud(bits) {
             found.push(2 * at as u64);
+        }
+        if straight && may_jump(bits) {
+            break;
         }
         at = at.wrapping_add(if long { 2 } else { 1 });
     }
     found
+}
+
+/// Whether the first half of an instruction can be that of a loud one.
+pub(crate) const fn may_be_torn(low: u16) -> bool {
+    // As above.
+    low & 0x7fff == 0x0073
+}
+
+/// Whether what follows may not be what is executed next: branches, jumps, and what ends in a trap or returns from one.
+const fn may_jump(bits: u32) -> bool {
+    match bits & 3 {
+        // C.J, C.BEQZ, C.BNEZ
+        1 => matches!(bits >> 13 & 7, 5..=7),
+        // C.JR, C.JALR, C.EBREAK and the forms of C.MV and C.ADD
+        2 => bits >> 13 & 7 == 4,
+        3 => match bits & 0x7f {
+            // BRANCH, JALR, JAL
+            0x63 | 0x67 | 0x6f => true,
+            // ECALL, EBREAK, SRET, but not CSR accesses, WFI and fences
+            0x73 => matches!(bits, 0x0000_0073 | 0x0010_0073 | 0x1020_0073 | 0x3020_0073),
+            _ => false,
+        },
+        // The all-zero instruction, and what is in front of data
+        _ => bits == 0,
+    }
 }
 
 /// Whether it is one of those instructions.
@@ -80,6 +129,7 @@ pub(crate) fn is_loud(bits: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec;
     use memory::PAGE_SIZE;
 
     const PARCELS: usize = (PAGE_SIZE / 2) as usize;
@@ -109,7 +159,7 @@ mod tests {
                 let mut parcels = page(&[]);
                 parcels[100 + shift..102 + shift].copy_from_slice(&code);
                 assert!(quick(&parcels), "{code:x?}");
-                assert_eq!(sites_in(&parcels), [200 + 2 * shift as u64], "{code:x?}");
+                assert_eq!(sites_in(&parcels, None), [200 + 2 * shift as u64], "{code:x?}");
             }
         }
         assert!(!quick(&page(&[])));
@@ -118,21 +168,61 @@ mod tests {
     #[test]
     fn what_lies_across_two_instructions_is_none() {
         // lui zero, 0x73..; c.addi: the first half of SRET is the second of a long instruction.
-        assert_eq!(sites_in(&page(&[0x0037, SRET[0], SRET[1]])), []);
+        assert_eq!(sites_in(&page(&[0x0037, SRET[0], SRET[1]]), None), []);
     }
 
     #[test]
-    fn an_instruction_that_the_pages_end_cuts_is_left_alone() {
+    fn an_instruction_that_the_pages_end_cuts_is_found_if_it_may_be_loud() {
+        for (low, is_found) in [(SRET[0], true), (FENCE_ODD[0], true), (0x2573, false), (0x00f3, false)] {
+            let mut parcels = page(&[]);
+            parcels[PARCELS - 1] = low;
+            let wanted = if is_found { vec![4094] } else { vec![] };
+            assert_eq!(sites_in(&parcels, None), wanted, "{low:#x}");
+            assert_eq!(quick(&parcels), is_found, "{low:#x}");
+        }
+        // The second half of a long one.
         let mut parcels = page(&[]);
-        parcels[PARCELS - 1] = SRET[0];
-        assert_eq!(sites_in(&parcels), []);
+        parcels[PARCELS - 2..].copy_from_slice(&[0x0037, SRET[0]]);
+        assert_eq!(sites_in(&parcels, None), []);
+    }
+
+    #[test]
+    fn where_an_instruction_is_known_to_begin_those_behind_it_are_too() {
+        let mut parcels = page(&[]);
+        parcels[..2].copy_from_slice(&FENCE);
+        assert_eq!(sites_in(&parcels, None), [], "the page before may have its first half");
+        assert_eq!(sites_in(&parcels, Some(0)), [0]);
+        // Whatever one reads from the page's two first parcels on never meets the other.
+        for (first, is_seen) in
+            [(0x0003_0013, true), (0x0003_006f, false), (0x0003_0067, false), (0x0003_0063, false)]
+        {
+            let mut parcels = alloc::vec![0x0003; PARCELS];
+            parcels[101..105].copy_from_slice(&[first as u16, (first >> 16) as u16, FENCE[0], FENCE[1]]);
+            assert_eq!(sites_in(&parcels, None), []);
+            let wanted = if is_seen { vec![206] } else { vec![] };
+            assert_eq!(sites_in(&parcels, Some(202)), wanted, "{first:#x}");
+        }
+    }
+
+    #[test]
+    fn what_may_jump_is_known() {
+        // c.j, c.beqz, c.bnez, c.jr, c.jalr, c.ebreak, ecall, ebreak, sret, mret, unimp
+        for bits in
+            [0xa001, 0xc111, 0xe111, 0x8082, 0x9082, 0x9002, 0x73, 0x10_0073, 0x1020_0073, 0x3020_0073, 0]
+        {
+            assert!(may_jump(bits), "{bits:#x}");
+        }
+        // c.nop, c.li, c.ldsp, c.sdsp, c.ld, csrr, wfi, sfence.vma, ld
+        for bits in [0x0001, 0x4501, 0x6502, 0xe02a, 0x6108, 0x1000_2573, 0x1050_0073, 0x1200_0073, 0x3503] {
+            assert!(!may_jump(bits), "{bits:#x}");
+        }
     }
 
     #[test]
     fn other_system_instructions_are_not_loud() {
         // ecall, ebreak, mret, csrr a0, sstatus
         for code in [[0x0073, 0x0000], [0x0073, 0x0010], [0x0073, 0x3020], [0x2573, 0x1000]] {
-            assert_eq!(sites_in(&page(&code)), [], "{code:x?}");
+            assert_eq!(sites_in(&page(&code), None), [], "{code:x?}");
             assert!(!quick(&page(&code)), "{code:x?}");
         }
     }

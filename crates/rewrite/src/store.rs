@@ -4,8 +4,8 @@
 
 use memory::{GuestPhysAddr, GuestRam, HostPhysAddr, NotRam, PAGE_SIZE};
 
-use crate::scan::{is_loud, loud_sites};
-use crate::{CodePages, instruction};
+use crate::scan::{is_loud, loud_sites, may_be_torn};
+use crate::{CodePages, is_torn, site_bits};
 
 /// Places at which sites may begin in the words that a store of up to eight bytes concerns: the one before, and two.
 const NEAR: usize = 12;
@@ -42,16 +42,18 @@ impl CodePages {
             self.copy_word(ram, page.wrapping_add(at), copy);
         }
         for (site, bits) in sites {
-            if bits.is_some() && instruction(ram, site) == bits {
+            if bits.is_some() && site_bits(ram, site) == bits {
                 self.set_breakpoint(copy, site);
             }
         }
         let came = self.replace_loud(ram, address, bytes.len(), copy);
-        let went =
-            sites.iter().any(|(site, bits)| bits.is_some_and(is_loud) && instruction(ram, *site) != *bits);
+        let is_loud_site = |site, bits| is_loud(bits) || is_torn(site) && may_be_torn(bits as u16);
+        let went = sites.iter().any(|(site, bits)| {
+            bits.is_some_and(|bits| is_loud_site(*site, bits)) && site_bits(ram, *site) != *bits
+        });
         let left = match self.stores_left(copy) {
             _ if came => ALWAYS,
-            Some(ALWAYS) if went && loud_sites(ram, page).is_empty() => PATIENCE,
+            Some(ALWAYS) if went && loud_sites(ram, page, None).is_empty() => PATIENCE,
             Some(ALWAYS) => ALWAYS,
             left => left.unwrap_or(0).saturating_sub(1),
         };
@@ -75,8 +77,8 @@ impl CodePages {
         let (page, offset) = (address.align_down(PAGE_SIZE), address.0 % PAGE_SIZE);
         let came = len >= 4
             && offset.is_multiple_of(2)
-            && instruction(ram, address).is_some_and(is_loud)
-            && loud_sites(ram, page).contains(&offset)
+            && site_bits(ram, address).is_some_and(is_loud)
+            && loud_sites(ram, page, None).contains(&offset)
             && self.replaced(ram, address).is_none();
         if came {
             self.replace(copy, address);

@@ -19,7 +19,7 @@ pub(crate) fn pages(count: usize) -> CodePages {
 }
 
 pub(crate) fn heat(pages: &mut CodePages, ram: &GuestRam, site: GuestPhysAddr) -> u32 {
-    (1..).find(|_| pages.trapped(ram, site) == Change::Remap).unwrap()
+    (1..).find(|_| pages.trapped(ram, site, SITE) == Change::Remap).unwrap()
 }
 
 #[test]
@@ -49,12 +49,43 @@ fn a_guests_own_breakpoint_is_its_own() {
 }
 
 #[test]
-fn a_site_that_crosses_a_page_is_left_alone() {
-    let ram = ram(vec![]);
+fn of_a_site_that_a_pages_end_tears_the_first_half_is_replaced() {
+    let mut words = vec![0; 513];
+    words[511] = u64::from(SITE as u16) << 48;
+    words[512] = 0xffff_ffff_0000_0000 | u64::from(SITE >> 16);
+    let ram = ram(words);
     let mut pages = pages(1);
-    for _ in 0..2 * FIRST_LIMIT {
-        assert_eq!(pages.trapped(&ram, BASE.wrapping_add(0xffe)), Change::None);
-    }
+    let site = BASE.wrapping_add(0xffe);
+    assert_eq!(heat(&mut pages, &ram, site), FIRST_LIMIT);
+    assert_eq!(pages.replaced(&ram, site), Some(SITE & 0xffff));
+    assert_eq!(pages.replaced(&ram, BASE.wrapping_add(0x1000)), None);
+    let copy = ram.overlay().copy_of(site).unwrap();
+    let last = |pages: &CodePages| pages.word(copy, site).unwrap().load(Ordering::Relaxed) >> 48;
+    assert_eq!(last(&pages), u64::from(BREAKPOINT));
+    pages.restore(&ram, site);
+    assert_eq!((last(&pages), pages.replaced(&ram, site)), (u64::from(SITE as u16), None));
+}
+
+#[test]
+fn what_the_firmware_complains_of_is_replaced_the_first_time_that_it_traps() {
+    let ram = ram(vec![u64::from(SRET)]);
+    let mut pages = pages(2);
+    assert_eq!(pages.trapped(&ram, BASE, SRET), Change::None, "no firmware complains");
+    ram.overlay().require_scan();
+    // Where nothing is known of the place, it may be half of another instruction.
+    assert_eq!(pages.scan(&ram, BASE, false), Change::None);
+    assert_eq!(pages.trapped(&ram, BASE, SITE), Change::None);
+    assert_eq!(pages.trapped(&ram, BASE, SRET), Change::Remap);
+    assert!(pages.keeps(&ram, BASE) && pages.replaced(&ram, BASE) == Some(SRET));
+}
+
+#[test]
+fn what_is_executed_first_in_a_page_is_known_to_be_an_instruction() {
+    let ram = ram(vec![u64::from(SRET)]);
+    let mut pages = pages(2);
+    ram.overlay().require_scan();
+    assert_eq!(pages.scan(&ram, BASE, true), Change::Remap);
+    assert_eq!(pages.replaced(&ram, BASE), Some(SRET));
 }
 
 #[test]
@@ -76,7 +107,7 @@ fn without_room_nothing_is_rewritten() {
     let mut pages = pages(1);
     heat(&mut pages, &ram, BASE);
     for _ in 0..2 * FIRST_LIMIT {
-        assert_eq!(pages.trapped(&ram, BASE.wrapping_add(0x1000)), Change::None);
+        assert_eq!(pages.trapped(&ram, BASE.wrapping_add(0x1000), SITE), Change::None);
     }
     pages.clear(&ram);
     assert_eq!(heat(&mut pages, &ram, BASE.wrapping_add(0x1000)), 1);
@@ -91,7 +122,7 @@ pub(crate) fn scanned(instructions: &[u32]) -> (GuestRam, CodePages) {
     let words = instructions.chunks(2).map(|pair| u64::from(pair[1]) << 32 | u64::from(pair[0])).collect();
     let (ram, mut pages) = (ram(words), pages(2));
     ram.overlay().require_scan();
-    assert_eq!(pages.scan(&ram, BASE), Change::Remap);
+    assert_eq!(pages.scan(&ram, BASE, false), Change::Remap);
     (ram, pages)
 }
 

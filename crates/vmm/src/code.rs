@@ -15,13 +15,13 @@ use crate::mmio;
 use crate::outcome::Outcome;
 use crate::vcpu::Vcpu;
 
-/// Notes that the privileged instruction at `pc` in `context` trapped the slow way, and lets it be replaced.
-pub(crate) fn trapped(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKey, pc: u64) {
+/// Notes that the privileged instruction `bits` at `pc` in `context` trapped the slow way, and lets it be replaced.
+pub(crate) fn trapped(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKey, pc: u64, bits: u32) {
     let Some(site) = fetched_from(machine, context, pc) else { return };
     if is_overlapped(machine, context, pc) {
         return;
     }
-    if machine.code.trapped(&machine.ram, site) == Change::Remap {
+    if machine.code.trapped(&machine.ram, site, bits) == Change::Remap {
         let writable = vcpu.frame.filled_writable != 0;
         let page = site.align_down(PAGE_SIZE);
         vcpu.shadow.remap(&machine.ram, context, GuestVirtAddr(pc), page, writable);
@@ -45,7 +45,9 @@ fn is_overlapped(machine: &Machine, context: ContextKey, pc: u64) -> bool {
 /// firmware that complains of each trapped instruction of some kinds, those are replaced before they trap.
 pub(crate) fn scan(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKey, address: u64) {
     let Some(place) = fetched_from(machine, context, address) else { return };
-    if machine.code.scan(&machine.ram, place) == Change::Remap {
+    // Where an instruction is torn, its second half faults, too.
+    let is_entry = vcpu.frame.pc == address;
+    if machine.code.scan(&machine.ram, place, is_entry) == Change::Remap {
         let writable = vcpu.frame.filled_writable != 0;
         let page = place.align_down(PAGE_SIZE);
         vcpu.shadow.remap(&machine.ram, context, GuestVirtAddr(address), page, writable);
@@ -53,16 +55,25 @@ pub(crate) fn scan(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKey, 
     }
 }
 
-/// The bits of the privileged instruction that the breakpoint at the vCPU's pc stands for; `None` where the guest wrote
-/// the breakpoint itself. Only code in supervisor mode is rewritten; without translation, user mode sees it, too.
+/// What a breakpoint of ours stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Replaced {
+    /// A privileged instruction.
+    Whole(u32),
+    /// One whose first half is the page's last: it has to be fetched, and may turn out to be another.
+    Torn,
+}
+
+/// What the breakpoint at the vCPU's pc stands for; `None` where the guest wrote the breakpoint itself. Only code in
+/// supervisor mode is rewritten; without translation, user mode sees it, too.
 #[inline]
-pub(crate) fn replaced(machine: &mut Machine, vcpu: &mut Vcpu) -> Option<u32> {
+pub(crate) fn replaced(machine: &mut Machine, vcpu: &mut Vcpu) -> Option<Replaced> {
     if vcpu.frame.privilege != Privilege::Supervisor && vcpu.frame.csr.satp().mode != Mode::Bare {
         return None;
     }
     let (pc, tag) = (vcpu.frame.pc, vcpu.frame.roots.tag);
     if let Some(bits) = vcpu.frame.sites.find(pc, tag) {
-        return Some(bits);
+        return Some(Replaced::Whole(bits));
     }
     find_replaced(machine, vcpu)
 }
@@ -70,7 +81,7 @@ pub(crate) fn replaced(machine: &mut Machine, vcpu: &mut Vcpu) -> Option<u32> {
 /// As `replaced`, where the assembly does not know the breakpoint.
 #[cold]
 #[inline(never)]
-fn find_replaced(machine: &mut Machine, vcpu: &mut Vcpu) -> Option<u32> {
+fn find_replaced(machine: &mut Machine, vcpu: &mut Vcpu) -> Option<Replaced> {
     let (pc, tag) = (vcpu.frame.pc, vcpu.frame.roots.tag);
     let context = vcpu.context();
     let rights = context.view.rights();
@@ -78,12 +89,21 @@ fn find_replaced(machine: &mut Machine, vcpu: &mut Vcpu) -> Option<u32> {
     let bits = machine.code.replaced(&machine.ram, site.address)?;
     vcpu.site_misses = vcpu.site_misses.wrapping_add(1);
     let weighed = machine.code.executed(&machine.ram, site.address);
-    if weighed == Weighed::No {
+    // What a torn one's second half is, the assembly could not know.
+    let is_torn = rewrite::is_torn(site.address);
+    if weighed == Weighed::No && !is_torn {
         let tag = if site.global { 0 } else { tag };
         vcpu.frame.sites.insert(pc, tag, bits, site.address.0 / PAGE_SIZE);
     }
     follow_weighing(machine, vcpu, site.address, weighed);
-    Some(bits)
+    Some(if is_torn { Replaced::Torn } else { Replaced::Whole(bits) })
+}
+
+/// Takes the breakpoint at the vCPU's pc away: what is there now is no privileged instruction.
+pub(crate) fn restore(machine: &Machine, vcpu: &Vcpu) {
+    if let Some(site) = fetched_from(machine, vcpu.context(), vcpu.frame.pc) {
+        machine.code.restore(&machine.ram, site);
+    }
 }
 
 /// Serves an access to a page whose code is fetched from a copy, or that is watched: a store ends that and is tried again,

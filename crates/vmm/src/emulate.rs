@@ -29,7 +29,7 @@ pub(crate) fn illegal_instruction(
     let (pc, context, privilege) = (vcpu.frame.pc, vcpu.context(), vcpu.frame.privilege);
     let outcome = instruction(vcpu, &machine.ram, bits, host);
     if privilege == Privilege::Supervisor && !matches!(outcome, Outcome::Inject(..)) {
-        code::trapped(machine, vcpu, context, pc);
+        code::trapped(machine, vcpu, context, pc, bits);
     }
     outcome
 }

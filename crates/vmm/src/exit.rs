@@ -1,12 +1,14 @@
 //! Names an exit from its cause and the virtual privilege, and hands it to the room that serves it.
 
-use isa::{Exception, Privilege, TrapInfo};
+use isa::instr::decode;
+use isa::{Exception, Instr, Privilege, TrapInfo};
 use memory::GuestVirtAddr;
 use mmu::{Access, Verdict};
 use trace::ExitKind;
 
-use crate::code;
+use crate::code::{self, Replaced};
 use crate::emulate;
+use crate::fetch;
 use crate::host::Host;
 use crate::machine::Machine;
 use crate::mmio;
@@ -66,10 +68,11 @@ pub fn handle(machine: &mut Machine, vcpu: &mut Vcpu, trap: TrapInfo, host: &mut
         }
         Exit::Illegal => emulate::illegal_instruction(machine, vcpu, trap, host),
         Exit::Guest(Exception::Breakpoint) => match code::replaced(machine, vcpu) {
-            Some(bits) => {
+            Some(Replaced::Whole(bits)) => {
                 vcpu.exits.count(ExitKind::Rewritten);
                 emulate::instruction(vcpu, &machine.ram, bits, host)
             }
+            Some(Replaced::Torn) => torn(machine, vcpu, host),
             None => guest_exception(vcpu, Exception::Breakpoint, trap),
         },
         Exit::PageFault(access) => page_fault(machine, vcpu, trap, access, host),
@@ -77,6 +80,23 @@ pub fn handle(machine: &mut Machine, vcpu: &mut Vcpu, trap: TrapInfo, host: &mut
         Exit::Guest(exception) => guest_exception(vcpu, exception, trap),
         Exit::Unexpected => unexpected(trap),
     }
+}
+
+/// The instruction that the page's end tears, for whose first half a breakpoint stands. It is fetched as the hart would: its
+/// second half may not be there, or make it an instruction that the hart executes itself.
+#[cold]
+#[inline(never)]
+fn torn(machine: &Machine, vcpu: &mut Vcpu, host: &impl Host) -> Outcome {
+    let bits = match fetch::instruction(vcpu, &machine.ram) {
+        Ok(bits) => bits,
+        Err((exception, value)) => return Outcome::Inject(exception, value),
+    };
+    if let Instr::Ecall | Instr::Ebreak = decode(bits) {
+        code::restore(machine, vcpu);
+        return Outcome::Resume;
+    }
+    vcpu.exits.count(ExitKind::Rewritten);
+    emulate::instruction(vcpu, &machine.ram, bits, host)
 }
 
 fn guest_exception(vcpu: &mut Vcpu, exception: Exception, trap: TrapInfo) -> Outcome {

@@ -52,6 +52,8 @@ struct Entry {
     /// Its disks.
     #[serde(default)]
     disks: Vec<Disk>,
+    /// How many complaints of the firmware's its output may have, where it matters.
+    complaints: Option<usize>,
 }
 
 /// A guest on one processor model and firmware, ready to run.
@@ -60,6 +62,7 @@ struct Guest {
     arguments: Vec<String>,
     disks: Vec<Disk>,
     status: i32,
+    complaints: Option<usize>,
     limit: Duration,
     /// What the native run came to; made by whoever asks first, so that it happens once.
     native: OnceLock<Result<Verdict, String>>,
@@ -119,6 +122,7 @@ fn add(cases: &mut Vec<Case>, entry: &Entry, name: &str, arguments: Vec<String>,
         arguments,
         disks: entry.disks.clone(),
         status: entry.status,
+        complaints: entry.complaints,
         limit: hypo.limit(Duration::from_secs(entry.timeout)),
         native: OnceLock::new(),
     });
@@ -176,6 +180,10 @@ impl Guest {
             let failed: Vec<_> = verdict.failed().collect();
             ensure!(failed.is_empty(), "status 0 although these failed: {}", failed.join(", "));
             ensure!(!verdict.checks.is_empty(), "status 0 without a single check");
+        }
+        if let Some(most) = self.complaints {
+            let complaints = launch::complaints(log);
+            ensure!(complaints <= most, "the firmware complains {complaints} times, {most} are allowed");
         }
         Ok(verdict)
     }
@@ -246,11 +254,17 @@ mod tests {
             arguments: vec!["-c".into(), script.into()],
             disks: Vec::new(),
             status: 0,
+            complaints: Some(1),
             limit: Duration::from_secs(20),
             native: OnceLock::new(),
         };
         assert!(guest("echo ok a").run(&[], &mut Vec::new()).is_ok());
         assert!(guest("true").run(&[], &mut Vec::new()).is_err());
         assert!(guest("echo ok a; exit 33").run(&[], &mut Vec::new()).is_err());
+        // In two parts, for the log shows the command, too.
+        let complaint = "'system_opcode_insn: Invalid opcode for'' CSR read/write instruction'";
+        assert!(guest(&format!("echo {complaint}; echo ok a")).run(&[], &mut Vec::new()).is_ok());
+        let twice = guest(&format!("echo {complaint}{complaint}; echo ok a")).run(&[], &mut Vec::new());
+        assert!(twice.is_err_and(|error| error.to_string().contains("complains 2 times")));
     }
 }
