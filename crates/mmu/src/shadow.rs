@@ -116,6 +116,8 @@ struct SharedHalf {
     root: TableId,
     tables: TableList,
     stale: bool,
+    /// The guest's roots that are watched and have what its root has.
+    roots: watch::Roots,
 }
 
 /// The shadow page tables of one vCPU.
@@ -242,7 +244,8 @@ impl ShadowMmu {
     /// The root of the context for `key`, if there is one that can be used as it is.
     pub fn root(&self, key: ContextKey) -> Option<Root> {
         let (number, context) = self.find(key)?;
-        (!self.is_stale(context)).then(|| Root { table: self.pool.address(context.root), number })
+        let can_be_used = !self.is_stale(context) && (!context.shares || self.can_share(key.satp));
+        can_be_used.then(|| Root { table: self.pool.address(context.root), number })
     }
 
     /// Makes the context for `key` the current one and returns its root.

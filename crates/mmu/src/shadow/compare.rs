@@ -27,12 +27,19 @@ impl ShadowMmu {
             && let Some(shared) = &mut self.shared
             && core::mem::take(&mut shared.stale)
         {
-            let (root, tables) = (shared.root, shared.tables.first());
-            let is_settled = self.compare(ram, satp, root, tables);
-            self.set_restless(number, true, !is_settled);
+            self.compare_shared(ram, satp);
             self.trust.judge_found(number, true);
         }
         self.begin_watches(ram);
+    }
+
+    /// Compares the shared half with the guest's tables as they are in the space of `satp`.
+    #[cold]
+    pub(super) fn compare_shared(&mut self, ram: &GuestRam, satp: Satp) {
+        let Some(shared) = &self.shared else { return };
+        let (root, tables) = (shared.root, shared.tables.first());
+        let is_settled = self.compare(ram, satp, root, tables);
+        self.restless_shared = !is_settled;
     }
 
     /// Drops what the guest's tables, seen from the root of `satp`, no longer say as they did, in a root and in the list of
@@ -42,7 +49,8 @@ impl ShadowMmu {
         let mut next = Some(root);
         while let Some(table) = next {
             next = if table == root { tables } else { self.pool.next(table) };
-            let source = match self.pool.source(table) {
+            let follows = self.pool.source(table);
+            let source = match follows {
                 // It follows none of the guest's, or was just detached.
                 Source::None => continue,
                 Source::Table(address) => address,
@@ -54,7 +62,11 @@ impl ShadowMmu {
                 0 => self.compare_leaves(guest, table),
                 _ => self.compare_pointers(guest, table),
             };
-            all_watched &= self.is_watched(ram, source, is_quiet);
+            let is_watched = self.is_watched(ram, source, is_quiet);
+            if follows == Source::AnyRoot {
+                self.note_root(satp, is_quiet, is_watched);
+            }
+            all_watched &= is_watched;
         }
         all_watched
     }

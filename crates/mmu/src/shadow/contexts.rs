@@ -104,6 +104,12 @@ impl ShadowMmu {
         if self.context(number).is_some_and(|context| self.is_stale(context)) {
             self.freshen(ram, number);
         }
+        if self.context(number).is_some_and(|context| context.shares) && !self.can_share(key.satp) {
+            // No fence has asked this space's root.
+            self.compare_shared(ram, key.satp);
+            self.trust.disregard_found();
+            self.begin_watches(ram);
+        }
         self.make_current(number);
         let Some(context) = self.context(number) else { lost_context() };
         Root { table: self.pool.address(context.root), number }
@@ -166,7 +172,13 @@ impl ShadowMmu {
             *place = Some(Context::new(key, root, true, None));
         }
         self.restless_shared = false;
-        self.shared = Some(SharedHalf { mode, root, tables: TableList::default(), stale: false });
+        self.shared = Some(SharedHalf {
+            mode,
+            root,
+            tables: TableList::default(),
+            stale: false,
+            roots: super::watch::Roots::new(),
+        });
     }
 
     /// Takes out of a root what it has of the shared half.

@@ -137,6 +137,9 @@ impl ShadowMmu {
                     self.detach(next);
                 }
                 self.pool.set_entry(table, slot, pointer, seen);
+                if source == Source::AnyRoot {
+                    self.disturb_shared();
+                }
                 if shares && level == top {
                     self.pass_on(slot, pointer);
                 }

@@ -67,6 +67,11 @@ impl Trust {
         self.found_less |= is_less(seen, now);
     }
 
+    /// What was found is no change, but how one space differs from another.
+    pub(super) const fn disregard_found(&mut self) {
+        self.found_less = false;
+    }
+
     /// Judges what was found in something that was stale: a context's own tables, or the shared half.
     pub(super) fn judge_found(&mut self, number: usize, shares: bool) {
         if !core::mem::take(&mut self.found_less) {

@@ -9,11 +9,12 @@ use core::sync::atomic::Ordering;
 
 use alloc::boxed::Box;
 
-use isa::paging::Mode;
+use arrayvec::ArrayVec;
+use isa::paging::{Mode, Satp};
 use memory::{GuestPhysAddr, GuestRam, PAGE_SIZE};
 
 use super::contexts::bit;
-use super::{ShadowMmu, TlbFlush};
+use super::{LostRoots, ShadowMmu, TlbFlush};
 
 /// How often a table is found unchanged before it is watched, at first; each store to a watched one doubles it.
 const FIRST_LIMIT: u32 = if cfg!(test) { 1 } else { 16 };
@@ -49,6 +50,10 @@ impl QuietTables {
         Some(place)
     }
 }
+
+/// Numbers of the pages of guests' roots. The shared half follows whichever root one looks from, so it is settled for those
+/// alone that are watched and were found to have what its own root has. Another one is compared when its space is entered.
+pub(super) type Roots = ArrayVec<u64, 16>;
 
 impl ShadowMmu {
     /// What `Overlay::unwatched` has to be for a fence of all addresses to have nothing to do; `u64::MAX`, which it never
@@ -93,7 +98,7 @@ impl ShadowMmu {
             }
         }
         self.restless |= restless;
-        self.restless_shared = self.shared.as_ref().is_some_and(|shared| !shared.stale);
+        self.unsettle_shared();
     }
 
     pub(super) fn is_restless(&self, number: usize, shares: bool) -> bool {
@@ -132,6 +137,51 @@ impl ShadowMmu {
             if let Some(table) = self.new_watches.get(nth).copied() {
                 self.protect(ram, table, true);
                 self.flush = TlbFlush::All;
+            }
+        }
+    }
+
+    /// Whether the shared half may be used in this address space without asking its root. While the half is restless, no
+    /// fence passes it by.
+    #[inline]
+    pub(super) fn can_share(&self, satp: Satp) -> bool {
+        self.restless_shared
+            || self.shared.as_ref().is_none_or(|shared| {
+                shared.roots.contains(&satp.ppn) || self.pool.next_used(shared.root, 0).is_none()
+            })
+    }
+
+    /// Notes that the shared half was compared with the root of `satp` and has what that has now, and whether it did before.
+    /// Stores to one that is watched are noticed.
+    pub(super) fn note_root(&mut self, satp: Satp, is_quiet: bool, is_watched: bool) {
+        let Some(shared) = &mut self.shared else { return };
+        if !is_quiet || shared.roots.is_full() {
+            shared.roots.clear();
+            self.lost_roots = LostRoots::All;
+        }
+        if is_watched && !shared.roots.contains(&satp.ppn) {
+            shared.roots.push(satp.ppn);
+        }
+    }
+
+    /// Notes that the shared half has got something from the current space that others may not have.
+    pub(super) fn disturb_shared(&mut self) {
+        if let Some(shared) = &mut self.shared {
+            shared.roots.clear();
+            self.restless_shared = !shared.stale;
+        }
+    }
+
+    /// Lets the shared half, if it was settled, be compared before it is used again: fences have passed it by, and it was
+    /// known to be right for its `roots` alone.
+    fn unsettle_shared(&mut self) {
+        if let Some(shared) = &mut self.shared
+            && !shared.roots.is_empty()
+        {
+            shared.roots.clear();
+            if !self.restless_shared {
+                shared.stale = true;
+                self.lost_roots = LostRoots::All;
             }
         }
     }

@@ -16,7 +16,7 @@ use proptest::sample::select;
 
 use super::*;
 use crate::testing::random::{self, SLOTS, TABLES};
-use crate::testing::{KERNEL, RAM_BASE, RAM_SIZE, SUPERVISOR, SUPERVISOR_SUM, for_all};
+use crate::testing::{KERNEL, RAM_BASE, RAM_SIZE, SUPERVISOR, SUPERVISOR_SUM, USER_MODE, for_all};
 use hart::Hart;
 use machine::{History, Step};
 
@@ -40,6 +40,8 @@ fn steps(mode: Mode, guests: usize) -> impl Strategy<Value = Vec<(usize, Step)>>
         let up = prop_oneof![4 => Just(0usize), 1 => Just(1)];
         let rewrite = (0..8usize, address.clone(), up, random::entry()).boxed();
         let access = (0..8usize, address.clone(), random::access()).boxed();
+        let strides = select(&[PAGE_SIZE, 8 * PAGE_SIZE, BLOCK_SIZE][..]);
+        let grow = (0..8usize, address.clone(), strides);
         let fence = (0..8usize, optional, prop::option::of(0..3u16));
         let step = prop_oneof![
             20 => access.clone().prop_map(|(c, a, kind)| Step::Access(c, a, kind)),
@@ -52,6 +54,9 @@ fn steps(mode: Mode, guests: usize) -> impl Strategy<Value = Vec<(usize, Step)>>
             2 => (0..8usize).prop_map(Step::Switch),
             1 => (0..8usize).prop_map(Step::ChangeRights),
             1 => Just(Step::Distrust),
+            3 => (0..8usize).prop_map(Step::FenceFast),
+            1 => grow.prop_map(|(c, a, stride)| Step::Grow(c, a, stride)),
+            1 => (0..TABLES).prop_map(Step::Device),
             1 => Just(Step::Reset),
         ];
         prop::collection::vec((0..guests, step), 1..80)
@@ -60,14 +65,27 @@ fn steps(mode: Mode, guests: usize) -> impl Strategy<Value = Vec<(usize, Step)>>
 
 /// What guests do on a hart with so many bits of ASIDs, their steps interleaved at random.
 fn histories(mode: Mode, bits: u32, guests: usize, cases: u32) {
-    let mut hart = Hart::new(bits, guests);
-    let histories: Vec<_> = (0..guests).map(|number| History::new(mode, number, &mut hart)).collect();
-    let state = RefCell::new((hart, histories));
     let widest = host(mode).widest_guest_mode();
     let modes = prop_oneof![1 => Just(Mode::Bare), 4 => Just(Mode::Sv39), 4 => Just(widest)];
     let space = modes.prop_flat_map(random::satp);
     let context = (space, random::rights()).prop_map(|(satp, rights)| ContextKey::new(satp, rights));
-    let cases_of = (random::tables(), prop::collection::vec(context, 1..8), steps(widest, guests));
+    histories_in(mode, bits, guests, cases, context.boxed(), random::tables().boxed());
+}
+
+/// The same, in contexts and with tables such as these.
+fn histories_in(
+    mode: Mode,
+    bits: u32,
+    guests: usize,
+    cases: u32,
+    context: BoxedStrategy<ContextKey>,
+    tables: BoxedStrategy<Vec<Pte>>,
+) {
+    let mut hart = Hart::new(bits, guests);
+    let histories: Vec<_> = (0..guests).map(|number| History::new(mode, number, &mut hart)).collect();
+    let state = RefCell::new((hart, histories));
+    let widest = host(mode).widest_guest_mode();
+    let cases_of = (tables, prop::collection::vec(context, 1..8), steps(widest, guests));
     for_all(cases, &cases_of, |(entries, contexts, steps)| {
         let (hart, histories) = &mut *state.borrow_mut();
         for history in &mut *histories {
@@ -99,6 +117,18 @@ fn guests_that_share_asids_see_nothing_of_each_other() {
 #[test]
 fn guests_on_a_hart_without_asids_see_nothing_of_each_other() {
     HOSTS.into_iter().for_each(|mode| histories(mode, 0, 2, CASES / 4));
+}
+
+#[test]
+fn kernels_without_asids_that_share_what_is_global_see_nothing_of_each_other() {
+    for mode in HOSTS {
+        let space = random::satp(Mode::Sv39).prop_map(|satp| Satp { asid: 0, ..satp });
+        let rights = select(&[SUPERVISOR, SUPERVISOR, SUPERVISOR_SUM, USER_MODE][..]);
+        let context = (space, rights).prop_map(|(satp, rights)| ContextKey::new(satp, rights));
+        let global = |entry: Pte| Pte(entry.0 & !Pte::U | Pte::G);
+        let tables = random::tables().prop_map(move |entries| entries.into_iter().map(global).collect());
+        histories_in(mode, 16, 1, CASES, context.boxed(), tables.boxed());
+    }
 }
 
 /// A page of a guest at some level, touched in places, then given another entry, touched again and fenced.

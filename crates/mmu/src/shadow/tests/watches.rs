@@ -96,3 +96,64 @@ fn a_write_of_the_hypervisors_own_ends_a_watch() {
     rig.fence(None, None);
     assert!(rig.seen(key, VA).is_none());
 }
+
+#[test]
+fn a_root_that_is_not_watched_is_asked_about_though_another_one_was() {
+    let mut rig = Rig::new(Mode::Sv48);
+    let [(first, _), (second, _)] = [(); 2].map(|()| rig.kernel());
+    let address = 0_u64.wrapping_sub(BLOCK_SIZE);
+    rig.guest.map(first.satp, address, 0, Pte::new(RAM_BASE, KERNEL | Pte::G));
+    rig.fill(first, address, Access::Load);
+    rig.fence_often(first);
+    assert!(rig.is_settled());
+    // The second space has nothing there, and a fence may not leave what the first has.
+    rig.activate(second);
+    rig.fence(None, None);
+    assert_eq!(rig.seen(second, address), None);
+}
+
+#[test]
+fn fences_that_were_passed_by_reach_a_root_that_comes_later() {
+    let mut rig = Rig::new(Mode::Sv48);
+    let [(first, table), (second, _)] = [(); 2].map(|()| rig.kernel());
+    let address = 0_u64.wrapping_sub(BLOCK_SIZE);
+    rig.guest.map(first.satp, address, 0, Pte::new(RAM_BASE, KERNEL | Pte::G));
+    rig.fill(first, VA, Access::Load);
+    rig.fill(first, address, Access::Load);
+    rig.fence_often(first);
+    let bare = ContextKey::new(Satp::BARE, SUPERVISOR);
+    for by_address in [false, true] {
+        rig.activate(bare);
+        rig.fence(None, None);
+        if by_address {
+            rig.shadow.unwatch(&rig.guest.ram, table);
+            rig.fence(Some(VA), None);
+        }
+        assert_eq!((rig.seen(second, address), rig.shadow.root(second).is_some()), (None, true));
+        rig.fill(first, address, Access::Load);
+        rig.fence_often(first);
+    }
+}
+
+#[test]
+fn roots_that_are_watched_and_have_the_same_are_settled_together() {
+    let mut rig = Rig::new(Mode::Sv48);
+    let keys = [(); 3].map(|()| rig.kernel().0);
+    let address = 0_u64.wrapping_sub(BLOCK_SIZE);
+    rig.guest.map(keys[0].satp, address, 0, Pte::new(RAM_BASE, KERNEL | Pte::G));
+    let (root, slot) = rig.guest.place(keys[0].satp, address, 2);
+    for key in &keys[1..] {
+        rig.guest.map(key.satp, address, 2, rig.guest.get(root, slot));
+    }
+    rig.fill(keys[0], address, Access::Load);
+    for _ in 0..2 {
+        keys.iter().for_each(|key| rig.fence_often(*key));
+    }
+    rig.shadow.take_lost_roots();
+    for key in keys {
+        assert!(rig.shadow.root(key).is_some());
+        rig.activate(key);
+        assert!(rig.is_settled());
+    }
+    assert_eq!(rig.shadow.take_lost_roots(), LostRoots::None);
+}

@@ -30,6 +30,8 @@ impl History {
         self.flush(hart);
         let Some(root) = self.rig.shadow.root(key) else { return };
         hart.switch_fast(self.number, &self.rig.shadow, root);
+        self.entered.push(key.satp);
+        self.check_fenced(key);
         self.note(address);
         if hart.access(&self.rig.shadow, address, access) {
             return;

@@ -3,6 +3,8 @@
 
 use super::hart::Hart;
 use super::truth::Known;
+use core::sync::atomic::Ordering;
+
 use super::*;
 use crate::asids::AsidBlock;
 use crate::testing::{HOST_BASE, table_address};
@@ -37,6 +39,13 @@ pub(super) enum Step {
     ChangeRights(usize),
     /// Nothing is known of the kernel any more.
     Distrust,
+    /// The assembly carries out a fence of everything, if there is nothing for it to do; else Rust does.
+    FenceFast(usize),
+    /// The guest uses an address in one of the contexts and fences everything, so often that its tables come to be watched; then
+    /// it maps page after page behind it, in the same tables and others, uses and fences them, while what is watched stays.
+    Grow(usize, GuestVirtAddr, u64),
+    /// A device writes to a table, and changes one entry.
+    Device(u64),
     /// The code at an address in one of the contexts is copied, or its copy ends.
     Copy(usize, GuestVirtAddr),
     /// The virtual machine is reset.
@@ -53,8 +62,12 @@ pub(super) struct History {
     recent: [u64; 3],
     /// `VcpuFrame::filled_writable`.
     pub(super) filled_writable: bool,
+    /// The contexts of this history.
+    pub(super) keys: Vec<ContextKey>,
     /// The roots that the assembly was told.
     told: Vec<(ContextKey, Root)>,
+    /// The spaces that the hart was in since the last fence of everything: what is global in them it may have cached.
+    pub(super) entered: Vec<Satp>,
     copies: Vec<(GuestPhysAddr, HostPhysAddr)>,
 }
 
@@ -75,13 +88,16 @@ impl History {
             known: Vec::new(),
             recent: [0; 3],
             filled_writable: false,
+            keys: Vec::new(),
             told: Vec::new(),
+            entered: Vec::new(),
             copies: Vec::new(),
         }
     }
 
     pub(super) fn step(&mut self, hart: &mut Hart, contexts: &[ContextKey], step: Step) {
         let key_of = |context: usize| contexts[context % contexts.len()];
+        self.keys = contexts.to_vec();
         match step {
             Step::Access(context, address, access) => {
                 let key = key_of(context);
@@ -109,7 +125,7 @@ impl History {
                     shadow.fence(&guest.ram, address, asid);
                 }
                 let (address, asid) = if names_all { (None, None) } else { (address, asid) };
-                self.known.iter_mut().for_each(|known| known.fence(address, asid));
+                self.note_fence(key, address, asid);
                 if let Some(address) = address.filter(|_| is_filled) {
                     self.look(key, address.0);
                 }
@@ -136,12 +152,42 @@ impl History {
                 self.follow_unnamed_fence(hart, key_of(context), is_fence);
             }
             Step::Distrust => self.rig.shadow.distrust_kernel(),
+            Step::FenceFast(context) => {
+                let key = key_of(context);
+                self.enter(hart, key);
+                let shadow = &self.rig.shadow;
+                if shadow.settled() != self.rig.guest.ram.overlay().unwatched().load(Ordering::Relaxed) {
+                    return self.step(hart, contexts, Step::Fence(context, None, None));
+                }
+                hart.fence(TlbFlush::All);
+                self.note_fence(key, None, None);
+                self.assert_explained();
+            }
+            Step::Grow(context, address, stride) => {
+                let key = key_of(context);
+                for round in 0..3_u64 {
+                    let grown = GuestVirtAddr(address.0.wrapping_add(round * stride));
+                    if let Some((table, slot)) = self.rig.guest.looked_at(key.satp, grown, 0) {
+                        self.rig.guest.set(table, slot, Pte::new(RAM_BASE + round * PAGE_SIZE, KERNEL));
+                    }
+                    self.step(hart, contexts, Step::Access(context, grown, Access::Load));
+                    self.step(hart, contexts, Step::Fence(context, None, None));
+                    self.step(hart, contexts, Step::Access(context, address, Access::Load));
+                    self.step(hart, contexts, Step::Fence(context, None, None));
+                }
+            }
+            Step::Device(table) => {
+                let ram = &self.rig.guest.ram;
+                let slot = table_address(table).wrapping_add(8);
+                ram.write(slot, &[0; 8]).unwrap();
+            }
             Step::Copy(context, address) => self.copy(hart, key_of(context), address.0),
             Step::Reset => {
                 self.rig.shadow.clear();
                 self.rig.guest.ram.uncover_all();
                 self.copies.clear();
                 self.known.clear();
+                self.entered.clear();
                 self.flush(hart);
                 self.assert_explained();
                 assert_eq!(self.rig.shadow.pool.available(), self.rig.shadow.pool.capacity());
@@ -155,6 +201,8 @@ impl History {
         if self.rig.shadow.has_doubts() {
             self.rig.shadow.clear_doubts(&self.rig.guest.ram);
         }
+        // As `vmm` does: nobody else has what is watched from now on mapped writable.
+        self.rig.shadow.take_new_watches();
         hart.look_up(self.number, &self.rig.shadow, &self.recent);
         hart.fence(self.rig.shadow.take_flush());
         let lost = self.rig.shadow.take_lost_roots();
@@ -167,12 +215,20 @@ impl History {
         for (key, root) in &self.told {
             assert_eq!(shadow.root(*key), Some(*root), "a root went in secret");
         }
-        self.told = shadow.numbered().filter_map(|(_, key, _)| Some((key, shadow.root(key)?))).collect();
+        self.told = self.keys.iter().filter_map(|key| Some((*key, shadow.root(*key)?))).collect();
+    }
+
+    /// Notes that the guest fences, in the context for `key`.
+    fn note_fence(&mut self, key: ContextKey, address: Option<GuestVirtAddr>, asid: Option<u16>) {
+        self.known.iter_mut().for_each(|known| known.fence(address, asid));
+        if address.is_none() && asid.is_none() {
+            self.entered = std::vec![key.satp];
+        }
     }
 
     fn follow_unnamed_fence(&mut self, hart: &mut Hart, key: ContextKey, is_fence: bool) {
         if is_fence {
-            self.known.iter_mut().for_each(|known| known.fence(None, None));
+            self.note_fence(key, None, None);
         }
         self.enter(hart, key);
         self.assert_explained();
@@ -181,6 +237,7 @@ impl History {
     pub(super) fn enter(&mut self, hart: &mut Hart, key: ContextKey) -> Root {
         hart.enter(self.number);
         let root = self.rig.activate(key);
+        self.entered.push(key.satp);
         self.check_fenced(key);
         self.flush(hart);
         hart.switch(self.number, &self.rig.shadow, root);

@@ -66,13 +66,14 @@ impl History {
         page
     }
 
-    /// As `explain`, for the shared half by way of any space that shares it.
-    fn explain_by_any(&self, owner: Owner, leaf: Leaf) -> Result<(u64, u64), String> {
+    /// As `explain`, for the shared half by way of any space that the hart was in since it forgot everything, or
+    /// that it enters now.
+    fn explain_by_any(&self, key: ContextKey, owner: Owner, leaf: Leaf) -> Result<(u64, u64), String> {
         let keys: Vec<_> = match owner {
             Owner::Context(key) => std::vec![key],
             Owner::SharedHalf => {
-                let contexts = self.rig.shadow.contexts.iter().flatten();
-                contexts.filter(|context| context.shares).map(|context| context.key).collect()
+                let spaces = self.entered.iter().copied().chain([key.satp]);
+                spaces.map(|satp| ContextKey { satp, ..key }).collect()
             }
         };
         let mut why = Err(String::new());
@@ -124,14 +125,18 @@ impl History {
 
     /// Asserts that what was fenced and is still there in a context that can be entered is true now.
     pub(super) fn check_fenced(&mut self, key: ContextKey) {
+        self.check_fenced_of(key, |_| true);
+    }
+
+    fn check_fenced_of(&mut self, key: ContextKey, is_usable: impl Fn(Owner) -> bool) {
         if self.known.iter().all(|known| !known.pages.is_empty()) {
             return;
         }
-        for (owner, leaf) in self.leaves(key) {
+        for (owner, leaf) in self.leaves(key).into_iter().filter(|(owner, _)| is_usable(*owner)) {
             let known = self.known.iter().position(|known| known.owner == owner && known.leaf == leaf);
             let Some(known) = known else { panic!("{leaf:x?} of {owner:x?} came from nowhere") };
             if self.known[known].pages.is_empty() {
-                match self.explain_by_any(owner, leaf) {
+                match self.explain_by_any(key, owner, leaf) {
                     Ok(page) => self.known[known].pages.push(page),
                     Err(why) => panic!("{leaf:x?} of {owner:x?} was fenced: {why}"),
                 }
@@ -158,11 +163,16 @@ impl History {
     /// Asserts that every shadow leaf was true of the guest since the last fence that names it, or, where its context
     /// can be entered, is true now; that the scanner finds nothing wrong, and that all tables are accounted for.
     pub(super) fn assert_explained(&mut self) {
-        let keys: Vec<_> = self.rig.shadow.numbered().map(|(_, key, _)| key).collect();
+        let contexts = self.rig.shadow.numbered().map(|(_, key, _)| key);
+        let keys: Vec<_> = contexts.chain(self.keys.iter().copied()).collect();
         let mut visible = Vec::new();
         for key in keys {
-            if self.rig.shadow.root(key).is_some() {
-                self.check_fenced(key);
+            let shadow = &self.rig.shadow;
+            let is_stale = shadow.find(key).is_some_and(|(_, context)| shadow.is_stale(context));
+            // The shared half is not asked about a space that has yet to be compared.
+            let can_be_used = shadow.root(key).is_some();
+            if !is_stale {
+                self.check_fenced_of(key, |owner| can_be_used || owner != Owner::SharedHalf);
             }
             for (owner, leaf) in self.leaves(key) {
                 if !visible.contains(&(owner, leaf)) {
