@@ -34,7 +34,12 @@ pub struct Overlay {
     /// Watched pages, a bit each.
     watched: Box<[AtomicU64]>,
     unwatched: AtomicU64,
+    /// The last pages that were watched no longer: `entry` of the count before and the page's number in RAM.
+    log: [AtomicU64; LOG],
 }
+
+/// Pages that are remembered after they were watched no longer.
+pub const LOG: usize = 32;
 
 impl Overlay {
     pub(crate) fn new(base: GuestPhysAddr, size: u64) -> Self {
@@ -47,6 +52,7 @@ impl Overlay {
             wants_scan: AtomicBool::new(false),
             watched: (0..(size / PAGE_SIZE).div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
             unwatched: AtomicU64::new(0),
+            log: [const { AtomicU64::new(u64::MAX) }; LOG],
         }
     }
 
@@ -108,9 +114,26 @@ impl Overlay {
         let was = word.fetch_and(!bit, Ordering::AcqRel) & bit != 0;
         if was {
             block.fetch_sub(1, Ordering::AcqRel);
-            self.unwatched.fetch_add(1, Ordering::AcqRel);
+            let count = self.unwatched.fetch_add(1, Ordering::AcqRel);
+            if let (Some(place), Some(offset)) =
+                (self.log.get(count as usize % LOG), address.offset_from(self.base))
+            {
+                place.store(entry(count, offset / PAGE_SIZE), Ordering::Release);
+            }
         }
         was
+    }
+
+    /// The pages that were watched no longer since `unwatched` was `before` and until it was `now`; `None` where there are too
+    /// many, or one is not noted yet.
+    pub fn unwatched_since(&self, before: u64, now: u64) -> Option<impl Iterator<Item = GuestPhysAddr> + '_> {
+        let page = move |count: u64| {
+            let found = self.log.get(count as usize % LOG)?.load(Ordering::Acquire);
+            let number = found & PAGE_NUMBER;
+            (found == entry(count, number)).then(|| self.base.wrapping_add(number * PAGE_SIZE))
+        };
+        let range = (now.wrapping_sub(before) <= LOG as u64).then_some(before..now)?;
+        range.clone().all(|count| page(count).is_some()).then(|| range.filter_map(page))
     }
 
     fn watched(&self, address: GuestPhysAddr) -> Option<(&AtomicU64, u64)> {
@@ -215,6 +238,14 @@ impl Overlay {
     }
 }
 
+/// The bits of an entry of the log that are the page's number; RAM has fewer pages.
+const PAGE_NUMBER: u64 = u32::MAX as u64;
+
+/// An entry of the log.
+const fn entry(count: u64, page: u64) -> u64 {
+    count << 32 | page
+}
+
 const fn tag(address: GuestPhysAddr) -> u64 {
     address.0 / PAGE_SIZE + 1
 }
@@ -266,6 +297,30 @@ mod tests {
         overlay.clear();
         assert!(!overlay.is_watched(PAGE) && !overlay.touches_block(PAGE));
         assert_eq!(count(), 2);
+    }
+
+    #[test]
+    fn the_last_pages_that_were_let_go_are_known() {
+        let overlay = Overlay::new(BASE, 4 * BLOCK_SIZE);
+        let let_go = |number: u64| {
+            let page = BASE.wrapping_add(number * PAGE_SIZE);
+            assert!(overlay.watch(page) && overlay.unwatch(page));
+            page
+        };
+        let since = |before| {
+            let now = overlay.unwatched().load(Ordering::Relaxed);
+            overlay.unwatched_since(before, now).map(|pages| pages.collect::<alloc::vec::Vec<_>>())
+        };
+        assert_eq!(since(0), Some(alloc::vec![]));
+        let pages = [3, 700, 3].map(let_go);
+        assert_eq!(since(0), Some(pages.to_vec()));
+        assert_eq!(since(1), Some(pages[1..].to_vec()));
+        (0..LOG as u64 - 2).for_each(|number| _ = let_go(number));
+        assert_eq!(since(0), None);
+        assert_eq!(since(1).map(|pages| pages.len()), Some(LOG));
+        // All were let go at once, and none by name.
+        overlay.clear();
+        assert_eq!(since(LOG as u64 + 1), None);
     }
 
     #[test]

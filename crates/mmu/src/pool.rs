@@ -46,6 +46,11 @@ struct Meta {
     next: Option<TableId>,
     /// Entries of this table are at this level.
     level: u8,
+    /// Whether it is on a list of loose ones, and which one comes after it there.
+    is_loose: bool,
+    next_loose: Option<TableId>,
+    /// How often it was compared since something in it was found changed; larger tables count more.
+    quiet: u32,
     source: Source,
     /// Which words of `used` may not be 0, a bit each: all, once the assembly fills the table.
     words: u8,
@@ -76,6 +81,9 @@ impl TablePool {
         let meta = Meta {
             next: None,
             level: 0,
+            is_loose: false,
+            next_loose: None,
+            quiet: 0,
             source: Source::None,
             words: u8::MAX,
             used: [u64::MAX; 8],
@@ -96,6 +104,7 @@ impl TablePool {
     pub fn fixed(&mut self, number: usize, level: usize) -> TableId {
         if let Some(meta) = self.metas.get_mut(number) {
             meta.level = level as u8;
+            meta.is_loose = false;
         }
         TableId(number as u32)
     }
@@ -119,7 +128,7 @@ impl TablePool {
         self.push(list, first);
         self.clear(first);
         let meta = self.metas.get_mut(first.0 as usize)?;
-        (meta.level, meta.source) = (level as u8, Source::None);
+        (meta.level, meta.source, meta.is_loose) = (level as u8, Source::None, false);
         Some(first)
     }
 
@@ -137,6 +146,16 @@ impl TablePool {
             }
         };
         self.free = TableList { ends: Some((first, last_free)), len: self.free.len.wrapping_add(list.len) };
+    }
+
+    /// Empties a root that is never handed out, and takes the tables below it back.
+    pub fn forget(&mut self, root: TableId, list: &mut TableList) {
+        self.clear(root);
+        self.set_source(root, Source::None);
+        if let Some(meta) = self.metas.get_mut(root.0 as usize) {
+            meta.is_loose = false;
+        }
+        self.give_back(list);
     }
 
     /// The table after `table` in its list.
@@ -226,8 +245,38 @@ impl TablePool {
     #[inline]
     pub fn set_source(&mut self, table: TableId, source: Source) {
         if let Some(meta) = self.metas.get_mut(table.0 as usize) {
-            meta.source = source;
+            (meta.source, meta.quiet) = (source, 0);
         }
+    }
+
+    /// Puts a table on a list of loose ones, unless it is on one already.
+    pub fn push_loose(&mut self, list: &mut Option<TableId>, table: TableId) {
+        if let Some(meta) = self.metas.get_mut(table.0 as usize)
+            && !meta.is_loose
+        {
+            (meta.is_loose, meta.next_loose) = (true, list.replace(table));
+        }
+    }
+
+    /// Takes a table from a list of loose ones.
+    pub fn pop_loose(&mut self, list: &mut Option<TableId>) -> Option<TableId> {
+        let table = (*list)?;
+        let meta = self.metas.get_mut(table.0 as usize)?;
+        meta.is_loose = false;
+        *list = meta.next_loose.take();
+        Some(table)
+    }
+
+    /// Whether a table is on a list of loose ones.
+    pub fn is_loose(&self, table: TableId) -> bool {
+        self.metas.get(table.0 as usize).is_some_and(|meta| meta.is_loose)
+    }
+
+    /// Counts that a table was found as it was, `times` times, or with `None` that it was not; gives the count.
+    pub fn count_quiet(&mut self, table: TableId, times: Option<u32>) -> u32 {
+        let Some(meta) = self.metas.get_mut(table.0 as usize) else { return 0 };
+        meta.quiet = times.map_or(0, |times| meta.quiet.saturating_add(times));
+        meta.quiet
     }
 
     /// The level of the table's entries.

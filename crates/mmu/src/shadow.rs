@@ -94,8 +94,10 @@ struct Context {
     key: ContextKey,
     root: TableId,
     tables: TableList,
-    /// A fence wants what is here compared with the guest's tables before it is used again.
+    /// A fence wants what is loose here compared with the guest's tables before it is used again.
     stale: bool,
+    /// The tables that a fence has to ask about, in a list of the pool's: see `watch`.
+    loose: Option<TableId>,
     /// Its upper half is the shared one.
     shares: bool,
     /// It may have, not in the shared half, a leaf that allows nothing but fetching.
@@ -118,6 +120,10 @@ struct SharedHalf {
     stale: bool,
     /// The guest's roots that are watched and have what its root has.
     roots: watch::Roots,
+    /// Its loose tables.
+    loose: Option<TableId>,
+    /// The table that follows whichever root one looks from.
+    any_root: Option<TableId>,
 }
 
 /// The shadow page tables of one vCPU.
@@ -133,13 +139,13 @@ pub struct ShadowMmu {
     live: u64,
     /// The contexts that have something in an upper half of their own, a bit each.
     own_uppers: u64,
-    /// The contexts that are neither stale nor settled, a bit each: see `watch`.
+    /// The contexts that have loose tables and are not stale, a bit each: see `watch`.
     restless: u64,
     /// Whether the shared half is.
     restless_shared: bool,
     /// `Overlay::unwatched` when that was last looked at.
     unwatched: u64,
-    quiet: watch::QuietTables,
+    limits: watch::Limits,
     trust: trust::Trust,
     /// Guest tables that are watched from now on.
     new_watches: ArrayVec<GuestPhysAddr, { watch::AT_ONCE }>,
@@ -190,7 +196,7 @@ impl ShadowMmu {
             restless: 0,
             restless_shared: false,
             unwatched: 0,
-            quiet: watch::QuietTables::new(),
+            limits: watch::Limits::new(),
             trust: trust::Trust::default(),
             new_watches: ArrayVec::new(),
             current: None,

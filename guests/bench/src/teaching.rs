@@ -1,5 +1,6 @@
-//! What a teaching kernel's null system call costs: user and kernel have page tables of their own and no ASIDs, so satp is
-//! written and everything is fenced, before and after, at each entry of the kernel and at each return to the user.
+//! What a teaching kernel's null system call costs, in a small process and in one that has grown, and what growing does.
+//! User and kernel have page tables of their own and no ASIDs, so satp is written and everything is fenced, before and
+//! after, at each entry of the kernel and at each return to the user.
 //!
 //! The kernel is small but has the usual manners: 4 KiB leaves for all its memory, a trampoline page at the top of both
 //! address spaces with the trap frame below it, all registers saved, interrupts on while it serves a call, and the current
@@ -21,6 +22,14 @@ const CALLS: u64 = 5_000;
 /// Pages of its memory that the kernel has used since it was started, for page tables, processes and buffers.
 const USED_PAGES: usize = 200;
 
+/// Memory that the process grows by: where it lies, and how much there is after each of three steps.
+const HEAP_PHYS: u64 = 0x9000_0000;
+const USER_HEAP: u64 = 0x1000_0000;
+const STEPS: [u64; 3] = [16 << 20, 64 << 20, 256 << 20];
+/// Pages that it asks for at a time in the first step, and in the others.
+const AT_FIRST: u64 = 1;
+const LATER: u64 = 64;
+
 /// The highest page of the lower half of Sv39.
 const TRAMPOLINE: u64 = (1 << 38) - PAGE;
 const TRAP_FRAME: u64 = TRAMPOLINE - PAGE;
@@ -36,6 +45,10 @@ const READ: u64 = Pte::V | Pte::R | Pte::A | Pte::D;
 /// Numbers of system calls.
 const GET_PID: u64 = 0;
 const EXIT: u64 = 1;
+/// Grows the process by the pages in a0.
+const GROW: u64 = 2;
+/// Notes the time.
+const LAP: u64 = 3;
 
 /// What the trampoline finds in the page below it.
 #[repr(C)]
@@ -54,8 +67,12 @@ impl TrapFrame {
     }
 }
 
+/// When the user says that it has done something, from its start on.
+const LAPS: usize = 6;
+
 const A0: usize = 10;
 const A7: usize = 17;
+const S10: usize = 26;
 
 /// The processor, and the one process.
 struct Kernel {
@@ -65,6 +82,10 @@ struct Kernel {
     pid: u64,
     frame: *mut TrapFrame,
     user_satp: u64,
+    user: Option<Tables>,
+    grown: u64,
+    laps: [u64; LAPS],
+    next_lap: usize,
 }
 
 struct Shared(UnsafeCell<Kernel>);
@@ -76,6 +97,10 @@ static KERNEL: Shared = Shared(UnsafeCell::new(Kernel {
     pid: 1,
     frame: core::ptr::null_mut(),
     user_satp: 0,
+    user: None,
+    grown: 0,
+    laps: [0; LAPS],
+    next_lap: 0,
 }));
 /// Where the measuring code's stack pointer is kept while the user runs.
 static OUTER_SP: AtomicU64 = AtomicU64::new(0);
@@ -117,9 +142,25 @@ global_asm!(
     # The user: a system call by way of a stub, and some use of its stack and data.
     .balign 4096
     teaching_user:
-        li s0, {calls}
         li s1, {user_data}
         li s2, {user_data} + 4096
+        li s3, {user_heap}
+        beqz s10, 7f
+        jal s4, 3f
+        li s6, {first_calls}
+        li s7, {at_first}
+        jal s4, 4f
+        li s6, {second_calls}
+        li s7, {later}
+        jal s4, 4f
+        jal s4, 3f
+        li s6, {third_calls}
+        jal s4, 4f
+    7:  jal s4, 3f
+        li a7, {exit}
+        ecall
+    # Many system calls.
+    3:  li s0, {calls}
     1:  jal 2f
         ld t0, 0(s1)
         add t0, t0, a0
@@ -127,8 +168,22 @@ global_asm!(
         sd a0, 8(s2)
         addi s0, s0, -1
         bnez s0, 1b
-        li a7, {exit}
+        j 6f
+    # Grows s6 times by s7 pages, and stores to each.
+    4:  mv a0, s7
+        li a7, {grow}
         ecall
+        mv t1, s7
+        li t0, 4096
+    5:  sd s3, 0(s3)
+        add s3, s3, t0
+        addi t1, t1, -1
+        bnez t1, 5b
+        addi s6, s6, -1
+        bnez s6, 4b
+    6:  li a7, {lap}
+        ecall
+        jr s4
     2:  addi sp, sp, -16
         sd ra, 8(sp)
         li a7, {get_pid}
@@ -174,6 +229,14 @@ global_asm!(
     kernel_satp = const offset_of!(TrapFrame, kernel_satp),
     calls = const CALLS,
     user_data = const USER_DATA,
+    user_heap = const USER_HEAP,
+    first_calls = const STEPS[0] / PAGE / AT_FIRST,
+    second_calls = const (STEPS[1] - STEPS[0]) / PAGE / LATER,
+    third_calls = const (STEPS[2] - STEPS[1]) / PAGE / LATER,
+    at_first = const AT_FIRST,
+    later = const LATER,
+    grow = const GROW,
+    lap = const LAP,
     get_pid = const GET_PID,
     exit = const EXIT,
     kernel_trapped = sym kernel_trapped,
@@ -192,6 +255,22 @@ unsafe extern "C" {
 /// Measures and reports a system call that does nothing.
 pub fn measure() {
     let kernel = kernel_tables();
+    let (start, [end, ..]) = run(kernel, false);
+    report("teaching-syscall", CALLS, end - start);
+}
+
+/// Measures and reports growing, and system calls after that.
+pub fn measure_growing() {
+    let kernel = kernel_tables();
+    map_range(kernel, HEAP_PHYS..HEAP_PHYS + STEPS[2], RW);
+    let (_, [small, grown_16, grown_64, in_64, grown_256, in_256]) = run(kernel, true);
+    report("teaching-grow", STEPS[0] / PAGE, grown_16 - small);
+    report("teaching-syscall-64M", CALLS, in_64 - grown_64);
+    report("teaching-syscall-256M", CALLS, in_256 - grown_256);
+}
+
+/// Runs a new process, which may grow, until it exits: when it started, and its laps.
+fn run(kernel: Tables, grows: bool) -> (u64, [u64; LAPS]) {
     let frame = paging::frame();
     let user = user_tables(frame);
     kernel.activate(0);
@@ -200,23 +279,24 @@ pub fn measure() {
     // SAFETY: a frame of this process's own, mapped one to one; the user does not run yet.
     let trap_frame = unsafe { &mut *(frame as *mut TrapFrame) };
     *trap_frame.register(2) = USER_STACK + PAGE;
+    *trap_frame.register(S10) = u64::from(grows);
     // SAFETY: nobody else looks now.
     let state = unsafe { &mut *KERNEL.0.get() };
-    (state.frame, state.user_satp) = (trap_frame, user.satp(0));
+    (state.frame, state.user_satp, state.user) = (trap_frame, user.satp(0), Some(user));
+    (state.grown, state.next_lap) = (0, 0);
     let satp = return_to_user(state);
     let start = time::now();
     // SAFETY: the user's tables hold the trampoline, and its exit comes back here.
     unsafe { teaching_enter(satp, in_trampoline(teaching_user_return), OUTER_SP.as_ptr()) };
-    report("teaching-syscall", CALLS, time::now() - start);
     trap::install();
+    // SAFETY: the user has exited.
+    (start, unsafe { (*KERNEL.0.get()).laps })
 }
 
 /// All memory of the kernel and its devices, one to one, and the pages at the top.
 fn kernel_tables() -> Tables {
     let tables = Tables::new(Mode::Sv39);
-    let map_range = |range: Range<u64>, flags| {
-        range.step_by(PAGE as usize).for_each(|page| tables.map(page, page, 0, flags));
-    };
+    let map_range = |range, flags| map_range(tables, range, flags);
     map_range(console::UART..console::UART + PAGE, RW);
     map_range(finisher::ADDRESS..finisher::ADDRESS + PAGE, RW);
     map_range(image::text(), RX);
@@ -225,6 +305,10 @@ fn kernel_tables() -> Tables {
     tables.map(KERNEL_STACK, paging::frame(), 0, RW);
     tables.map(TRAMPOLINE, address(teaching_trampoline), 0, RX);
     tables
+}
+
+fn map_range(tables: Tables, range: Range<u64>, flags: u64) {
+    range.step_by(PAGE as usize).for_each(|page| tables.map(page, page, 0, flags));
 }
 
 fn user_tables(trap_frame: u64) -> Tables {
@@ -287,7 +371,7 @@ fn return_to_user(process: &mut Kernel) -> u64 {
 
 #[inline(never)]
 fn system_call() {
-    const CALLS: [fn() -> u64; 2] = [get_pid, exit];
+    const CALLS: [fn() -> u64; 4] = [get_pid, exit, grow, lap];
     let process = current();
     // SAFETY: as in `user_trapped`.
     let number = unsafe { *(*(*process).frame).register(A7) };
@@ -299,6 +383,33 @@ fn system_call() {
 fn get_pid() -> u64 {
     // SAFETY: as in `user_trapped`.
     unsafe { (*current()).pid }
+}
+
+fn grow() -> u64 {
+    // SAFETY: as in `user_trapped`.
+    let process = unsafe { &mut *current() };
+    // SAFETY: as above.
+    let pages = unsafe { *(*process.frame).register(A0) };
+    for _ in 0..pages {
+        let page = HEAP_PHYS + process.grown;
+        for word in (page..page + PAGE).step_by(8) {
+            // SAFETY: memory that nothing else uses, mapped one to one.
+            unsafe { (word as *mut u64).write_volatile(0) };
+        }
+        if let Some(user) = process.user {
+            user.map(USER_HEAP + process.grown, page, 0, RW | Pte::U);
+        }
+        process.grown += PAGE;
+    }
+    0
+}
+
+fn lap() -> u64 {
+    // SAFETY: as in `user_trapped`.
+    let process = unsafe { &mut *current() };
+    process.laps[process.next_lap] = time::now();
+    process.next_lap += 1;
+    0
 }
 
 fn exit() -> u64 {

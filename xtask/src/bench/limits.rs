@@ -14,8 +14,11 @@ enum Bound {
 }
 
 /// By item.
-const BOUNDS: [(&str, Bound); 29] = [
+const BOUNDS: [(&str, Bound); 32] = [
     ("teaching-syscall", Ratio(8.0)),
+    ("teaching-grow", Ratio(14.0)),
+    ("teaching-syscall-64M", Ratio(12.0)),
+    ("teaching-syscall-256M", Ratio(12.0)),
     ("spin-sstatus", Ratio(6.0)),
     ("spin-tick", Instructions(5_000.0)),
     ("spin-tick-worst", Instructions(200_000.0)),

@@ -1,17 +1,18 @@
 //! Which contexts there are: found by ASID, made, made current, and released for want of room; and the upper half that
 //! they share. What is in their tables is `fill`'s and `forget`'s business.
 
+use arrayvec::ArrayVec;
 use isa::paging::Pte;
 use memory::GuestRam;
 
-use super::{CONTEXTS, Context, KERNEL, LostRoots, Root, ShadowMmu, SharedHalf, TlbFlush};
+use super::{CONTEXTS, Context, KERNEL, LostRoots, ROOTS, Root, ShadowMmu, SharedHalf, TlbFlush};
 use crate::context::{ContextKey, View};
 use crate::pool::{Source, TableId, TableList};
 
 impl Context {
     fn new(key: ContextKey, root: TableId, shares: bool, next: Option<u8>) -> Self {
         let tables = TableList::default();
-        Self { key, root, tables, stale: false, shares, holds_code: false, hinted: 0, next }
+        Self { key, root, tables, stale: false, loose: None, shares, holds_code: false, hinted: 0, next }
     }
 }
 
@@ -177,7 +178,9 @@ impl ShadowMmu {
             root,
             tables: TableList::default(),
             stale: false,
-            roots: super::watch::Roots::new(),
+            loose: None,
+            any_root: None,
+            roots: super::watch::Roots::default(),
         });
     }
 
@@ -200,6 +203,30 @@ impl ShadowMmu {
         self.hints.clear();
         self.lost_roots = LostRoots::All;
         self.flush = TlbFlush::All;
+    }
+
+    /// Drops all that a context, or the shared half, has in its tables, none of which is loose any more.
+    #[cold]
+    pub(super) fn forget_half(&mut self, number: usize, shares: bool) {
+        self.flush = TlbFlush::All;
+        self.hints.clear();
+        self.dropped_code.all = true;
+        if shares {
+            let sharing = self.contexts.iter().flatten().filter(|context| context.shares);
+            let sharing: ArrayVec<_, ROOTS> = sharing.map(|context| context.root).collect();
+            sharing.into_iter().for_each(|root| self.clear_shared(root));
+            let Some(shared) = &mut self.shared else { return };
+            (shared.loose, shared.any_root) = (None, None);
+            shared.roots.clear();
+            self.pool.forget(shared.root, &mut shared.tables);
+            self.restless_shared = false;
+        } else {
+            let Some(context) = self.contexts.get_mut(number).and_then(Option::as_mut) else { return };
+            (context.loose, context.holds_code, context.hinted) = (None, false, 0);
+            self.pool.forget(context.root, &mut context.tables);
+            self.own_uppers &= !bit(number);
+            self.restless &= !bit(number);
+        }
     }
 
     /// Releases a context that was not used lately, not the current one, and returns its number.

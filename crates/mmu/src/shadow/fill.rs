@@ -90,11 +90,6 @@ impl ShadowMmu {
         if is_upper && !shares {
             self.own_uppers |= bit(number);
         }
-        if !self.is_restless(number, shares)
-            && (translation.level..mode.levels()).any(|level| !ram.overlay().is_watched(walked.at(level).0))
-        {
-            self.set_restless(number, shares, true);
-        }
         let Some(mut table) = self.start(number, shares) else { return };
         for level in (0..=top).rev() {
             // The guest's table whose entries these follow, if it has one at this level.
@@ -104,7 +99,14 @@ impl ShadowMmu {
                 (_, entry) if shares && level + 1 == mode.levels() => (Source::AnyRoot, entry.0),
                 (guest_table, entry) => (Source::Table(guest_table), entry.0),
             };
-            self.follow(table, source);
+            let is_new = self.follow(table, source);
+            if governed
+                && is_new
+                && source != Source::AnyRoot
+                && !ram.overlay().is_watched(walked.at(level).0)
+            {
+                self.loosen(number, shares, table);
+            }
             let slot = paging::index(address.0, level);
             let old = self.pool.entry(table, slot);
             if level == 0 || level == 1 && mapping.block && !old.is_table() {
@@ -138,7 +140,7 @@ impl ShadowMmu {
                 }
                 self.pool.set_entry(table, slot, pointer, seen);
                 if source == Source::AnyRoot {
-                    self.disturb_shared();
+                    self.disturb_shared(table);
                 }
                 if shares && level == top {
                     self.pass_on(slot, pointer);
@@ -153,16 +155,18 @@ impl ShadowMmu {
         if shares { self.shared_root() } else { self.context(number).map(|context| context.root) }
     }
 
-    /// Makes a table follow `source`; what it has of another one goes.
-    pub(super) fn follow(&mut self, table: TableId, source: Source) {
+    /// Makes a table follow `source`; what it has of another one goes. Says whether it was another one.
+    pub(super) fn follow(&mut self, table: TableId, source: Source) -> bool {
         let old = self.pool.source(table);
-        if old != source {
-            self.empty(table);
-            self.pool.set_source(table, source);
-            if old != Source::None {
-                self.hints.forget_table(TablePool::number(table));
-            }
+        if old == source {
+            return false;
         }
+        self.empty(table);
+        self.pool.set_source(table, source);
+        if old != Source::None {
+            self.hints.forget_table(TablePool::number(table));
+        }
+        true
     }
 
     fn take_table(&mut self, number: usize, shares: bool, level: usize) -> Option<TableId> {

@@ -118,9 +118,10 @@ impl Rig {
         leaf
     }
 
-    /// Carries out SFENCE.VMA, with no flush pending before it, and returns the flush that it wants.
+    /// Carries out SFENCE.VMA, with no flush pending before it and watches begun, and returns the flush that it wants.
     fn fence(&mut self, address: Option<u64>, asid: Option<u16>) -> TlbFlush {
         self.shadow.take_flush();
+        self.shadow.take_new_watches();
         self.shadow.fence(&self.guest.ram, address.map(GuestVirtAddr), asid);
         self.shadow.take_flush()
     }

@@ -1,6 +1,7 @@
 //! Guest tables that are watched, and fences that have nothing to do then.
 
 use super::*;
+use crate::pool::Source;
 use crate::testing::{KERNEL, RAM_BASE, SUPERVISOR};
 
 /// In the lower half, where each space is for itself.
@@ -156,4 +157,136 @@ fn roots_that_are_watched_and_have_the_same_are_settled_together() {
         assert!(rig.is_settled());
     }
     assert_eq!(rig.shadow.take_lost_roots(), LostRoots::None);
+}
+
+/// A process whose first tables are watched, and which has a page in another one that is not.
+fn growing() -> (Rig, ContextKey, GuestPhysAddr) {
+    let mut rig = Rig::new(Mode::Sv48);
+    let (key, table) = rig.kernel();
+    rig.guest.map(key.satp, VA + BLOCK_SIZE, 0, Pte::new(RAM_BASE, KERNEL));
+    rig.fill(key, VA, Access::Load);
+    rig.fence_often(key);
+    rig.fill(key, VA + BLOCK_SIZE, Access::Load);
+    (rig, key, table)
+}
+
+/// The guest's tables that a fence has to ask about in the context for `key`.
+fn loose(rig: &Rig, key: ContextKey) -> Vec<Source> {
+    let (_, context) = rig.shadow.find(key).unwrap();
+    let root = (context.root, rig.shadow.pool.source(context.root));
+    let tables = core::iter::successors(context.tables.first(), |table| rig.shadow.pool.next(*table));
+    let all = tables.map(|table| (table, rig.shadow.pool.source(table))).chain([root]);
+    all.filter(|(table, _)| rig.shadow.pool.is_loose(*table)).map(|(_, source)| source).collect()
+}
+
+#[test]
+fn a_fence_asks_about_the_tables_that_are_not_watched_alone() {
+    let (rig, key, table) = growing();
+    let (grown, _) = rig.guest.looked_at(key.satp, GuestVirtAddr(VA + BLOCK_SIZE), 0).unwrap();
+    assert!(rig.guest.ram.overlay().is_watched(table) && !rig.guest.ram.overlay().is_watched(grown));
+    assert_eq!(loose(&rig, key), [Source::Table(grown)]);
+}
+
+#[test]
+fn a_watched_table_that_is_written_is_asked_about_and_the_others_are_not() {
+    for by_device in [false, true] {
+        let (mut rig, key, table) = growing();
+        rig.fence_often(key);
+        assert!(rig.is_settled());
+        if by_device {
+            rig.guest.ram.write(table, &[0; 8]).unwrap();
+        } else {
+            rig.shadow.unwatch(&rig.guest.ram, table);
+        }
+        rig.fence(None, None);
+        assert_eq!(loose(&rig, key), [Source::Table(table)]);
+    }
+}
+
+#[test]
+fn a_table_that_keeps_changing_is_never_watched() {
+    let (mut rig, key, _) = growing();
+    let (grown, slot) = rig.guest.looked_at(key.satp, GuestVirtAddr(VA + BLOCK_SIZE), 0).unwrap();
+    for round in 0..20 {
+        rig.guest.set(grown, slot, Pte::new(RAM_BASE + (round + 1) % 2 * PAGE_SIZE, KERNEL));
+        rig.fence(None, None);
+        rig.fill(key, VA + BLOCK_SIZE, Access::Load);
+        assert!(!rig.guest.ram.overlay().is_watched(grown), "{round}");
+    }
+}
+
+#[test]
+fn more_tables_than_are_remembered_may_be_let_go_at_once() {
+    let mut rig = Rig::new(Mode::Sv48);
+    let (key, _) = rig.kernel();
+    let ranges = (0..40).map(|nth| VA + 4 * (BLOCK_SIZE << 4) + nth * BLOCK_SIZE).collect::<Vec<_>>();
+    for range in &ranges {
+        rig.guest.map(key.satp, *range, 0, Pte::new(RAM_BASE, KERNEL));
+        rig.fill(key, *range, Access::Load);
+    }
+    (0..4).for_each(|_| rig.fence_often(key));
+    assert!(rig.is_settled());
+    ranges.iter().for_each(|range| rig.guest.map(key.satp, *range, 0, Pte(0)));
+    rig.fence(None, None);
+    assert!(ranges.iter().all(|range| rig.seen(key, *range).is_none()));
+}
+
+#[test]
+fn a_table_that_two_spaces_share_is_asked_about_in_both() {
+    let mut rig = Rig::new(Mode::Sv48);
+    let (key, table) = rig.kernel();
+    let other = ContextKey::new(rig.guest.space(Mode::Sv39, 0), SUPERVISOR);
+    let (root, slot) = rig.guest.place(key.satp, VA, 2);
+    let (other_root, _) = rig.guest.place(other.satp, VA, 2);
+    rig.guest.set(other_root, slot, rig.guest.get(root, slot));
+    for key in [key, other] {
+        rig.fill(key, VA, Access::Load);
+        rig.fence_often(key);
+    }
+    rig.fence_often(key);
+    assert!(rig.is_settled());
+    rig.shadow.unwatch(&rig.guest.ram, table);
+    rig.guest.map(key.satp, VA, 0, Pte(0));
+    rig.fence(None, None);
+    // The first to be compared may watch it again.
+    for _ in 0..3 {
+        assert!(rig.seen(key, VA).is_none());
+        rig.fence(None, None);
+    }
+    assert!(rig.seen(other, VA).is_none());
+}
+
+#[test]
+fn a_watch_that_lasts_may_soon_begin_again_and_one_that_does_not_waits() {
+    for (fences, rounds) in [(1, 2), (20, 1)] {
+        let (mut rig, key, table) = growing();
+        (0..fences).for_each(|_| _ = rig.fence(None, None));
+        rig.shadow.unwatch(&rig.guest.ram, table);
+        let again = (1..5).find(|_| {
+            rig.fence(None, None);
+            rig.activate(key);
+            rig.guest.ram.overlay().is_watched(table)
+        });
+        assert_eq!(again, Some(rounds), "after {fences} fences");
+    }
+}
+
+#[test]
+fn what_has_more_loose_entries_than_a_fence_may_compare_is_forgotten() {
+    for upper in [0, 0_u64.wrapping_sub(1 << 38)] {
+        let mut rig = Rig::new(Mode::Sv48);
+        let (key, _) = rig.kernel();
+        let ranges: Vec<_> = (0..52).map(|nth| (VA + nth * BLOCK_SIZE) | upper).collect();
+        for range in &ranges {
+            rig.guest.map(key.satp, *range, 0, Pte::new(RAM_BASE, KERNEL | Pte::G));
+            rig.fill(key, *range, Access::Load);
+        }
+        let taken = rig.shadow.pool.capacity() - rig.shadow.pool.available();
+        assert!(taken >= 52);
+        rig.fence(None, None);
+        assert!(ranges.iter().all(|range| rig.seen(key, *range).is_none()));
+        assert!(rig.shadow.pool.available() + 3 >= rig.shadow.pool.capacity());
+        ranges.iter().for_each(|range| _ = rig.fill(key, *range, Access::Load));
+        assert!(crate::check::check(&rig.shadow, &rig.guest.ram).is_ok());
+    }
 }

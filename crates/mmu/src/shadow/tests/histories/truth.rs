@@ -128,17 +128,19 @@ impl History {
         self.check_fenced_of(key, |_| true);
     }
 
-    fn check_fenced_of(&mut self, key: ContextKey, is_usable: impl Fn(Owner) -> bool) {
+    /// The same, where what belongs to some owners need not be true: it will be asked about before it can be used. What is
+    /// true may stay, for no fence asks about it again if its table is written after this one.
+    fn check_fenced_of(&mut self, key: ContextKey, has_to_hold: impl Fn(Owner) -> bool) {
         if self.known.iter().all(|known| !known.pages.is_empty()) {
             return;
         }
-        for (owner, leaf) in self.leaves(key).into_iter().filter(|(owner, _)| is_usable(*owner)) {
+        for (owner, leaf) in self.leaves(key) {
             let known = self.known.iter().position(|known| known.owner == owner && known.leaf == leaf);
             let Some(known) = known else { panic!("{leaf:x?} of {owner:x?} came from nowhere") };
             if self.known[known].pages.is_empty() {
                 match self.explain_by_any(key, owner, leaf) {
                     Ok(page) => self.known[known].pages.push(page),
-                    Err(why) => panic!("{leaf:x?} of {owner:x?} was fenced: {why}"),
+                    Err(why) => assert!(!has_to_hold(owner), "{leaf:x?} of {owner:x?} was fenced: {why}"),
                 }
             }
         }
@@ -168,12 +170,9 @@ impl History {
         let mut visible = Vec::new();
         for key in keys {
             let shadow = &self.rig.shadow;
-            let is_stale = shadow.find(key).is_some_and(|(_, context)| shadow.is_stale(context));
-            // The shared half is not asked about a space that has yet to be compared.
+            let is_fresh = shadow.find(key).is_some_and(|(_, context)| !context.stale);
             let can_be_used = shadow.root(key).is_some();
-            if !is_stale {
-                self.check_fenced_of(key, |owner| can_be_used || owner != Owner::SharedHalf);
-            }
+            self.check_fenced_of(key, |owner| can_be_used || is_fresh && owner != Owner::SharedHalf);
             for (owner, leaf) in self.leaves(key) {
                 if !visible.contains(&(owner, leaf)) {
                     visible.push((owner, leaf));
