@@ -49,6 +49,7 @@ impl Mmio {
     fn place<T>(&self, offset: u64) -> Option<*mut T> {
         let size = size_of::<T>() as u64;
         let fits = offset.checked_add(size)? <= self.size && offset.is_multiple_of(size);
-        fits.then_some((self.base as u64 + offset) as *mut T)
+        // The range does not go over the end of the addresses.
+        fits.then_some((self.base as u64).wrapping_add(offset) as *mut T)
     }
 }

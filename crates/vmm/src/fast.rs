@@ -70,12 +70,14 @@ impl FastPath {
 pub(crate) fn root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
     let root = known_root(machine, vcpu);
     let settled = vcpu.shadow.settled();
-    let before = core::mem::replace(&mut vcpu.frame.settled, settled);
     if !vcpu.shadow.trusts_switches()
-        && (before != settled || settled != machine.ram.overlay().unwatched().load(Ordering::Acquire))
+        && (vcpu.frame.settled != settled
+            || settled != machine.ram.overlay().unwatched().load(Ordering::Acquire))
     {
+        vcpu.frame.settled = settled;
         withhold_roots(machine, vcpu);
     }
+    vcpu.frame.settled = settled;
     root
 }
 

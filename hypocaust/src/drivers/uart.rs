@@ -124,9 +124,11 @@ impl Uart {
     fn read(&self, register: u64) -> u8 {
         match self.kind {
             ConsoleKind::Ns16550 { reg_shift, reg_io_width: 4 } => {
-                self.registers.read32(register << reg_shift) as u8
+                self.registers.read32(register.wrapping_shl(reg_shift.into())) as u8
             }
-            ConsoleKind::Ns16550 { reg_shift, .. } => self.registers.read8(register << reg_shift),
+            ConsoleKind::Ns16550 { reg_shift, .. } => {
+                self.registers.read8(register.wrapping_shl(reg_shift.into()))
+            }
             ConsoleKind::SiFiveUart => self.registers.read8(register),
         }
     }
@@ -134,9 +136,11 @@ impl Uart {
     fn write(&self, register: u64, value: u8) {
         match self.kind {
             ConsoleKind::Ns16550 { reg_shift, reg_io_width: 4 } => {
-                self.registers.write32(register << reg_shift, u32::from(value));
+                self.registers.write32(register.wrapping_shl(reg_shift.into()), u32::from(value));
             }
-            ConsoleKind::Ns16550 { reg_shift, .. } => self.registers.write8(register << reg_shift, value),
+            ConsoleKind::Ns16550 { reg_shift, .. } => {
+                self.registers.write8(register.wrapping_shl(reg_shift.into()), value)
+            }
             ConsoleKind::SiFiveUart => self.registers.write8(register, value),
         }
     }

@@ -99,8 +99,7 @@ pub(crate) fn again(
     host: &mut impl Host,
 ) -> Option<Outcome> {
     let known = vcpu.known.devices.get(index(vcpu.frame.pc))?.as_ref()?;
-    let (plan, bits) = (known.plan, known.bits);
-    let (address, target) = addresses(&machine.ram, vcpu, known, access)?;
+    let Again { plan, bits, address, target } = again_at(&machine.ram, vcpu, known, access)?;
     Some(perform(machine, vcpu, plan, bits, address, target, host))
 }
 
@@ -114,14 +113,22 @@ pub(crate) fn load_again(machine: &mut Machine, vcpu: &mut Vcpu, host: &mut impl
 #[inline(never)]
 fn known_load(machine: &mut Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Option<Outcome> {
     let known = vcpu.known.loads.get(index(vcpu.frame.pc))?.as_ref()?;
-    let (plan, bits) = (known.plan, known.bits);
-    let (_, target) = addresses(&machine.ram, vcpu, known, Access::Load)?;
+    let Again { plan, bits, target, .. } = again_at(&machine.ram, vcpu, known, Access::Load)?;
     load_beside_code(machine, vcpu, plan, bits, target, host)
 }
 
-/// The address of the access at the vCPU's pc, if it is the known one, and what it is mapped to.
+/// A known access, made once more.
+struct Again {
+    plan: Plan,
+    bits: u32,
+    address: u64,
+    /// What the address is mapped to.
+    target: GuestPhysAddr,
+}
+
+/// The access at the vCPU's pc, if it is the known one.
 #[inline(always)]
-fn addresses(ram: &GuestRam, vcpu: &Vcpu, known: &Known, access: Access) -> Option<(u64, GuestPhysAddr)> {
+fn again_at(ram: &GuestRam, vcpu: &Vcpu, known: &Known, access: Access) -> Option<Again> {
     let plan = known.plan;
     if known.place != Place::of(vcpu) || plan.access() != access || !still_there(ram, known) {
         return None;
@@ -131,7 +138,7 @@ fn addresses(ram: &GuestRam, vcpu: &Vcpu, known: &Known, access: Access) -> Opti
     if offset >= PAGE_SIZE || address & (plan.width.bytes() - 1) != 0 {
         return None;
     }
-    Some((address, known.target.wrapping_add(offset)))
+    Some(Again { plan, bits: known.bits, address, target: known.target.wrapping_add(offset) })
 }
 
 /// Whether RAM still holds the instruction.
