@@ -144,7 +144,7 @@ pub struct Block {
     /// The chain that was taken last.
     chain: Chain,
     rest: Option<Rest>,
-    /// `next_request` has ended at its bound.
+    /// `next_request` ended before it had seen all that is available.
     is_behind: bool,
     /// By head of chain.
     flights: Box<[Option<Flight>]>,
@@ -180,10 +180,10 @@ impl Block {
     /// The next request; `None` where there is none. What needs no disk is answered on the way, a bounded part of it in
     /// one call: [`Self::is_behind`] tells whether something may be left.
     pub fn next_request(&mut self, ram: &GuestRam) -> Option<Request<'_>> {
+        self.is_behind = true;
         if self.rest.is_some() && self.transport.takes_requests() {
             return self.next_part(ram);
         }
-        self.is_behind = false;
         let mut pieces = 0;
         for _ in 0..BATCH {
             // Long chains cost little to offer: what is read in one call is bounded by its pieces, too.
@@ -191,6 +191,7 @@ impl Block {
                 break;
             }
             if !self.transport.pop(ram, QUEUE, &mut self.chain) {
+                self.is_behind = false;
                 return None;
             }
             pieces += self.chain.readable().len() + self.chain.writable().len();
@@ -202,11 +203,11 @@ impl Block {
                 Taken::Answered => {}
             }
         }
-        self.is_behind = true;
         None
     }
 
-    /// Whether [`Self::next_request`], which gave nothing, ended at its bound.
+    /// Whether [`Self::next_request`], which gave nothing, has to be called again: it ended at its bound, or at a request that
+    /// failed.
     pub const fn is_behind(&self) -> bool {
         self.is_behind
     }

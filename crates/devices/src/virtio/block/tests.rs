@@ -54,6 +54,11 @@ impl Bench {
         block.has_requests(ram)
     }
 
+    fn is_behind(&self) -> bool {
+        let Self { slot: Slot::Block(block), .. } = self else { panic!("a disk") };
+        block.is_behind()
+    }
+
     fn next(&mut self) -> Option<Got> {
         let Self { slot: Slot::Block(block), ram, .. } = self else { panic!("a disk") };
         block.next_request(ram).map(|request| Got {
