@@ -12,8 +12,9 @@ use super::{KERNEL, ShadowMmu, TlbFlush};
 use crate::pool::{Source, TableId};
 
 /// Entries of one context, or of the shared half, that are compared at once, and tables of them. What has more is forgotten:
-/// filling is paid for page by page, in the guest's own time.
-const MOST: u32 = if cfg!(test) { 96 } else { 1 << 17 };
+/// filling is paid for page by page, in the guest's own time. An exit compares three of them at most, which takes less than
+/// a slice.
+const MOST: u32 = if cfg!(test) { 96 } else { 1 << 16 };
 
 impl ShadowMmu {
     /// Compares what is loose in a marked context, and in the shared half, with the guest's tables.
