@@ -68,14 +68,14 @@ impl FastPath {
 /// runs.
 #[inline]
 pub(crate) fn root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
-    let root = known_root(machine, vcpu);
+    let (root, is_found_anew) = known_root(machine, vcpu);
     let settled = vcpu.shadow.settled();
-    if !vcpu.shadow.trusts_switches()
-        && (vcpu.frame.settled != settled
-            || settled != machine.ram.overlay().unwatched().load(Ordering::Acquire))
-    {
-        vcpu.frame.settled = settled;
-        withhold_roots(machine, vcpu);
+    if !vcpu.shadow.trusts_switches() {
+        let is_settled = settled == machine.ram.overlay().unwatched().load(Ordering::Acquire);
+        // Otherwise what is withheld stays so: only Rust changes the roots and satp then.
+        if is_found_anew || vcpu.frame.settled != settled || vcpu.fast.withheld == is_settled {
+            withhold_roots(vcpu, is_settled);
+        }
     }
     vcpu.frame.settled = settled;
     root
@@ -84,9 +84,8 @@ pub(crate) fn root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
 /// Where a change of satp or SUM is a fence that has something to do, lets the assembly make none: see `mmu`'s `trust`.
 #[cold]
 #[inline(never)]
-fn withhold_roots(machine: &Machine, vcpu: &mut Vcpu) {
+fn withhold_roots(vcpu: &mut Vcpu, is_settled: bool) {
     vcpu.fast.followed = vcpu.frame.csr.translation();
-    let is_settled = vcpu.frame.settled == machine.ram.overlay().unwatched().load(Ordering::Acquire);
     let was_withheld = core::mem::replace(&mut vcpu.fast.withheld, !is_settled);
     if is_settled {
         return;
@@ -101,8 +100,9 @@ fn withhold_roots(machine: &Machine, vcpu: &mut Vcpu) {
     }
 }
 
+/// The root, and whether it had to be found anew.
 #[inline]
-fn known_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
+fn known_root(machine: &Machine, vcpu: &mut Vcpu) -> (u64, bool) {
     let frame = &mut vcpu.frame;
     frame.ready = frame.csr.ready();
     let enabling = if frame.ready != 0 { sstatus::SIE } else { 0 };
@@ -129,7 +129,7 @@ fn known_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
         (Privilege::Supervisor, false) => roots.supervisor,
         (Privilege::Supervisor, true) => roots.supervisor_sum,
     };
-    if is_same && root != 0 { root } else { find_root(machine, vcpu) }
+    if is_same && root != 0 { (root, false) } else { (find_root(machine, vcpu), true) }
 }
 
 /// What `known_root` does where something has changed.
