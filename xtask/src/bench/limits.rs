@@ -17,8 +17,8 @@ enum Bound {
 const BOUNDS: [(&str, Bound); 32] = [
     ("teaching-syscall", Ratio(8.0)),
     ("teaching-grow", Ratio(14.0)),
-    ("teaching-syscall-64M", Ratio(12.0)),
-    ("teaching-syscall-256M", Ratio(12.0)),
+    ("teaching-syscall-64M", Ratio(10.5)),
+    ("teaching-syscall-256M", Ratio(10.5)),
     ("spin-sstatus", Ratio(6.0)),
     ("spin-tick", Instructions(5_000.0)),
     ("spin-tick-worst", Instructions(200_000.0)),

@@ -8,13 +8,11 @@ use crate::project::Project;
 use anyhow::{Context, Result, anyhow, ensure};
 use hypo::image;
 use regex::bytes::Regex;
-use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-/// How many hypervisors there are, whether it takes long, and how long it may take.
-const DEPTHS: [(usize, bool, Duration); 2] =
-    [(2, false, Duration::from_secs(60)), (4, false, Duration::from_secs(400))];
+/// How many hypervisors there are, and how long it may take.
+const DEPTHS: [(usize, Duration); 2] = [(2, Duration::from_secs(60)), (4, Duration::from_secs(400))];
 
 /// What is typed, and what the guest's answer has in it.
 const DIALOGUE: [(&str, &str); 3] =
@@ -27,13 +25,13 @@ const WINDOW: &str = "0xffffffc000000000";
 
 /// The cases.
 pub fn cases(project: &Project, hypo: &Hypo, firmware: &str) -> Vec<Case> {
-    let case = |(depth, long, limit): (usize, bool, Duration)| {
+    let case = |(depth, limit): (usize, Duration)| {
         let (kernel, hypo, firmware) =
             (project.bare_program("minikernel"), hypo.clone(), firmware.to_owned());
         Case {
             name: format!("nested/{depth}"),
             about: format!("a kernel runs in {depth} hypervisors, one in the other"),
-            long,
+            long: false,
             run: silent(move |log| run(depth, &kernel, &hypo, &firmware, limit, log)),
         }
     };
@@ -50,11 +48,10 @@ fn run(
 ) -> Result<()> {
     let folder = tempfile::tempdir().context("no place for bundles")?;
     let limit = hypo.limit(limit);
-    let (mut memory, mut text) = (MEMORY, String::new());
-    write!(
-        text,
+    let mut memory = MEMORY;
+    let mut text = format!(
         "[host]\nwindow = '{WINDOW}'\n[[vm]]\nname = 'kernel'\nkernel = {kernel:?}\nmemory = '{memory}M'\n"
-    )?;
+    );
     let mut manifest = String::new();
     for level in 1..=depth {
         let path = folder.path().join(format!("{level}.toml"));
