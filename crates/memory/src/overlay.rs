@@ -1,5 +1,5 @@
-//! Pages of guest RAM whose code is fetched from somewhere else: from a copy that the `rewrite` crate owns; and pages that
-//! are watched: nothing is stored to them unnoticed.
+//! Pages of guest RAM whose code is fetched from somewhere else: from a copy that the `rewrite` crate owns; and pages to
+//! which nothing is stored unnoticed: those that are watched, and those whose code was scanned.
 //!
 //! Says which pages those are and where their copies lie, so that shadow tables can be filled accordingly, and notes
 //! when the hypervisor itself writes to one. Decides nothing. Atomic, like RAM: all vCPUs of a VM share it.
@@ -24,12 +24,16 @@ struct Place {
 #[derive(Debug)]
 pub struct Overlay {
     places: Box<[Place]>,
-    /// For each block of RAM, how many of its pages are here, and how many are watched.
+    /// For each block of RAM, how many of its pages have a copy, are watched, and are scanned: the sum.
     blocks: Box<[AtomicU16]>,
+    /// How often a block had none of those any more.
+    released: AtomicU64,
     base: GuestPhysAddr,
     disturbed: AtomicBool,
-    /// Kernel code must be looked at before it is executed: a bit for each page that was.
+    /// Kernel code must be scanned before it is executed: a bit for each page that was, and was not stored to since.
     scanned: Box<[AtomicU64]>,
+    /// Pages that may be executed and stored to without being scanned again, a bit each.
+    exempt: Box<[AtomicU64]>,
     wants_scan: AtomicBool,
     /// Watched pages, a bit each.
     watched: Box<[AtomicU64]>,
@@ -43,25 +47,28 @@ pub const LOG: usize = 32;
 
 impl Overlay {
     pub(crate) fn new(base: GuestPhysAddr, size: u64) -> Self {
+        let bits = || (0..(size / PAGE_SIZE).div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         Self {
             places: (0..PLACES).map(|_| Place::default()).collect(),
             blocks: (0..size / BLOCK_SIZE).map(|_| AtomicU16::new(0)).collect(),
+            released: AtomicU64::new(0),
             base,
             disturbed: AtomicBool::new(false),
-            scanned: (0..(size / PAGE_SIZE).div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+            scanned: bits(),
+            exempt: bits(),
             wants_scan: AtomicBool::new(false),
-            watched: (0..(size / PAGE_SIZE).div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+            watched: bits(),
             unwatched: AtomicU64::new(0),
             log: [const { AtomicU64::new(u64::MAX) }; LOG],
         }
     }
 
-    /// Lets no page's kernel code be executed before `note_scanned`.
+    /// Lets no page's kernel code be executed before the page is scanned.
     pub fn require_scan(&self) {
         self.wants_scan.store(true, Ordering::Release);
     }
 
-    /// Whether kernel code must be looked at before it is executed.
+    /// Whether kernel code must be scanned before it is executed.
     #[inline]
     pub fn wants_scan(&self) -> bool {
         self.wants_scan.load(Ordering::Relaxed)
@@ -70,22 +77,42 @@ impl Overlay {
     /// Whether the kernel code in the page of `address` may be executed.
     #[inline]
     pub fn may_run(&self, address: GuestPhysAddr) -> bool {
-        !self.wants_scan()
-            || self.scanned(address).is_some_and(|(word, bit)| word.load(Ordering::Acquire) & bit != 0)
+        !self.wants_scan() || self.is_in(&self.scanned, address) || self.is_in(&self.exempt, address)
     }
 
-    /// Notes that the page of `address` was looked at.
-    pub fn note_scanned(&self, address: GuestPhysAddr) {
-        if let Some((word, bit)) = self.scanned(address) {
+    /// Whether the page of `address` was scanned and not stored to since.
+    pub fn is_scanned(&self, address: GuestPhysAddr) -> bool {
+        self.is_in(&self.scanned, address)
+    }
+
+    /// Notes that the page of `address` is about to be scanned.
+    pub(crate) fn note_scanned(&self, address: GuestPhysAddr) {
+        self.enter(&self.scanned, address);
+    }
+
+    /// Notes that the page of `address` has to be scanned again before it is executed.
+    pub(crate) fn forget_scanned(&self, address: GuestPhysAddr) {
+        self.leave(&self.scanned, address);
+    }
+
+    /// Lets the page of `address` be executed and stored to without being scanned, until a copy of it ends.
+    pub(crate) fn exempt(&self, address: GuestPhysAddr) {
+        self.leave(&self.scanned, address);
+        if let Some((word, bit)) = self.bit_of(&self.exempt, address) {
             word.fetch_or(bit, Ordering::AcqRel);
         }
+    }
+
+    /// Whether a store to the page of `address`, which has no copy, has to be noticed.
+    #[inline]
+    pub fn is_guarded(&self, address: GuestPhysAddr) -> bool {
+        self.is_watched(address) || self.is_scanned(address)
     }
 
     /// Whether the page of `address` is watched.
     #[inline]
     pub fn is_watched(&self, address: GuestPhysAddr) -> bool {
-        self.touches_block(address)
-            && self.watched(address).is_some_and(|(word, bit)| word.load(Ordering::Acquire) & bit != 0)
+        self.touches_block(address) && self.is_in(&self.watched, address)
     }
 
     /// How often a page was watched no longer. As long as this stays, nothing was stored to any page that is watched.
@@ -96,24 +123,13 @@ impl Overlay {
 
     /// Watches the page of `address`; says whether it does so from now on.
     pub(crate) fn watch(&self, address: GuestPhysAddr) -> bool {
-        let (Some((word, bit)), Some(block)) = (self.watched(address), self.block(address)) else {
-            return false;
-        };
-        let is_new = word.fetch_or(bit, Ordering::AcqRel) & bit == 0;
-        if is_new {
-            block.fetch_add(1, Ordering::AcqRel);
-        }
-        is_new
+        self.enter(&self.watched, address)
     }
 
     /// Watches the page of `address` no longer; says whether it was watched.
     pub(crate) fn unwatch(&self, address: GuestPhysAddr) -> bool {
-        let (Some((word, bit)), Some(block)) = (self.watched(address), self.block(address)) else {
-            return false;
-        };
-        let was = word.fetch_and(!bit, Ordering::AcqRel) & bit != 0;
+        let was = self.leave(&self.watched, address);
         if was {
-            block.fetch_sub(1, Ordering::AcqRel);
             let count = self.unwatched.fetch_add(1, Ordering::AcqRel);
             if let (Some(place), Some(offset)) =
                 (self.log.get(count as usize % LOG), address.offset_from(self.base))
@@ -136,12 +152,38 @@ impl Overlay {
         range.clone().all(|count| page(count).is_some()).then(|| range.filter_map(page))
     }
 
-    fn watched(&self, address: GuestPhysAddr) -> Option<(&AtomicU64, u64)> {
-        self.bit_of(&self.watched, address)
+    #[inline]
+    fn is_in(&self, bits: &[AtomicU64], address: GuestPhysAddr) -> bool {
+        self.bit_of(bits, address).is_some_and(|(word, bit)| word.load(Ordering::Acquire) & bit != 0)
     }
 
-    fn scanned(&self, address: GuestPhysAddr) -> Option<(&AtomicU64, u64)> {
-        self.bit_of(&self.scanned, address)
+    /// Sets a page's bit and counts it in its block; says whether it was not set before.
+    fn enter(&self, bits: &[AtomicU64], address: GuestPhysAddr) -> bool {
+        let Some((word, bit)) = self.bit_of(bits, address) else { return false };
+        let is_new = word.fetch_or(bit, Ordering::AcqRel) & bit == 0;
+        if is_new && let Some(block) = self.block(address) {
+            block.fetch_add(1, Ordering::AcqRel);
+        }
+        is_new
+    }
+
+    /// Takes a page's bit out again; says whether it was set.
+    fn leave(&self, bits: &[AtomicU64], address: GuestPhysAddr) -> bool {
+        let Some((word, bit)) = self.bit_of(bits, address) else { return false };
+        let was = word.fetch_and(!bit, Ordering::AcqRel) & bit != 0;
+        if was {
+            self.leave_block(address);
+        }
+        was
+    }
+
+    /// Counts a page of the block of `address` no longer.
+    fn leave_block(&self, address: GuestPhysAddr) {
+        if let Some(block) = self.block(address)
+            && block.fetch_sub(1, Ordering::AcqRel) == 1
+        {
+            self.released.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     fn bit_of<'a>(&self, bits: &'a [AtomicU64], address: GuestPhysAddr) -> Option<(&'a AtomicU64, u64)> {
@@ -149,10 +191,15 @@ impl Overlay {
         Some((bits.get((page / 64) as usize)?, 1 << (page % 64)))
     }
 
-    /// Whether any page in the block of `address` is here or watched, so that the block cannot be mapped whole.
+    /// Whether any page in the block of `address` may have a copy or be guarded, so that the block cannot be mapped whole.
     #[inline]
     pub fn touches_block(&self, address: GuestPhysAddr) -> bool {
         self.block(address).is_some_and(|count| count.load(Ordering::Acquire) > 0)
+    }
+
+    /// How often `touches_block` has become false of a block. As long as this stays, it stays true where it is.
+    pub fn released(&self) -> u64 {
+        self.released.load(Ordering::Acquire)
     }
 
     /// Where the code of the page of `address` is fetched from, if it is here.
@@ -182,11 +229,12 @@ impl Overlay {
     pub(crate) fn remove(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
         let copy = self.copy_of(address)?;
         self.place(address)?.page.store(0, Ordering::Release);
-        // What is there next has to be looked at again.
-        if let Some((word, bit)) = self.scanned(address) {
+        // What is there next has to be scanned again.
+        self.leave(&self.scanned, address);
+        if let Some((word, bit)) = self.bit_of(&self.exempt, address) {
             word.fetch_and(!bit, Ordering::AcqRel);
         }
-        self.block(address)?.fetch_sub(1, Ordering::AcqRel);
+        self.leave_block(address);
         Some(copy)
     }
 
@@ -197,13 +245,15 @@ impl Overlay {
         })
     }
 
-    /// Takes all pages out, and watches none.
+    /// Takes all pages out, watches none, and forgets what was scanned.
     pub(crate) fn clear(&self) {
         self.places.iter().for_each(|place| place.page.store(0, Ordering::Release));
         self.blocks.iter().for_each(|block| block.store(0, Ordering::Release));
         self.disturbed.store(false, Ordering::Release);
-        self.scanned.iter().chain(&self.watched).for_each(|word| word.store(0, Ordering::Release));
+        let bits = self.scanned.iter().chain(&self.exempt).chain(&self.watched);
+        bits.for_each(|word| word.store(0, Ordering::Release));
         self.unwatched.fetch_add(1, Ordering::AcqRel);
+        self.released.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether the hypervisor wrote to a page that is here since this was last asked: copies are stale then.
@@ -212,20 +262,33 @@ impl Overlay {
         self.disturbed.load(Ordering::Relaxed) && self.disturbed.swap(false, Ordering::AcqRel)
     }
 
-    /// Notes a write of ours to `len` bytes at `address`.
-    pub(crate) fn note_write(&self, address: GuestPhysAddr, len: u64) {
+    /// The pages among the `len` bytes at `address` that may have a copy or be guarded.
+    #[inline]
+    pub(crate) fn touched_pages(
+        &self,
+        address: GuestPhysAddr,
+        len: u64,
+    ) -> impl Iterator<Item = GuestPhysAddr> {
         let end = address.0.saturating_add(len);
-        let mut page = address.align_down(PAGE_SIZE);
-        while page.0 < end {
-            // Most blocks have none: a large range costs little.
-            let touched = self.touches_block(page);
-            if touched && self.copy_of(page).is_some() {
-                self.disturbed.store(true, Ordering::Release);
-                return;
+        let mut next = Some(address.align_down(PAGE_SIZE));
+        core::iter::from_fn(move || {
+            while let Some(page) = next.filter(|page| page.0 < end) {
+                // Most blocks have none: a large range costs little.
+                let touched = self.touches_block(page);
+                let step = if touched { PAGE_SIZE } else { BLOCK_SIZE };
+                next = page.align_down(step).checked_add(step);
+                if touched {
+                    return Some(page);
+                }
             }
-            let step = if touched { PAGE_SIZE } else { BLOCK_SIZE };
-            let Some(next) = page.align_down(step).checked_add(step) else { return };
-            page = next;
+            None
+        })
+    }
+
+    /// Notes a write of ours to the page of `address`, which may have a copy.
+    pub(crate) fn disturb(&self, page: GuestPhysAddr) {
+        if self.copy_of(page).is_some() {
+            self.disturbed.store(true, Ordering::Release);
         }
     }
 
@@ -327,10 +390,41 @@ mod tests {
     fn a_write_of_ours_is_noted_once_and_only_on_its_pages() {
         let overlay = Overlay::new(BASE, 4 * BLOCK_SIZE);
         overlay.insert(PAGE, HostPhysAddr(0x1000));
-        overlay.note_write(PAGE.wrapping_add(0x1000), 0x1000);
+        let touched = |address, len| overlay.touched_pages(address, len).collect::<alloc::vec::Vec<_>>();
+        assert_eq!(touched(BASE, BLOCK_SIZE), []);
+        assert_eq!(touched(GuestPhysAddr(PAGE.0 - 1), 2), [GuestPhysAddr(PAGE.0 - PAGE_SIZE), PAGE]);
+        assert_eq!(touched(BASE, 4 * BLOCK_SIZE).len() as u64, BLOCK_SIZE / PAGE_SIZE);
+        assert_eq!(touched(GuestPhysAddr(u64::MAX), 2), []);
+        overlay.disturb(PAGE.wrapping_add(0x1000));
         assert!(!overlay.take_disturbed());
-        overlay.note_write(GuestPhysAddr(PAGE.0 - 1), 2);
+        overlay.disturb(PAGE);
         assert!(overlay.take_disturbed());
         assert!(!overlay.take_disturbed());
+    }
+
+    #[test]
+    fn a_scanned_page_is_guarded_until_it_is_stored_to() {
+        let overlay = Overlay::new(BASE, 4 * BLOCK_SIZE);
+        assert!(overlay.may_run(PAGE));
+        overlay.require_scan();
+        assert!(!overlay.may_run(PAGE) && !overlay.is_guarded(PAGE));
+        overlay.note_scanned(PAGE);
+        assert!(overlay.may_run(PAGE) && overlay.is_guarded(PAGE) && overlay.touches_block(PAGE));
+        assert_eq!(overlay.released(), 0);
+        overlay.forget_scanned(PAGE);
+        assert!(!overlay.may_run(PAGE) && !overlay.is_guarded(PAGE) && !overlay.touches_block(PAGE));
+        assert_eq!(overlay.released(), 1);
+        overlay.note_scanned(PAGE);
+        overlay.exempt(PAGE);
+        assert!(overlay.may_run(PAGE) && !overlay.is_guarded(PAGE) && !overlay.touches_block(PAGE));
+        // What follows a copy has to be scanned again.
+        overlay.insert(PAGE, HostPhysAddr(0x1000));
+        overlay.note_scanned(PAGE);
+        overlay.remove(PAGE);
+        assert!(!overlay.may_run(PAGE) && !overlay.touches_block(PAGE));
+        assert_eq!(overlay.released(), 3);
+        overlay.note_scanned(PAGE);
+        overlay.clear();
+        assert!(!overlay.touches_block(PAGE) && overlay.released() == 4);
     }
 }

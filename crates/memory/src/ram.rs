@@ -43,7 +43,7 @@ pub struct GuestRam {
     host_base: HostPhysAddr,
     initial: Vec<InitialData>,
     blocks: Box<[AtomicU8]>,
-    /// For each block, 1 where it is `FULL`, no code of it is fetched from elsewhere, and none of it is watched.
+    /// For each block, 1 where it is `FULL`, no code of it is fetched from elsewhere, and none of it is guarded.
     plain: Box<[AtomicU8]>,
     /// Counts what the hypervisor wrote: see `writes`.
     writes: AtomicU64,
@@ -139,7 +139,26 @@ impl GuestRam {
         was
     }
 
-    /// For each block, not 0 where it is filled in, no code of it is fetched from elsewhere, and none of it is watched.
+    /// Notes that the page of `address` is about to be scanned: it may be executed, and no shadow that is filled from now on
+    /// maps it writable.
+    pub fn note_scanned(&self, address: GuestPhysAddr) {
+        self.overlay.note_scanned(address);
+        self.note_plain(address);
+    }
+
+    /// Lets the page of `address` be stored to, and scanned again before it is executed.
+    pub fn forget_scanned(&self, address: GuestPhysAddr) {
+        self.overlay.forget_scanned(address);
+        self.note_plain(address);
+    }
+
+    /// Lets the page of `address` be executed and stored to without being scanned again, until a copy of it ends.
+    pub fn exempt_from_scan(&self, address: GuestPhysAddr) {
+        self.overlay.exempt(address);
+        self.note_plain(address);
+    }
+
+    /// For each block, not 0 where it is filled in, no code of it is fetched from elsewhere, and none of it is guarded.
     pub fn plain_blocks(&self) -> &[AtomicU8] {
         &self.plain
     }
@@ -232,7 +251,7 @@ impl GuestRam {
     /// so: this is how A and D are set in page tables.
     pub fn compare_exchange(&self, address: GuestPhysAddr, current: u64, new: u64) -> Option<bool> {
         let word = self.word(address)?;
-        self.overlay.note_write(address, WORD);
+        self.overlay.touched_pages(address, WORD).for_each(|page| self.overlay.disturb(page));
         Some(word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Relaxed).is_ok())
     }
 
@@ -242,7 +261,7 @@ impl GuestRam {
     /// Where it is not RAM or not aligned.
     pub fn write_word(&self, address: GuestPhysAddr, value: u64) -> Result<(), NotRam> {
         let word = self.word(address).ok_or(NotRam)?;
-        self.overlay.note_write(address, WORD);
+        self.note_write(address, WORD);
         word.store(value, Ordering::Release);
         Ok(())
     }
@@ -256,13 +275,13 @@ impl GuestRam {
 
     /// Notes a write of ours, or a device's, to `len` bytes at `address`.
     fn note_write(&self, address: GuestPhysAddr, len: u64) {
-        self.overlay.note_write(address, len);
-        let last = address.wrapping_add(len.saturating_sub(1));
-        let mut page = address.align_down(PAGE_SIZE);
-        while page <= last {
+        for page in self.overlay.touched_pages(address, len) {
+            self.overlay.disturb(page);
+            // A page that ran and is written by a device is code and data at once.
+            if self.overlay.is_scanned(page) {
+                self.exempt_from_scan(page);
+            }
             self.unwatch_page(page);
-            let Some(next) = page.checked_add(PAGE_SIZE) else { return };
-            page = next;
         }
     }
 

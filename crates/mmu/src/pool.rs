@@ -308,11 +308,21 @@ impl TablePool {
     /// can be written.
     #[inline]
     pub fn find_address(&self, table: TableId, first: usize, address: HostPhysAddr) -> Option<usize> {
-        /// All bits of an entry of ours but its address.
-        const FLAGS: u64 = 0x3ff;
-        let wanted = Pte::new(address.0, 0).0;
+        self.find(table, first, Pte::new(address.0, 0), ADDRESS)
+    }
+
+    /// The first slot from `first` on with a leaf that can be written, of a page in `block`, which may be mapped whole.
+    #[inline]
+    pub fn find_writable(&self, table: TableId, first: usize, block: HostPhysAddr) -> Option<usize> {
+        const PAGES: u64 = Pte::new(BLOCK_SIZE - 1, 0).0;
+        self.find(table, first, Pte::new(block.0, Pte::W), ADDRESS & !PAGES | Pte::W)
+    }
+
+    /// The first slot from `first` on whose entry has these bits where `mask` has any.
+    #[inline]
+    fn find(&self, table: TableId, first: usize, wanted: Pte, mask: u64) -> Option<usize> {
         let Meta { used, blocks, .. } = self.metas.get(table.0 as usize)?;
-        if blocks & block_bit(address) == 0 {
+        if blocks & block_bit(HostPhysAddr(wanted.address())) == 0 {
             return None;
         }
         let entries = self.tables.get(table.0 as usize)?.0.as_chunks::<8>().0;
@@ -323,8 +333,8 @@ impl TablePool {
             let end = (group | 7) + 1;
             while word != 0 {
                 if word as u8 != 0 {
-                    let leads = |entry: &u64| (entry ^ wanted) & !FLAGS == 0;
-                    if let Some(nth) = entries.get(group)?.iter().skip(skip).position(leads) {
+                    let is_wanted = |entry: &u64| (entry ^ wanted.0) & mask == 0;
+                    if let Some(nth) = entries.get(group)?.iter().skip(skip).position(is_wanted) {
                         return Some(8 * group + skip + nth);
                     }
                 }
@@ -434,6 +444,9 @@ const _: () = assert!(
 );
 
 /// The bit that stands for the block of host memory in which an address lies.
+/// The bits of an entry of ours that are its address, and those that the hardware reserves.
+const ADDRESS: u64 = !0x3ff;
+
 const fn block_bit(address: HostPhysAddr) -> u64 {
     1 << (address.0 / BLOCK_SIZE % 64)
 }

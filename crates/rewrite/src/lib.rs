@@ -8,8 +8,9 @@
 //!
 //! Loads from a copied page are carried out by hand, so a page that is read much is better off as it is: see `balance`.
 //!
-//! On firmware that complains of some instructions, `scan` replaces those before they trap, and `store` keeps the copies of
-//! their pages through stores, until nothing of the kind is left in them.
+//! On firmware that complains of some instructions, `scan` replaces those before they trap; a store to a page that was scanned
+//! lets it be scanned again, and `store` keeps the copies of their pages through stores, until nothing of the kind is left
+//! in them.
 //!
 //! Known limit: an instruction that overlaps a site from in front (starting two bytes before it, in a guest that executes
 //! the same bytes both ways) would read the breakpoint as its second half. `vmm` leaves such sites alone where the code
@@ -51,6 +52,8 @@ pub enum Change {
     None,
     /// The site's page is fetched from a copy from now on: every shadow that maps the page must go.
     Remap,
+    /// Stores to the page are to be noticed from now on: every shadow leaf that allows them must go.
+    Guard,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -60,10 +63,12 @@ struct Heat {
     limit: u32,
     /// Traps before it is copied again after loads have ended its copy; 0 where they have not.
     rest: u32,
+    /// Stores after which it was to be scanned again, since a scan has found something.
+    stores: u8,
 }
 
 impl Heat {
-    const NEW: Self = Self { page: 0, traps: 0, limit: FIRST_LIMIT, rest: 0 };
+    const NEW: Self = Self { page: 0, traps: 0, limit: FIRST_LIMIT, rest: 0, stores: 0 };
 }
 
 /// What is known of a copy.
@@ -165,24 +170,34 @@ impl CodePages {
         Change::Remap
     }
 
-    /// Looks at the page of `address` before code in it is executed for the first time, and replaces the instructions of
-    /// the kinds that some firmware complains of. It may be executed then.
+    /// Looks at the page of `address` before code in it is executed for the first time, or for the first time after a store,
+    /// and replaces the instructions of the kinds that some firmware complains of. It may be executed then.
     ///
     /// Nothing has trapped there, so what looks like an instruction may be data, or lie across two others. Only what is
     /// met whether one reads the page's instructions from its first parcel on or from its second is taken for one, or what is
-    /// met from `address` on up to the first jump, if `is_entry` says that an instruction begins there.
-    pub fn scan(&mut self, ram: &GuestRam, address: GuestPhysAddr, is_entry: bool) -> Change {
+    /// met from `address` on up to the first jump, if `is_entry` says that an instruction begins there. Where the page begins
+    /// with what may be one, `before`, the page in front of it, says whether an instruction begins there.
+    pub fn scan(
+        &mut self,
+        ram: &GuestRam,
+        address: GuestPhysAddr,
+        is_entry: bool,
+        before: impl FnOnce() -> Option<GuestPhysAddr>,
+    ) -> Change {
         let page = address.align_down(PAGE_SIZE);
         if ram.overlay().may_run(page) {
             return Change::None;
         }
         // A copy made without scanning cannot be: pages are scanned before anything in them traps.
-        ram.overlay().note_scanned(page);
-        let sites = scan::loud_sites(ram, page, is_entry.then_some(address.0 % PAGE_SIZE));
+        ram.note_scanned(page);
+        let sites = scan::loud_sites(ram, page, is_entry.then_some(address.0 % PAGE_SIZE), before);
         if sites.is_empty() {
-            return Change::None;
+            return Change::Guard;
         }
-        let Some(copy) = self.cover(ram, page) else { return Change::None };
+        if let Some(heat) = self.heat_of(page) {
+            heat.stores = 0;
+        }
+        let Some(copy) = self.cover(ram, page) else { return Change::Guard };
         self.keep(copy, store::ALWAYS);
         for offset in sites {
             self.replace(copy, page.wrapping_add(offset));

@@ -8,21 +8,56 @@ use isa::instr::{decode, length};
 use memory::{GuestPhysAddr, GuestRam};
 
 /// The offsets of those instructions in the page at `page`. An instruction begins at `entry`, if that is known. The last one
-/// may be torn: it is found if it can be one of them, whatever its second half is.
-pub(crate) fn loud_sites(ram: &GuestRam, page: GuestPhysAddr, entry: Option<u64>) -> Vec<u64> {
-    // Looked at before by whoever wants to execute it, or here.
-    let Some(words) = ram.host_address(page).and_then(|_| ram.table(page)) else { return Vec::new() };
-    let words = words.iter().map(|word| word.load(Ordering::Relaxed));
-    if !may_have_loud(words.clone()) {
+/// may be torn: it is found if it can be one of them, whatever its second half is. `before` is the page in front of this one,
+/// where it is executed.
+pub(crate) fn loud_sites(
+    ram: &GuestRam,
+    page: GuestPhysAddr,
+    entry: Option<u64>,
+    before: impl FnOnce() -> Option<GuestPhysAddr>,
+) -> Vec<u64> {
+    let Some(words) = words(ram, page) else { return Vec::new() };
+    // Most pages have none, so this is most of the time.
+    if !words.clone().any(may_have_system) || !may_have_loud(words.clone()) {
         return Vec::new();
     }
-    let parcels: Vec<u16> =
-        words.flat_map(|word| [0, 16, 32, 48].map(|shift| (word >> shift) as u16)).collect();
-    sites_in(&parcels, entry)
+    let parcels = parcels(words);
+    let begins = starts_loud(&parcels) && before().is_some_and(|before| ends_whole(ram, before));
+    sites_in(&parcels, entry, begins)
 }
 
-/// Whether the bits of a loud instruction are there at all, across two others or not. Most pages have none: this looks for
-/// the opcode, four parcels at a time.
+/// The words of a page that is filled in.
+fn words(ram: &GuestRam, page: GuestPhysAddr) -> Option<impl Iterator<Item = u64> + Clone> {
+    let words = ram.host_address(page).and_then(|_| ram.table(page))?;
+    Some(words.iter().map(|word| word.load(Ordering::Relaxed)))
+}
+
+fn parcels(words: impl Iterator<Item = u64>) -> Vec<u16> {
+    words.flat_map(|word| [0, 16, 32, 48].map(|shift| (word >> shift) as u16)).collect()
+}
+
+/// Whether the page begins with a loud instruction, if an instruction begins there at all.
+fn starts_loud(parcels: &[u16]) -> bool {
+    matches!(parcels, [low, high, ..] if is_loud(u32::from(*high) << 16 | u32::from(*low)))
+}
+
+/// Whether an instruction ends where the page at `page` does, whichever way one reads it.
+fn ends_whole(ram: &GuestRam, page: GuestPhysAddr) -> bool {
+    words(ram, page)
+        .map(parcels)
+        .is_some_and(|parcels| [0, 1].into_iter().all(|start| is_whole(&parcels, start)))
+}
+
+/// Whether reading the page's instructions from a parcel on ends with a whole one.
+fn is_whole(parcels: &[u16], start: usize) -> bool {
+    let mut at = start;
+    while let Some(&low) = parcels.get(at) {
+        at = at.wrapping_add(if length(low) == 4 { 2 } else { 1 });
+    }
+    at == parcels.len()
+}
+
+/// Whether the bits of a loud instruction are there at all, across two others or not.
 fn may_have_loud(words: impl Iterator<Item = u64>) -> bool {
     let mut words = words.peekable();
     while let Some(word) = words.next() {
@@ -37,7 +72,7 @@ fn may_have_loud(words: impl Iterator<Item = u64>) -> bool {
     false
 }
 
-/// Whether a parcel in the word could be the first half of SRET, WFI or one of the fences: opcode SYSTEM, rd = 0,
+/// Whether one of the four parcels in the word could be the first half of SRET, WFI or one of the fences: opcode SYSTEM, rd = 0,
 /// funct3 = 0.
 const fn may_have_system(word: u64) -> bool {
     const PATTERN: u64 = 0x0073_0073_0073_0073;
@@ -46,10 +81,11 @@ const fn may_have_system(word: u64) -> bool {
     (different.wrapping_sub(0x0001_0001_0001_0001) & !different & 0x8000_8000_8000_8000) != 0
 }
 
-fn sites_in(parcels: &[u16], entry: Option<u64>) -> Vec<u64> {
+/// `begins` says that an instruction begins at the page's start.
+fn sites_in(parcels: &[u16], entry: Option<u64>, begins: bool) -> Vec<u64> {
     let [mut found, second] = [0, 1].map(|start| sweep(parcels, start, false));
     // Both in order.
-    found.retain(|offset| second.binary_search(offset).is_ok());
+    found.retain(|offset| begins || second.binary_search(offset).is_ok());
     if let Some(entry) = entry {
         for offset in sweep(parcels, (entry / 2) as usize, true) {
             if let Err(place) = found.binary_search(&offset) {
@@ -77,7 +113,8 @@ fn sweep(parcels: &[u16], start: usize, straight: bool) -> Vec<u64> {
             }
             _ => u32::from(low),
         };
-        if is_loud(bits) {
+        // Decoding all of them would take most of the time.
+        if may_be_torn(low) && is_loud(bits) {
             found.push(2 * at as u64);
         }
         if straight && may_jump(bits) {
@@ -159,7 +196,7 @@ mod tests {
                 let mut parcels = page(&[]);
                 parcels[100 + shift..102 + shift].copy_from_slice(&code);
                 assert!(quick(&parcels), "{code:x?}");
-                assert_eq!(sites_in(&parcels, None), [200 + 2 * shift as u64], "{code:x?}");
+                assert_eq!(sites_in(&parcels, None, false), [200 + 2 * shift as u64], "{code:x?}");
             }
         }
         assert!(!quick(&page(&[])));
@@ -168,7 +205,7 @@ mod tests {
     #[test]
     fn what_lies_across_two_instructions_is_none() {
         // lui zero, 0x73..; c.addi: the first half of SRET is the second of a long instruction.
-        assert_eq!(sites_in(&page(&[0x0037, SRET[0], SRET[1]]), None), []);
+        assert_eq!(sites_in(&page(&[0x0037, SRET[0], SRET[1]]), None, false), []);
     }
 
     #[test]
@@ -177,30 +214,30 @@ mod tests {
             let mut parcels = page(&[]);
             parcels[PARCELS - 1] = low;
             let wanted = if is_found { vec![4094] } else { vec![] };
-            assert_eq!(sites_in(&parcels, None), wanted, "{low:#x}");
+            assert_eq!(sites_in(&parcels, None, false), wanted, "{low:#x}");
             assert_eq!(quick(&parcels), is_found, "{low:#x}");
         }
         // The second half of a long one.
         let mut parcels = page(&[]);
         parcels[PARCELS - 2..].copy_from_slice(&[0x0037, SRET[0]]);
-        assert_eq!(sites_in(&parcels, None), []);
+        assert_eq!(sites_in(&parcels, None, false), []);
     }
 
     #[test]
     fn where_an_instruction_is_known_to_begin_those_behind_it_are_too() {
         let mut parcels = page(&[]);
         parcels[..2].copy_from_slice(&FENCE);
-        assert_eq!(sites_in(&parcels, None), [], "the page before may have its first half");
-        assert_eq!(sites_in(&parcels, Some(0)), [0]);
+        assert_eq!(sites_in(&parcels, None, false), [], "the page before may have its first half");
+        assert_eq!(sites_in(&parcels, Some(0), false), [0]);
         // Whatever one reads from the page's two first parcels on never meets the other.
         for (first, is_seen) in
             [(0x0003_0013, true), (0x0003_006f, false), (0x0003_0067, false), (0x0003_0063, false)]
         {
             let mut parcels = alloc::vec![0x0003; PARCELS];
             parcels[101..105].copy_from_slice(&[first as u16, (first >> 16) as u16, FENCE[0], FENCE[1]]);
-            assert_eq!(sites_in(&parcels, None), []);
+            assert_eq!(sites_in(&parcels, None, false), []);
             let wanted = if is_seen { vec![206] } else { vec![] };
-            assert_eq!(sites_in(&parcels, Some(202)), wanted, "{first:#x}");
+            assert_eq!(sites_in(&parcels, Some(202), false), wanted, "{first:#x}");
         }
     }
 
@@ -222,7 +259,7 @@ mod tests {
     fn other_system_instructions_are_not_loud() {
         // ecall, ebreak, mret, csrr a0, sstatus
         for code in [[0x0073, 0x0000], [0x0073, 0x0010], [0x0073, 0x3020], [0x2573, 0x1000]] {
-            assert_eq!(sites_in(&page(&code), None), [], "{code:x?}");
+            assert_eq!(sites_in(&page(&code), None, false), [], "{code:x?}");
             assert!(!quick(&page(&code)), "{code:x?}");
         }
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::store::PATIENCE;
 use alloc::vec;
 use memory::{BLOCK_SIZE, InitialData};
 
@@ -73,7 +74,7 @@ fn what_the_firmware_complains_of_is_replaced_the_first_time_that_it_traps() {
     assert_eq!(pages.trapped(&ram, BASE, SRET), Change::None, "no firmware complains");
     ram.overlay().require_scan();
     // Where nothing is known of the place, it may be half of another instruction.
-    assert_eq!(pages.scan(&ram, BASE, false), Change::None);
+    assert_eq!(pages.scan(&ram, BASE, false, || None), Change::Guard);
     assert_eq!(pages.trapped(&ram, BASE, SITE), Change::None);
     assert_eq!(pages.trapped(&ram, BASE, SRET), Change::Remap);
     assert!(pages.keeps(&ram, BASE) && pages.replaced(&ram, BASE) == Some(SRET));
@@ -84,7 +85,7 @@ fn what_is_executed_first_in_a_page_is_known_to_be_an_instruction() {
     let ram = ram(vec![u64::from(SRET)]);
     let mut pages = pages(2);
     ram.overlay().require_scan();
-    assert_eq!(pages.scan(&ram, BASE, true), Change::Remap);
+    assert_eq!(pages.scan(&ram, BASE, true, || None), Change::Remap);
     assert_eq!(pages.replaced(&ram, BASE), Some(SRET));
 }
 
@@ -122,7 +123,7 @@ pub(crate) fn scanned(instructions: &[u32]) -> (GuestRam, CodePages) {
     let words = instructions.chunks(2).map(|pair| u64::from(pair[1]) << 32 | u64::from(pair[0])).collect();
     let (ram, mut pages) = (ram(words), pages(2));
     ram.overlay().require_scan();
-    assert_eq!(pages.scan(&ram, BASE, false), Change::Remap);
+    assert_eq!(pages.scan(&ram, BASE, false, || None), Change::Remap);
     (ram, pages)
 }
 
@@ -161,6 +162,8 @@ fn a_store_to_a_page_with_loud_sites_keeps_the_copy_in_step() {
     put(&mut pages, 20, &SRET.to_le_bytes());
     assert_in_step(&ram, &pages, &[4, 20]);
     put(&mut pages, 22, &[0x50, 0x10]);
+    assert_in_step(&ram, &pages, &[4, 20]);
+    put(&mut pages, 22, &[0x00, 0x00]);
     assert_in_step(&ram, &pages, &[4]);
     put(&mut pages, 5, &[0]);
     assert_in_step(&ram, &pages, &[4]);
@@ -173,6 +176,104 @@ fn a_store_to_a_page_with_loud_sites_keeps_the_copy_in_step() {
     assert!(!ram.overlay().take_disturbed() && pages.counts().ended == 0);
     assert_eq!(pages.end(&ram, BASE), Some(COPIES));
     assert!(!pages.keeps(&ram, BASE));
+}
+
+#[test]
+fn a_loud_instruction_that_is_stored_in_pieces_is_replaced() {
+    let (ram, mut pages) = scanned(&[NOP, SRET, NOP, NOP]);
+    for (at, half) in [(12, SRET as u16), (14, (SRET >> 16) as u16)] {
+        assert_eq!(pages.store(&ram, BASE.wrapping_add(at), &half.to_le_bytes()), Ok(None));
+    }
+    assert_in_step(&ram, &pages, &[4, 12]);
+    // Its last byte, and both it and the one in front by one store.
+    assert_eq!(pages.store(&ram, BASE.wrapping_add(15), &[0]), Ok(None));
+    assert_in_step(&ram, &pages, &[4]);
+    assert_eq!(pages.store(&ram, BASE.wrapping_add(15), &[0x10]), Ok(None));
+    assert_in_step(&ram, &pages, &[4, 12]);
+    assert_eq!(pages.store(&ram, BASE.wrapping_add(8), &[SRET.to_le_bytes(); 2].concat()), Ok(None));
+    assert_in_step(&ram, &pages, &[4, 8, 12]);
+}
+
+#[test]
+fn what_may_be_loud_at_a_pages_start_lets_it_be_scanned_again() {
+    let (ram, mut pages) = scanned(&[NOP, SRET, NOP, NOP]);
+    for _ in 0..3 * PATIENCE {
+        assert_eq!(pages.store(&ram, BASE, &SRET.to_le_bytes()), Ok(Some(COPIES)));
+        assert!(ram.overlay().copy_of(BASE).is_none() && !ram.overlay().may_run(BASE));
+        assert_eq!(pages.scan(&ram, BASE, true, || None), Change::Remap);
+        assert_in_step(&ram, &pages, &[0, 4]);
+        assert_eq!(pages.store(&ram, BASE, &NOP.to_le_bytes()), Ok(None));
+        assert_in_step(&ram, &pages, &[4]);
+    }
+}
+
+/// A page without loud instructions that was scanned.
+fn guarded() -> (GuestRam, CodePages) {
+    let (ram, mut pages) = (ram(vec![u64::from(NOP) << 32 | u64::from(NOP); 512]), pages(2));
+    ram.overlay().require_scan();
+    assert_eq!(pages.scan(&ram, BASE, true, || None), Change::Guard);
+    assert!(ram.overlay().is_guarded(BASE));
+    (ram, pages)
+}
+
+#[test]
+fn a_page_that_is_stored_to_is_scanned_again() {
+    let (ram, mut pages) = guarded();
+    for _ in 0..3 * PATIENCE {
+        assert_eq!(pages.open(&ram, BASE.wrapping_add(8)), ram.host_address(BASE));
+        assert!(!ram.overlay().is_guarded(BASE) && !ram.overlay().may_run(BASE));
+        assert_eq!(pages.open(&ram, BASE), None);
+        ram.write(BASE.wrapping_add(8), &SRET.to_le_bytes()).unwrap();
+        assert_eq!(pages.scan(&ram, BASE, false, || None), Change::Remap);
+        assert_eq!(pages.end(&ram, BASE), Some(COPIES));
+        ram.write(BASE.wrapping_add(8), &NOP.to_le_bytes()).unwrap();
+        assert_eq!(pages.scan(&ram, BASE, false, || None), Change::Guard);
+    }
+}
+
+#[test]
+fn a_page_of_code_and_data_is_exempt_from_scanning_after_a_while() {
+    let (ram, mut pages) = guarded();
+    for _ in 0..PATIENCE {
+        assert!(pages.open(&ram, BASE).is_some());
+        assert_eq!(pages.scan(&ram, BASE, true, || None), Change::Guard);
+    }
+    assert_eq!(pages.open(&ram, BASE), None);
+    assert!(ram.overlay().may_run(BASE) && !ram.overlay().is_guarded(BASE));
+    // Stored to by its own code.
+    let (ram, mut pages) = guarded();
+    for _ in 0..=PATIENCE {
+        assert!(ram.overlay().is_guarded(BASE));
+        assert_eq!(pages.store(&ram, BASE.wrapping_add(64), &[1; 8]), Ok(None));
+    }
+    assert!(ram.overlay().may_run(BASE) && !ram.overlay().is_guarded(BASE));
+}
+
+#[test]
+fn a_loud_instruction_that_a_pages_own_code_stores_is_found() {
+    let (ram, mut pages) = guarded();
+    assert_eq!(pages.store(&ram, BASE.wrapping_add(64), &(SRET as u16).to_le_bytes()), Ok(None));
+    let high = ((SRET >> 16) as u16).to_le_bytes();
+    assert_eq!(pages.store(&ram, BASE.wrapping_add(66), &high), Ok(ram.host_address(BASE)));
+    assert_eq!(pages.scan(&ram, BASE.wrapping_add(8), true, || None), Change::Remap);
+    assert_in_step(&ram, &pages, &[64]);
+}
+
+#[test]
+fn a_loud_instruction_at_a_pages_start_is_found_where_the_page_before_ends_whole() {
+    let next = BASE.wrapping_add(PAGE_SIZE);
+    for (last, is_found) in [(0x0001_0001, true), (0x0013_0001, false), (NOP, true)] {
+        let mut words = vec![u64::from(NOP) << 32 | u64::from(NOP); 1024];
+        words[511] = u64::from(last) << 32 | u64::from(NOP);
+        words[512] = u64::from(SRET);
+        let (ram, mut pages) = (ram(words), pages(2));
+        ram.overlay().require_scan();
+        // Nothing is known of a page that was never filled in.
+        ram.write(BASE, &NOP.to_le_bytes()).unwrap();
+        let change = pages.scan(&ram, next.wrapping_add(64), true, || Some(BASE));
+        assert_eq!(change == Change::Remap, is_found, "{last:#x}");
+        assert_eq!(pages.replaced(&ram, next).is_some(), is_found, "{last:#x}");
+    }
 }
 
 #[test]
@@ -190,7 +291,7 @@ fn a_page_that_has_become_data_is_not_kept_for_long() {
         put(12, SRET);
     }
     put(12, NOP);
-    (0..store::PATIENCE).for_each(|n| put(16 + 4 * u64::from(n), NOP));
+    (0..PATIENCE).for_each(|n| put(16 + 4 * u64::from(n), NOP));
     assert!(!pages.keeps(&ram, BASE));
 }
 
@@ -211,10 +312,16 @@ proptest::proptest! {
         let mut bytes: Vec<u8> = [SRET; 16].iter().flat_map(|word| word.to_le_bytes()).collect();
         for (at, size, value) in stores {
             let len = 1usize << size;
-            pages.store(&ram, BASE.wrapping_add(at), &value.to_le_bytes()[..len]).unwrap();
+            let ended = pages.store(&ram, BASE.wrapping_add(at), &value.to_le_bytes()[..len]).unwrap();
             bytes[at as usize..][..len].copy_from_slice(&value.to_le_bytes()[..len]);
+            if let Some(ended) = ended {
+                proptest::prop_assert!(ended == COPIES && !ram.overlay().may_run(BASE));
+                if pages.scan(&ram, BASE, true, || None) != Change::Remap {
+                    return Ok(());
+                }
+            }
         }
-        let copy = ram.overlay().copy_of(BASE).unwrap();
+        let Some(copy) = ram.overlay().copy_of(BASE) else { unreachable!("it was kept or made again") };
         for at in (0..62).step_by(2) {
             let place = BASE.wrapping_add(at as u64);
             let bits = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());

@@ -2,7 +2,7 @@
 //! the accesses that a copied page's shadow does not allow.
 
 use isa::instr::{decode, length};
-use isa::paging::Mode;
+use isa::paging::{Mode, Pte};
 use isa::{Instr, Privilege};
 use memory::{GuestPhysAddr, GuestVirtAddr, HostPhysAddr, PAGE_SIZE};
 use mmu::{Access, ContextKey, translate};
@@ -44,14 +44,30 @@ fn is_overlapped(machine: &Machine, context: ContextKey, pc: u64) -> bool {
 /// Lets the page of the code at `address`, which is about to be executed for the first time in this context, run: on
 /// firmware that complains of each trapped instruction of some kinds, those are replaced before they trap.
 pub(crate) fn scan(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKey, address: u64) {
-    let Some(place) = fetched_from(machine, context, address) else { return };
+    let rights = context.view.rights();
+    let fetched =
+        |at: u64| translate(&machine.ram, context.satp, GuestVirtAddr(at), Access::Fetch, rights).ok();
+    let Some(found) = fetched(address) else { return };
+    let page = found.address.align_down(PAGE_SIZE);
     // Where an instruction is torn, its second half faults, too.
     let is_entry = vcpu.frame.pc == address;
-    if machine.code.scan(&machine.ram, place, is_entry) == Change::Remap {
-        let writable = vcpu.frame.filled_writable != 0;
-        let page = place.align_down(PAGE_SIZE);
-        vcpu.shadow.remap(&machine.ram, context, GuestVirtAddr(address), page, writable);
-        fence_others(machine, vcpu);
+    let before = || fetched(address.wrapping_sub(PAGE_SIZE)).map(|found| found.address.align_down(PAGE_SIZE));
+    let change = machine.code.scan(&machine.ram, found.address, is_entry, before);
+    match change {
+        Change::None => {}
+        Change::Remap => {
+            let writable = vcpu.frame.filled_writable != 0;
+            vcpu.shadow.remap(&machine.ram, context, GuestVirtAddr(address), page, writable);
+            fence_others(machine, vcpu);
+        }
+        Change::Guard => {
+            vcpu.shadow.guard(&machine.ram, page);
+            // Where this mapping cannot be written by, others are only now and then: that one more complaint is heard is
+            // better than that all harts begin anew for each page of a kernel.
+            if found.leaf.has(Pte::W) {
+                fence_others(machine, vcpu);
+            }
+        }
     }
 }
 
@@ -106,7 +122,7 @@ pub(crate) fn restore(machine: &Machine, vcpu: &Vcpu) {
     }
 }
 
-/// Serves an access to a page whose code is fetched from a copy, or that is watched: a store ends that and is tried again,
+/// Serves an access to a page whose code is fetched from a copy, or that is guarded: a store ends that and is tried again,
 /// a load is carried out on RAM. A store is carried out on both, where the copy would soon be made again.
 pub(crate) fn access(
     machine: &mut Machine,
@@ -116,19 +132,30 @@ pub(crate) fn access(
     access: Access,
     host: &mut impl Host,
 ) -> Outcome {
-    if (access == Access::Load || machine.code.keeps(&machine.ram, page)) && is_within_page(machine, vcpu) {
+    if (access == Access::Load || carries_out(machine, vcpu, page)) && is_within_page(machine, vcpu) {
         return mmio::access(machine, vcpu, faulted, access, host);
     }
     if let Some(copy) = machine.code.end(&machine.ram, page) {
         follow_end(machine, vcpu, page, copy);
-        // To be tried again, the store must be fetched. Where it lies in the page that it writes, looking at the page first
-        // would make the next copy, which the store would end, and so on for ever.
-        if is_fetched_from(machine, vcpu, page) {
-            machine.ram.overlay().note_scanned(page);
-        }
+    } else if let Some(opened) = machine.code.open(&machine.ram, page) {
+        follow_end(machine, vcpu, page, opened);
+    }
+    // To be tried again, the store must be fetched. Where it lies in the page that it writes, scanning the page first would
+    // guard it or make the next copy, which the store would end, and so on for ever.
+    if machine.ram.overlay().wants_scan() && is_fetched_from(machine, vcpu, page) {
+        machine.ram.exempt_from_scan(page);
     }
     vcpu.shadow.unwatch(&machine.ram, page);
     Outcome::Resume
+}
+
+/// Whether a store by the instruction at pc to the page of `address` is carried out by hand.
+pub(crate) fn carries_out(machine: &Machine, vcpu: &Vcpu, address: GuestPhysAddr) -> bool {
+    let overlay = machine.ram.overlay();
+    match overlay.copy_of(address) {
+        Some(_) => machine.code.keeps(&machine.ram, address),
+        None => overlay.is_scanned(address) && is_fetched_from(machine, vcpu, address),
+    }
 }
 
 /// Counts a load from a copied page that was carried out on RAM, which may end the copy.
@@ -148,9 +175,9 @@ fn follow_weighing(machine: &Machine, vcpu: &mut Vcpu, address: GuestPhysAddr, w
     }
 }
 
-/// Drops what was made of the copy of a page, which has ended.
-fn follow_end(machine: &Machine, vcpu: &mut Vcpu, page: GuestPhysAddr, copy: HostPhysAddr) {
-    vcpu.shadow.drop_copy(copy);
+/// Drops what maps the code of a page at `host`, in a copy that has ended or in RAM.
+fn follow_end(machine: &Machine, vcpu: &mut Vcpu, page: GuestPhysAddr, host: HostPhysAddr) {
+    vcpu.shadow.drop_page(host);
     vcpu.frame.sites.forget_page(page.0 / PAGE_SIZE);
     fence_others(machine, vcpu);
 }
@@ -171,11 +198,13 @@ pub(crate) fn follow_own_writes(machine: &mut Machine, vcpu: &mut Vcpu) {
     }
 }
 
-/// Stores to a page whose copy is kept.
+/// Stores to a page of which `carries_out` is true.
 pub(crate) fn store(machine: &mut Machine, vcpu: &mut Vcpu, address: GuestPhysAddr, bytes: &[u8]) {
     vcpu.shadow.unwatch(&machine.ram, address);
-    // It is RAM: it has a copy.
-    let _ = machine.code.store(&machine.ram, address, bytes);
+    // It is RAM: it is scanned or has a copy.
+    if let Ok(Some(ended)) = machine.code.store(&machine.ram, address, bytes) {
+        return follow_end(machine, vcpu, address, ended);
+    }
     vcpu.frame.sites.forget_page(address.0 / PAGE_SIZE);
     fence_others(machine, vcpu);
 }

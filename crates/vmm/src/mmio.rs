@@ -90,17 +90,17 @@ pub(crate) fn access(
             Ok(translation) => translation.address,
             Err(exception) => return Outcome::Inject(exception, address),
         };
-    let is_copied = match access {
-        Access::Store => machine.code.keeps(&machine.ram, target),
+    let is_beside_code = match access {
+        Access::Store => code::carries_out(machine, vcpu, target),
         _ => machine.ram.overlay().copy_of(target).is_some(),
     };
-    if machine.ram.contains(target, width.bytes()) && !is_copied {
+    if machine.ram.contains(target, width.bytes()) && !is_beside_code {
         return changed(machine);
     }
-    if address & (width.bytes() - 1) != 0 && !is_copied {
+    if address & (width.bytes() - 1) != 0 && !is_beside_code {
         return refused;
     }
-    if is_copied && plan.access() == Access::Store {
+    if is_beside_code && plan.access() == Access::Store {
         let value = match plan.transfer {
             Transfer::FloatStore { rs2 } => host.fp_read(rs2),
             Transfer::Store { rs2 } => vcpu.frame.get(rs2),
@@ -113,9 +113,9 @@ pub(crate) fn access(
     if !plan.is_float()
         && let Ok(code) = fetch::locate(vcpu, &machine.ram, vcpu.frame.pc)
     {
-        known::remember(vcpu, is_copied, code, bits, plan, address, target);
+        known::remember(vcpu, is_beside_code, code, bits, plan, address, target);
     }
-    if is_copied {
+    if is_beside_code {
         return load_beside_code(machine, vcpu, plan, bits, target, host).unwrap_or(refused);
     }
     perform(machine, vcpu, plan, bits, address, target, host)

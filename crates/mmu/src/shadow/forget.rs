@@ -70,18 +70,31 @@ impl ShadowMmu {
         self.flush = TlbFlush::All;
     }
 
-    /// Drops all leaves by which the page of RAM at `page` might be written.
+    /// Drops all leaves by which the page of RAM at `page`, which was scanned, might be written; with them those of its block,
+    /// for most pages of code were written before they run.
+    pub fn guard(&mut self, ram: &GuestRam, page: GuestPhysAddr) {
+        if self.writable.take_block(page, ram.overlay().released())
+            && let Some(block) = ram.host_address(page.align_down(BLOCK_SIZE))
+        {
+            self.each_table(|shadow, table| shadow.drop_writable_in(table, block));
+            self.flush = TlbFlush::All;
+        }
+    }
+
+    /// Drops all leaves by which the page of RAM at `page` might be written. `writable` says that a writable leaf was made
+    /// without noting it.
     pub(super) fn protect(&mut self, ram: &GuestRam, page: GuestPhysAddr, writable: bool) {
         if (self.writable.take(page) || writable)
             && let Some(host) = ram.host_address(page)
         {
             self.drop_leaves(host);
+            self.flush = TlbFlush::All;
         }
     }
 
-    /// Drops all leaves that map the page at `host`, the copy of a page. What was fetched from it is the caller's
+    /// Drops all leaves that map the page at `host`, of RAM or the copy of one. What was fetched from it is the caller's
     /// business.
-    pub fn drop_copy(&mut self, host: HostPhysAddr) {
+    pub fn drop_page(&mut self, host: HostPhysAddr) {
         // What was known of loads from the page: the hardware makes them itself from now on.
         self.fences = self.fences.wrapping_add(1);
         self.drop_leaves(host);
@@ -230,6 +243,11 @@ impl ShadowMmu {
 
     /// Drops all leaves that map the page at `host`.
     fn drop_leaves(&mut self, host: HostPhysAddr) {
+        self.each_table(|shadow, table| shadow.drop_leaves_in(table, host));
+    }
+
+    /// Does something with each table below the roots.
+    fn each_table(&mut self, mut visit: impl FnMut(&mut Self, TableId)) {
         for number in 0..=KERNEL {
             let first = match self.context(number) {
                 Some(_) if number == KERNEL => self.shared.as_ref().and_then(|shared| shared.tables.first()),
@@ -239,8 +257,17 @@ impl ShadowMmu {
             let mut next = first;
             while let Some(table) = next {
                 next = self.pool.next(table);
-                self.drop_leaves_in(table, host);
+                visit(self, table);
             }
+        }
+    }
+
+    /// Drops a table's writable leaves in a block of RAM.
+    fn drop_writable_in(&mut self, table: TableId, block: HostPhysAddr) {
+        let mut next = 0;
+        while let Some(slot) = self.pool.find_writable(table, next, block) {
+            self.pool.drop_entry(table, slot);
+            next = slot.wrapping_add(1);
         }
     }
 

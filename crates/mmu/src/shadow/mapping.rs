@@ -61,7 +61,7 @@ fn covered(
     let whole = Mapping { host, guest: address, flags, block: false };
     let Some(copy) = overlay.copy_of(address) else {
         return match access {
-            _ if !overlay.is_watched(address) => Some(whole),
+            _ if !overlay.is_guarded(address) => Some(whole),
             Access::Store => None,
             Access::Fetch | Access::Load => Some(Mapping { flags: flags & !Pte::W, ..whole }),
         };

@@ -5,29 +5,43 @@ use alloc::vec::Vec;
 
 use memory::{BLOCK_SIZE, GuestPhysAddr, PAGE_SIZE};
 
+/// Words that have a block's pages.
+const WORDS_OF_BLOCK: u64 = BLOCK_SIZE / PAGE_SIZE / 64;
+
 /// Which of the guest's pages a writable leaf may map: a bit for each page, and one for each block mapped whole. What is
 /// noted stays until all leaves of the page are dropped.
 #[derive(Debug, Default)]
 pub(super) struct Writable {
     pages: Vec<u64>,
     blocks: Vec<u64>,
+    /// Blocks of which all writable leaves are noted: the assembly makes none there any more, and what it had made is gone.
+    noted: Vec<u64>,
+    /// `Overlay::released` as long as the assembly makes none there.
+    released: u64,
 }
 
 impl Writable {
     pub(super) fn note(&mut self, address: GuestPhysAddr, level: usize) {
-        let (bits, number) = if level == 0 {
-            (&mut self.pages, address.0 / PAGE_SIZE)
+        if level == 0 {
+            set(&mut self.pages, address.0 / PAGE_SIZE);
         } else {
-            (&mut self.blocks, address.0 / BLOCK_SIZE)
-        };
-        let word = (number / 64) as usize;
-        // Only addresses of RAM come here, so this is bounded by where RAM ends.
-        if bits.len() <= word {
-            bits.resize(word + 1, 0);
+            set(&mut self.blocks, address.0 / BLOCK_SIZE);
         }
-        if let Some(word) = bits.get_mut(word) {
-            *word |= 1 << (number % 64);
+    }
+
+    /// Whether the page may be mapped, or the assembly may have mapped any page of its block, which is mapped page by page and
+    /// not the assembly's now; if so, forgets the whole block. `released` is the overlay's.
+    pub(super) fn take_block(&mut self, page: GuestPhysAddr, released: u64) -> bool {
+        if core::mem::replace(&mut self.released, released) != released {
+            self.noted.clear();
         }
+        let is_noted = set(&mut self.noted, page.0 / BLOCK_SIZE);
+        let was = self.take(page) || !is_noted;
+        if was {
+            let first = (page.0 / BLOCK_SIZE * WORDS_OF_BLOCK) as usize;
+            self.pages.iter_mut().skip(first).take(WORDS_OF_BLOCK as usize).for_each(|word| *word = 0);
+        }
+        was
     }
 
     /// Whether the page may be mapped, and forgets it.
@@ -42,4 +56,16 @@ impl Writable {
         let page_was = take(&mut self.pages, page.0 / PAGE_SIZE);
         take(&mut self.blocks, page.0 / BLOCK_SIZE) || page_was
     }
+}
+
+/// Sets a bit; says whether it was set. Only addresses of RAM come here, so the bits are bounded by where RAM ends.
+fn set(bits: &mut Vec<u64>, number: u64) -> bool {
+    let word = (number / 64) as usize;
+    if bits.len() <= word {
+        bits.resize(word + 1, 0);
+    }
+    let Some(word) = bits.get_mut(word) else { return false };
+    let was = *word & 1 << (number % 64) != 0;
+    *word |= 1 << (number % 64);
+    was
 }

@@ -73,6 +73,47 @@ fn a_writable_alias_of_a_copied_page_goes_wherever_it_is() {
 }
 
 #[test]
+fn a_scanned_page_is_written_by_no_leaf_until_a_store_to_it_was_noticed() {
+    for (level, to) in [(0, PAGE.0), (1, RAM_BASE)] {
+        let (mut rig, satp, key) = rig();
+        let alias = ALIAS + (PAGE.0 - to);
+        rig.guest.map(satp, ALIAS, level, Pte::new(to, KERNEL & !Pte::X));
+        let user = ContextKey::new(satp, USER_MODE);
+        rig.guest.map(satp, 0x7000, 0, Pte::new(PAGE.0, USER & !Pte::X));
+        let aliases = [(key, alias), (user, 0x7000)];
+        rig.guest.ram.overlay().require_scan();
+        let fill = |rig: &mut Rig| aliases.map(|(key, at)| rig.fill(key, at, Access::Store));
+        fill(&mut rig);
+        rig.guest.ram.note_scanned(PAGE);
+        rig.shadow.guard(&rig.guest.ram, PAGE);
+        assert_eq!(rig.shadow.take_flush(), TlbFlush::All);
+        for (key, at) in aliases {
+            assert_eq!(rig.seen(key, at), None);
+            assert!(!rig.fill(key, at, Access::Load).permits(Access::Store));
+            assert_eq!(rig.resolve(key, at, Access::Store), Verdict::Overlaid(PAGE));
+        }
+        assert!(!rig.fill(key, CODE, Access::Fetch).permits(Access::Store));
+        check(&rig);
+        // What is next to it is noticed as well once it is scanned, and written until then.
+        let next = PAGE.wrapping_add(PAGE_SIZE);
+        if level == 1 {
+            rig.fill(key, alias + PAGE_SIZE, Access::Store);
+            rig.guest.ram.note_scanned(next);
+            rig.shadow.guard(&rig.guest.ram, next);
+            assert_eq!(rig.resolve(key, alias + PAGE_SIZE, Access::Store), Verdict::Overlaid(next));
+        }
+        // A store lets it be written, and forbids to execute it.
+        rig.guest.ram.forget_scanned(PAGE);
+        rig.shadow.drop_page(HostPhysAddr(HOST_BASE + 0x5000));
+        fill(&mut rig);
+        assert_eq!(rig.resolve(key, CODE, Access::Fetch), Verdict::Unscanned);
+        rig.guest.ram.exempt_from_scan(PAGE);
+        rig.fill(key, CODE, Access::Fetch);
+        fill(&mut rig);
+    }
+}
+
+#[test]
 fn a_writable_piece_of_a_larger_superpage_goes_too() {
     let (mut rig, satp, key) = rig();
     rig.guest.map(satp, 0x10_0000_0000, 2, Pte::new(RAM_BASE, KERNEL & !Pte::X));
@@ -114,7 +155,7 @@ fn a_dropped_copy_is_mapped_nowhere_and_the_page_is_as_it_was() {
         assert_eq!(rig.fill(key, CODE, Access::Fetch).host, COPY);
     }
     assert_eq!(rig.guest.ram.uncover_page(PAGE), Some(COPY));
-    rig.shadow.drop_copy(COPY);
+    rig.shadow.drop_page(COPY);
     assert_eq!(rig.shadow.take_flush(), TlbFlush::All);
     check(&rig);
     for key in [key, other] {

@@ -355,7 +355,7 @@ impl History {
     fn end_copy(&mut self, address: GuestPhysAddr) {
         let copy = self.rig.guest.ram.uncover_page(address).expect("a copied page");
         self.copies.retain(|(_, own)| *own != copy);
-        self.rig.shadow.drop_copy(copy);
+        self.rig.shadow.drop_page(copy);
     }
 }
 
