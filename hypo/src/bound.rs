@@ -1,9 +1,9 @@
 //! Programs that end with this one, whatever ends it. The kernel kills a process whose parent has died, if the process
 //! has asked for that itself; so this program is started once more, asks, and becomes the other program.
 
+use crate::again;
 use crate::cli::BoundOptions;
 use crate::error::{Error, Result};
-use crate::keeper::THIS_PROGRAM;
 use crate::qemu::not_started;
 use crate::status::Status;
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
@@ -16,9 +16,9 @@ pub const SUBCOMMAND: &str = "bound";
 
 /// A command that runs `program` until it ends or the *thread* that starts it does.
 pub fn command(program: &OsStr) -> Command {
-    let mut command = Command::new(THIS_PROGRAM);
+    let mut command = again::command(SUBCOMMAND);
     let parent = getpid().as_raw_nonzero().to_string();
-    command.arg0(env!("CARGO_PKG_NAME")).args([SUBCOMMAND, &parent, "--"]).arg(program);
+    command.args([&parent, "--"]).arg(program);
     command
 }
 

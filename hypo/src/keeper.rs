@@ -4,6 +4,7 @@
 //! It sees the end of the run as the end of a pipe. It is in a process group of its own, so that what ends the run's
 //! group does not end it, and has a name of its own, so that `killall hypo` does not, either.
 
+use crate::again;
 use crate::error::{Error, Result};
 use crate::say;
 use crate::signals::{self, in_any_case};
@@ -13,12 +14,10 @@ use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, sink, stderr, stdin};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 /// The hidden subcommand that the keeper is.
 pub const SUBCOMMAND: &str = "keep-terminal";
-/// This program, also when its file has been replaced since it was started.
-pub const THIS_PROGRAM: &str = "/proc/self/exe";
 /// What lists of processes call the keeper; the kernel takes 15 characters.
 const NAME: &std::ffi::CStr = c"terminal-keeper";
 /// What the keeper says once the terminal is raw. Another line says why it is not.
@@ -36,18 +35,22 @@ impl Keeper {
     /// # Errors
     /// The keeper cannot be started, or the terminal refuses.
     pub fn start() -> Result<Self> {
-        let fail = |why: &dyn Display| Error::new(format_args!("cannot set up the terminal: {why}"));
-        let terminal = stdin().as_fd().try_clone_to_owned().map_err(|error| fail(&error))?;
-        let mut command = Command::new(THIS_PROGRAM);
-        command.arg0(env!("CARGO_PKG_NAME")).arg(SUBCOMMAND).process_group(0);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(terminal);
-        let mut child = command.spawn().map_err(|error| fail(&error))?;
+        let terminal = stdin().as_fd().try_clone_to_owned().map_err(refused)?;
+        let mut command = again::command(SUBCOMMAND);
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(terminal);
+        let mut child = again::spawn(&mut command)?;
         let mut answer = String::new();
         if let Some(from) = child.stdout.take() {
-            BufReader::new(from).read_line(&mut answer).map_err(|error| fail(&error))?;
+            BufReader::new(from).read_line(&mut answer).map_err(refused)?;
         }
-        if answer.trim_end() == RAW { Ok(Self { child }) } else { Err(fail(&answer.trim_end())) }
+        let keeper = Self { child };
+        if answer.trim_end() == RAW { Ok(keeper) } else { Err(refused(answer.trim_end())) }
     }
+}
+
+fn refused(why: impl Display) -> Error {
+    Error::new(format_args!("cannot set up the terminal: {why}"))
+        .remedy("try another terminal; or go without one and type into a pipe: `cat | hypo run ...`")
 }
 
 impl Drop for Keeper {
@@ -104,4 +107,15 @@ impl Modes {
 fn is_same(one: &Termios, other: &Termios) -> bool {
     (one.input_modes, one.output_modes, one.local_modes)
         == (other.input_modes, other.output_modes, other.local_modes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_that_refuses_is_told_with_what_to_do() {
+        let error = refused("Input/output error (os error 5)").to_string();
+        assert!(error.contains("error 5") && error.contains("remedy: "), "{error}");
+    }
 }

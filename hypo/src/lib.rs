@@ -3,11 +3,12 @@
 //! From the outside in: `cli` reads the command line; `guests` knows the guests that have names and `manifest`
 //! those in files; `attach` and `disk` see to their disks and networks; `pack`, `payload`, `layout` and `kernel` make a
 //! bundle of them; `run` puts a run together, for which `host_memory` and `placement` choose the host's RAM, and which `qemu`, `hardware`, `session`, `streams`, `control`, `events`, `watch`
-//! and `console` carry out; `terminal`, `keeper`, `signals` and `bound` see to it that a run leaves nothing behind; `image`, `setup`, `debian`, `cache`, `modules` and `initramfs` get hold of what is missing, and `rootfs`
+//! and `console` carry out; `terminal`, `keeper`, `signals`, `bound` and `again` see to it that a run leaves nothing behind; `image`, `setup`, `debian`, `cache`, `modules` and `initramfs` get hold of what is missing, and `rootfs`
 //! with `dpkg` makes a whole Debian of packages. No unsafe code here: terminal and signals are reached through libraries.
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod again;
 pub mod attach;
 pub mod bound;
 pub mod cache;

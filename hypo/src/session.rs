@@ -4,12 +4,12 @@
 //! Each stream has a thread (`streams`), and so have signals and QEMU's reports; the main thread only waits for what
 //! they hear.
 
+use crate::again;
 use crate::bound;
 use crate::console::{Escape, help};
 use crate::control::{Report, Socket};
 use crate::error::{Error, Result};
 use crate::events::Reporter;
-use crate::qemu::not_started;
 use crate::say::Notices;
 use crate::signals;
 use crate::status::Status;
@@ -82,7 +82,7 @@ impl Session<'_> {
         let mut command = bound::command(program);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // By the main thread, which lives until the end: QEMU is bound to the thread that starts it.
-        let mut child = command.spawn().map_err(|error| not_started(Path::new(program), &error))?;
+        let mut child = again::spawn(&mut command)?;
         let outcome = self.drive(&mut child, &socket);
         if outcome.is_err() {
             // QEMU does not outlive the run. It may be gone already.
