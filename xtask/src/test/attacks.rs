@@ -24,23 +24,41 @@ struct Attack {
     manifest: &'static str,
     /// Bytes that the line to the terminal takes in a second, if it is a slow one.
     line: Option<u32>,
-    /// It has a disk that takes `DISK_RATE`.
-    has_disk: bool,
+    disk: AttackersDisk,
     /// How long the healthy guest may be away where instructions are counted, in microseconds.
     counted: u64,
     /// What must be there so many times, for the attack to have taken place.
     proof: (&'static str, usize),
 }
 
+/// The other guest's disk.
+enum AttackersDisk {
+    /// It has none.
+    None,
+    /// It takes `DISK_RATE`.
+    Slow,
+    /// The file system of its file is full, as QEMU sees it.
+    Full,
+}
+
 impl Attack {
     /// Whether the wall's clock matters.
     const fn is_slow(&self) -> bool {
-        self.line.is_some() || self.has_disk
+        self.line.is_some() || matches!(self.disk, AttackersDisk::Slow)
     }
 }
 
 const fn attack(role: &'static str, about: &'static str, proof: (&'static str, usize)) -> Attack {
-    Attack { name: role, role, about, manifest: "", line: None, has_disk: false, counted: COUNTED, proof }
+    Attack {
+        name: role,
+        role,
+        about,
+        manifest: "",
+        line: None,
+        disk: AttackersDisk::None,
+        counted: COUNTED,
+        proof,
+    }
 }
 
 const RESET: &str = "guest `attacker` asked for a reset";
@@ -52,14 +70,17 @@ const NO_DELAY: &str = "max-restart-delay = '0s'\non-stop = 'restart'";
 const SLOW: Option<u32> = Some(8000);
 
 const ATTACKS: &[Attack] = &[
-    Attack { has_disk: true, ..attack("disk-resets", "resets while a disk works for it", (RESET, 2)) },
     Attack {
-        has_disk: true,
+        disk: AttackersDisk::Slow,
+        ..attack("disk-resets", "resets while a disk works for it", (RESET, 2))
+    },
+    Attack {
+        disk: AttackersDisk::Slow,
         manifest: NO_DELAY,
         ..attack("disk-crashes", "dies while a disk works for it", (CRASH, 2))
     },
     Attack {
-        has_disk: true,
+        disk: AttackersDisk::Slow,
         ..attack("device-resets", "resets its disk while that works for it", ("device-resets: again", 1))
     },
     attack("resets", "resets again and again", (RESET, 4)),
@@ -124,6 +145,14 @@ const ATTACKS: &[Attack] = &[
             ("vvvvvvvvvv", 100),
         )
     },
+    Attack {
+        disk: AttackersDisk::Full,
+        ..attack(
+            "disk-full",
+            "writes again and again to a disk whose host has no room",
+            ("disk-full: refused", 3),
+        )
+    },
     attack("deaf", "never reads what is typed", ("deaf: type something", 1)),
 ];
 
@@ -147,6 +176,36 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// How the healthy guest ends the run: its reset does that, and `hypo` says so.
 const RESET_STATUS: i32 = 32;
 const END: &str = "hypo: the guest asked for a reset under --no-reboot (exit status 32)\n";
+
+impl AttackersDisk {
+    /// QEMU's words for it, beside those of `hypo`. `folder` has the manifest.
+    fn qemu(&self, folder: &Path) -> Result<Vec<String>> {
+        let words = match self {
+            Self::None => Vec::new(),
+            Self::Slow => {
+                let image = folder.join("slow.img");
+                let made = std::fs::File::create(&image).and_then(|file| file.set_len(DISK));
+                made.with_context(|| format!("cannot make {}", image.display()))?;
+                let drive = format!(
+                    "file={},if=none,id=slow,format=raw,throttling.bps-write={DISK_RATE}",
+                    image.display()
+                );
+                let device = "virtio-blk-device,drive=slow,serial=slow";
+                ["-drive", &drive, "-device", device].map(String::from).into()
+            }
+            Self::Full => {
+                // Linux's number of ENOSPC.
+                let option = |name: &str| format!("drive.disk0.file.{name}");
+                let error = |name: &str| option(&format!("inject-error.0.{name}"));
+                [option("driver=blkdebug"), error("event=write_aio"), error("errno=28")]
+                    .into_iter()
+                    .flat_map(|option| ["-set".to_owned(), option])
+                    .collect()
+            }
+        };
+        Ok(words)
+    }
+}
 
 /// The cases.
 pub fn cases(project: &Project, hypo: &Hypo, firmware: &str) -> Vec<Case> {
@@ -188,16 +247,7 @@ fn run_once(attack: &Attack, kernel: &Path, hypo: &Hypo, firmware: &str, log: &m
     if !attack.is_slow() {
         arguments.push("--icount".into());
     }
-    if attack.has_disk {
-        let image = folder.path().join("slow.img");
-        let made = std::fs::File::create(&image).and_then(|file| file.set_len(DISK));
-        made.with_context(|| format!("cannot make {}", image.display()))?;
-        let drive =
-            format!("file={},if=none,id=slow,format=raw,throttling.bps-write={DISK_RATE}", image.display());
-        for argument in ["-drive", &drive, "-device", "virtio-blk-device,drive=slow,serial=slow"] {
-            arguments.push(format!("--qemu-arg={argument}"));
-        }
-    }
+    arguments.extend(attack.disk.qemu(folder.path())?.into_iter().map(|word| format!("--qemu-arg={word}")));
     let mut run = launch::start_on_line(hypo, &arguments, Input::Pipe, hypo.limit(LIMIT), attack.line)?;
     run.leave_out_complaints();
     let begin = log.len();
@@ -213,9 +263,13 @@ fn run_once(attack: &Attack, kernel: &Path, hypo: &Hypo, firmware: &str, log: &m
 }
 
 fn manifest(attack: &Attack, kernel: &Path) -> String {
-    let Attack { role, manifest, has_disk, .. } = attack;
+    let Attack { role, manifest, disk, .. } = attack;
     let looks = if attack.is_slow() { LOOKS_ON_THE_WALL } else { LOOKS_COUNTED };
-    let disk = if *has_disk { "[[vm.disk]]\nhost = 'slow'\n" } else { "" };
+    let disk = match disk {
+        AttackersDisk::None => "",
+        AttackersDisk::Slow => "[[vm.disk]]\nhost = 'slow'\n",
+        AttackersDisk::Full => "[[vm.disk]]\nfile = 'full.img'\nsize = '16M'\n",
+    };
     format!(
         "[host]\nshow = 'all'\n\
          [[vm]]\nname = 'attacker'\nkernel = {kernel:?}\nmemory = '16M'\nappend = 'attack={role}'\n{manifest}\n{disk}\

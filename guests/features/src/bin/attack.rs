@@ -1,6 +1,6 @@
 //! One of two guests on a hart. The `healthy` one looks at the clock all the time and says how long it once did not have the
 //! hart, for so many milliseconds. The other one does something by which a guest could hold up others: it fills consoles, resets or dies again and
-//! again, or ends while a disk works for it. The command line says which: `attack=ROLE`, and
+//! again, writes to a full disk, or ends while a disk works for it. The command line says which: `attack=ROLE`, and
 //! `looks=MILLISECONDS` for the healthy one.
 #![no_std]
 #![no_main]
@@ -43,6 +43,7 @@ fn main(_hart: u64, device_tree: u64) {
             let _disk = work_for_a_disk();
             println!("device-resets: again");
         },
+        "disk-full" => write_to_a_full_disk(),
         "resets" => reset(),
         "crashes" => crash(),
         "flood" => loop {
@@ -114,6 +115,17 @@ fn work_for_a_disk() -> Disk {
     spin(FREQUENCY / 20);
     println!("{REQUESTS} requests are under way");
     disk
+}
+
+/// Writes to a disk that refuses it, as fast as it does. A real driver gives up; this one does not.
+fn write_to_a_full_disk() -> ! {
+    static MEMORY: disk::Memory = disk::Memory::new();
+    let mut disk = Disk::open(0, &MEMORY).expect("there is a disk");
+    loop {
+        let status = disk.run(kind::WRITE, 0, &[(DATA, 4096, false)]);
+        assert_eq!(status, 1, "the disk fails");
+        println!("disk-full: refused");
+    }
 }
 
 /// Writes until the console takes no more, and fills the UART, without a look whether it takes it.
