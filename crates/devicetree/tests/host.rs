@@ -153,6 +153,28 @@ fn an_initrd_is_read_from_one_and_two_cells() {
 }
 
 #[test]
+fn an_initrd_above_4_gib_is_found_where_qemu_has_cut_its_address_off() {
+    let initrd = |memory: u64, start: u32, end: u32| {
+        let dtb = changed(VIRT_4, |tree| {
+            set(tree, "/memory@80000000", "reg", [0x8000_0000, memory].map(u64::to_be_bytes).concat());
+            set(tree, "/chosen", "linux,initrd-start", start);
+            set(tree, "/chosen", "linux,initrd-end", end);
+        });
+        HostInfo::parse(&dtb).unwrap().initrd
+    };
+    assert_eq!(initrd(8 << 30, 0x740_0000, 0x9c0_0000), Some(extent(0x1_0740_0000, 0x280_0000)));
+    assert_eq!(initrd(8 << 30, 0xff00_0000, 0x100_0000), Some(extent(0xff00_0000, 0x200_0000)));
+    assert_eq!(
+        initrd(8 << 30, 0x8800_0000, 0x8900_0000),
+        Some(extent(0x8800_0000, 0x100_0000)),
+        "the lowest"
+    );
+    // In no RAM, so nothing is known of it; and nothing at all.
+    assert_eq!(initrd(1 << 30, 0x740_0000, 0x9c0_0000), Some(extent(0x740_0000, 0x280_0000)));
+    assert_eq!(initrd(1 << 30, 0x8800_0000, 0x8800_0000), None);
+}
+
+#[test]
 fn boot_arguments_are_cut_off_between_characters() {
     let long = format!("x{}", "ö".repeat(MAX_BOOTARGS));
     let dtb = changed(VIRT_4, |tree| set(tree, "/chosen", "bootargs", long.as_str()));

@@ -268,16 +268,32 @@ impl<'a> Survey<'a> {
         while let Some(Token::Property(name, value)) = chosen.read()? {
             match name {
                 b"stdout-path" | b"linux,stdout-path" => stdout_path = strings(value).next(),
-                b"linux,initrd-start" => start = number(value),
-                b"linux,initrd-end" => end = number(value),
+                b"linux,initrd-start" => start = Some(value),
+                b"linux,initrd-end" => end = Some(value),
                 b"bootargs" => self.info.bootargs = cut_off(strings(value).next().unwrap_or(&[])),
                 b"rng-seed" => self.info.rng_seed = value.iter().copied().take(MAX_SEED).collect(),
                 _ => {}
             }
         }
-        let size = end.zip(start).and_then(|(end, start): (u64, u64)| end.checked_sub(start));
-        self.info.initrd = start.zip(size).and_then(|(start, size)| checked_extent(start, size));
+        self.info.initrd = start.zip(end).and_then(|(start, end)| self.initrd(start, end));
         Ok(stdout_path)
+    }
+
+    /// The place that two properties give. Where they are numbers of 32 bits, QEMU before version 10 has cut them off: then
+    /// it is the lowest place in RAM that they can mean.
+    fn initrd(&self, start: &[u8], end: &[u8]) -> Option<Extent> {
+        let is_cut = start.len() == 4 && end.len() == 4;
+        let (start, mut end) = (number(start)?, number(end)?);
+        if is_cut && end < start {
+            end = end.checked_add(CUT)?;
+        }
+        let size = end.checked_sub(start)?;
+        let is_ram = |place: &Extent| {
+            self.info.memory.iter().any(|ram| ram.start <= place.start && place.end() <= ram.end())
+        };
+        let at = |high: u64| checked_extent(start.checked_add(high * CUT)?, size);
+        let meant = if is_cut { (0..PLACES).filter_map(at).find(is_ram) } else { None };
+        meant.or_else(|| at(0))
     }
 
     /// The UART that `stdout-path` names, a path or an alias with options behind a colon. Without one, or where
@@ -306,6 +322,11 @@ fn checked_extent(address: u64, size: u64) -> Option<Extent> {
     address.checked_add(size).filter(|&end| end > address)?;
     Some(Extent::new(HostPhysAddr(address), size))
 }
+
+/// What a number of 32 bits is counted up to, and how many places one is looked for at: all below 64 GiB.
+const CUT: u64 = 1 << 32;
+/// See `CUT`.
+const PLACES: u64 = 16;
 
 /// As much of `text` as fits and is UTF-8.
 fn cut_off<const N: usize>(text: &[u8]) -> ArrayString<N> {
