@@ -19,6 +19,7 @@ use monitor::{Operator, View};
 use rewrite::CodePages;
 use scheduler::{Scheduler, Tuning};
 use vhart::Units;
+use vmm::footprint::Footprint;
 use vmm::machine::{Clock, Machine};
 use vmm::vm::{Boot, Vm};
 use vmm::{Vcpu, timer::Alarm, tree};
@@ -31,24 +32,11 @@ use crate::io::{Io, attach, interfaces};
 use crate::random;
 use crate::world::{Guest, Interrupts, World};
 
-/// The heap: the manifest, and what serves all guests.
+/// The heap: the manifest, and what serves all guests. Each guest adds to it.
 const HEAP: u64 = 2 << 20;
-/// More of it for each guest: tables of the fast path, its device tree, and a few hundred bytes for each megabyte of RAM.
-const HEAP_OF_GUEST: u64 = 1 << 20;
-const HEAP_PER_MIB: u64 = 512;
-/// And for each of its disks: the longest chain, and a note of each request that may be in flight.
-const HEAP_PER_DISK: u64 = 64 << 10;
-/// Shadow tables for each vCPU: some for itself, and one for each megabyte of RAM, which maps it once in 4 KiB pages
-/// and leaves as much for contexts; each with as much memory again, for what it was made of.
-const TABLES: u64 = 1024;
-const TABLES_PER_MIB: u64 = 1;
 
 /// Bytes of a guest's `rng-seed`: what Linux's generator takes at once, twice.
 const SEED_BYTES: usize = 64;
-
-/// Pages of guest-kernel code that can be rewritten at a time: as many as Linux's text has with privileged
-/// instructions.
-const CODE_COPIES: u64 = 1024;
 
 /// Sets everything up, up to the guest's first instruction.
 ///
@@ -211,13 +199,11 @@ fn build_vm(
         )
     };
     let ram_size = config.memory;
-    let tables = TABLES + TABLES_PER_MIB * (ram_size >> 20);
-    let disks = config.disks.len() as u64;
-    let heap = HEAP_OF_GUEST + HEAP_PER_MIB * (ram_size >> 20) + HEAP_PER_DISK * disks;
-    if memory.available() < ram_size + (2 * tables + CODE_COPIES) * PAGE_SIZE + heap {
+    let beside = Footprint::of(config);
+    if memory.available() < ram_size + beside.bytes() {
         return Err(too_little());
     }
-    let (_, words) = memory.take_words(heap, PAGE_SIZE).ok_or_else(|| String::from(NO_MEMORY))?;
+    let (_, words) = memory.take_words(beside.heap, PAGE_SIZE).ok_or_else(|| String::from(NO_MEMORY))?;
     hart::heap::add(words);
     let no_range = |memory: &HostMemory| {
         format!(
@@ -230,9 +216,9 @@ fn build_vm(
     };
     let (host_base, words) = memory.take_shared(ram_size, BLOCK_SIZE).ok_or_else(|| no_range(memory))?;
     let (table_base, tables) =
-        memory.take_tables(2 * tables as usize).ok_or_else(|| String::from(NO_MEMORY))?;
+        memory.take_tables(beside.tables as usize).ok_or_else(|| String::from(NO_MEMORY))?;
     let (copy_base, copies) =
-        memory.take_shared(CODE_COPIES * PAGE_SIZE, PAGE_SIZE).ok_or_else(|| String::from(NO_MEMORY))?;
+        memory.take_shared(beside.copies * PAGE_SIZE, PAGE_SIZE).ok_or_else(|| String::from(NO_MEMORY))?;
     let initial = config
         .segments
         .iter()

@@ -13,6 +13,7 @@ mod emulate;
 pub mod exit;
 mod fast;
 mod fetch;
+pub mod footprint;
 pub mod host;
 pub mod link;
 pub mod machine;
