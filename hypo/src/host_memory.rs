@@ -2,8 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::pack::Packed;
-use crate::placement::{Loader, Placement};
+use crate::placement::{Loader, Placement, UNIT};
 use crate::size::Size;
+use memory::BLOCK_SIZE;
+use vmm::footprint::Footprint;
 
 /// What the hypervisor gets beside its guests and the bundle.
 const HYPERVISOR_MEMORY: u64 = 96 << 20;
@@ -12,27 +14,38 @@ const GUEST_MEMORY: u64 = 32 << 20;
 const TABLES_PART: u64 = 64;
 /// The most that it gets for what a guest writes to a `snapshot`.
 const MOST_KEPT: u64 = 256 << 20;
+/// What it cannot do without: its heap, what its drivers of disks and NICs take, and a little for each `snapshot`.
+const LEAST_MEMORY: u64 = 16 << 20;
+const LEAST_KEPT: u64 = 1 << 20;
 
 /// RAM for the guests in a bundle of `bundle` bytes: `wanted`, or as much as they need. What is not touched costs nothing.
 ///
 /// # Errors
 /// The guests or the bundle do not fit into what is wanted, or this machine has less.
 pub fn choose(wanted: Option<Size>, packed: &Packed, bundle: u64, loader: Loader) -> Result<Placement> {
-    let enough =
-        loader.smallest(bundle, beside(packed)).ok_or_else(|| Error::new("no RAM holds the guests"))?;
     let place = match wanted {
-        None => enough,
+        None => loader.smallest(bundle, beside(packed)).ok_or_else(nothing_holds)?,
         Some(memory) => {
-            let guests = packed.manifest.vms.iter().map(|vm| vm.memory).sum::<u64>();
-            let place = loader.place_in(memory.0, bundle).filter(|_| guests + bundle <= memory.0);
-            place.ok_or_else(|| too_little(memory, Size(guests), bundle, Size(enough.memory)))?
+            let memory = Size(memory.0.div_ceil(UNIT).saturating_mul(UNIT));
+            let least = least(packed);
+            match loader.place_in(memory.0, bundle, least) {
+                Some(place) => place,
+                None => {
+                    let enough = loader.least(bundle, least).ok_or_else(nothing_holds)?;
+                    return Err(too_little(memory, packed, bundle, Size(enough)));
+                }
+            }
         }
     };
     this_machine_has(Size(place.memory))?;
     Ok(place)
 }
 
-/// What there has to be beside the bundle.
+fn nothing_holds() -> Error {
+    Error::new("no RAM holds the guests").remedy("give guests less `memory`, or fewer files")
+}
+
+/// What there is beside the bundle where nobody says how much.
 fn beside(packed: &Packed) -> u64 {
     let guests: u64 =
         packed.manifest.vms.iter().map(|vm| vm.memory + vm.memory / TABLES_PART + GUEST_MEMORY).sum();
@@ -44,13 +57,24 @@ fn beside(packed: &Packed) -> u64 {
     guests + kept + HYPERVISOR_MEMORY
 }
 
-fn too_little(memory: Size, guests: Size, bundle: u64, enough: Size) -> Error {
+/// The least that there has to be beside the bundle, in one stretch.
+fn least(packed: &Packed) -> u64 {
+    let guests = packed.manifest.vms.iter().map(|vm| {
+        let kept = vm.disks.iter().filter(|disk| disk.snapshot).count() as u64 * LEAST_KEPT;
+        // The guest's RAM is aligned.
+        vm.memory + BLOCK_SIZE + Footprint::of(vm).bytes() + kept
+    });
+    guests.sum::<u64>() + LEAST_MEMORY
+}
+
+fn too_little(memory: Size, packed: &Packed, bundle: u64, enough: Size) -> Error {
+    let guests = Size(packed.manifest.vms.iter().map(|vm| vm.memory).sum());
     let bundle = Size(bundle.next_multiple_of(1 << 20));
     Error::usage(format_args!(
-        "the guests have {guests} of memory and the host has {memory}, which has to hold their files, too, in one \
-         piece: {bundle}"
+        "the host's {memory} of memory do not hold the guests' {guests}, each guest's in one piece, and {bundle} of \
+         files"
     ))
-    .remedy(format_args!("give --host-memory {enough} or leave it out; or give guests less"))
+    .remedy(format_args!("give --host-memory {enough} or more, or leave it out; or give guests less"))
 }
 
 /// Refuses what QEMU could not get of this machine, even if nothing else ran.
@@ -71,4 +95,58 @@ pub fn this_machine_has(memory: Size) -> Result<()> {
         "this takes {memory} of memory, and this machine has {there_is}, swap included"
     ))
     .remedy("give guests less `memory`, or the host less with --host-memory"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use memory::{Extent, Extents, HostPhysAddr, PAGE_SIZE};
+
+    const MIB: u64 = 1 << 20;
+
+    fn of_guest(ram: u64) -> u64 {
+        ram + BLOCK_SIZE + Footprint::with(ram, 0).bytes()
+    }
+
+    /// Gives out memory as the hypervisor's set-up does; `None` where there is no piece for something.
+    fn set_up(place: Placement, bundle: (u64, u64), guests: &[u64]) -> Option<()> {
+        const IMAGE: u64 = 2 * MIB;
+        let mut free = Extents::new();
+        free.add(Extent::new(HostPhysAddr(2 * MIB), place.memory - 2 * MIB)).unwrap();
+        free.remove(Extent::new(HostPhysAddr(place.image), IMAGE)).unwrap();
+        free.remove(Extent::new(HostPhysAddr(bundle.0), bundle.1)).unwrap();
+        let mut take = |size, align| free.allocate(size, align).map(drop);
+        take(2 * MIB, PAGE_SIZE)?;
+        for &ram in guests {
+            let Footprint { heap, tables, copies } = Footprint::with(ram, 0);
+            take(heap, PAGE_SIZE)?;
+            take(ram, BLOCK_SIZE)?;
+            take(tables * PAGE_SIZE, PAGE_SIZE)?;
+            take(copies * PAGE_SIZE, PAGE_SIZE)?;
+        }
+        Some(())
+    }
+
+    #[test]
+    fn whatever_ram_a_host_has_from_the_least_on_its_guests_get_their_pieces() {
+        let lone = (4..=14).step_by(2).map(|shift| vec![MIB << shift]);
+        let several = [vec![1024 * MIB; 2], vec![16 * MIB, 2048 * MIB, 256 * MIB], vec![64 * MIB; 32]];
+        for guests in lone.chain(several) {
+            let least = guests.iter().map(|ram| of_guest(*ram)).sum::<u64>() + LEAST_MEMORY;
+            for (version, distance) in [((7, 2), 128 * MIB), ((10, 0), 512 * MIB)] {
+                let loader = Loader::of_version(version);
+                for bundle in [1, 40, 1000, 2048].map(|mib| mib * MIB + 4096) {
+                    let first = loader.least(bundle, least).unwrap();
+                    let sizes = (first..first + 6144 * MIB).step_by(24 << 20);
+                    for memory in sizes.chain([32 << 30, 100 << 30]) {
+                        let what = format!("{guests:?}, {bundle}, {memory}, least {first}");
+                        let place = loader.place_in(memory, bundle, least);
+                        let place = place.unwrap_or_else(|| panic!("no place: {what}"));
+                        let start = place.image + (memory / 2).min(distance);
+                        assert!(set_up(place, (start, bundle), &guests).is_some(), "{place:x?}: {what}");
+                    }
+                }
+            }
+        }
+    }
 }
