@@ -165,7 +165,7 @@ mod tests {
             let words: Vec<_> = text.split(' ').map(String::from).collect();
             hypo.arguments(&words, Duration::from_secs(7)).join(" ")
         };
-        assert_eq!(arguments("run linux"), "run linux --rewrite off --fast on --timeout 56");
+        assert_eq!(arguments("run linux"), "run linux --rewrite off --fast on --timeout 448");
         assert_eq!(arguments("run --fast off --timeout 5"), "run --fast off --timeout 5 --rewrite off");
         assert_eq!(arguments("doctor"), "doctor");
         assert_eq!(hypo.value(&[], "--rewrite"), Some(&"off".into()));
