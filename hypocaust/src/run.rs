@@ -77,6 +77,7 @@ pub fn run(world: &mut World) -> Status {
             Left::Idle => {
                 let now = world.host.now();
                 world.scheduler.sleep(number, now);
+                world.tell_of_complaints(number);
             }
             Left::Interrupted => serve_interrupts(world),
             Left::Ended(reason) => world.ended(number, reason),
@@ -93,13 +94,13 @@ impl World {
         for guest in self.guests.iter_mut().filter(|guest| guest.life.is_running()) {
             let vmm::Vm { machine, vcpus, .. } = &mut guest.vm;
             for vcpu in vcpus.iter_mut().filter(|vcpu| vcpu.state != RunState::Running) {
-                if vm::deadline(machine, vcpu) <= now {
+                if vm::deadline_of_sleeper(machine, vcpu) <= now {
                     vm::tick(machine, vcpu, now);
                 }
                 if vm::notice(machine, vcpu) {
                     self.scheduler.wake(guest.entity, now);
                 } else {
-                    next = next.min(vm::deadline(machine, vcpu));
+                    next = next.min(vm::deadline_of_sleeper(machine, vcpu));
                 }
             }
         }

@@ -37,6 +37,11 @@ impl View {
             Self::Supervisor { sum, mxr } => Rights { privilege: Privilege::Supervisor, sum, mxr },
         }
     }
+
+    /// Whether it is that of user mode, with translation.
+    pub const fn is_user(self) -> bool {
+        matches!(self, Self::User { .. })
+    }
 }
 
 /// An address space as seen with certain rights: what a shadow root caches.

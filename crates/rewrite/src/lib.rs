@@ -143,9 +143,10 @@ impl CodePages {
         address.offset_from(self.base).is_some_and(|offset| offset < self.words.len() as u64 * 8)
     }
 
-    /// Counts a trap of the privileged four-byte instruction `bits` at `site`, and replaces it where that is due: at once, if
-    /// the firmware complains of it.
-    pub fn trapped(&mut self, ram: &GuestRam, site: GuestPhysAddr, bits: u32) -> Change {
+    /// Counts a trap of the four-byte instruction `bits`, which the hardware refuses, at `site`, and replaces it where that is
+    /// due: at once, if the firmware complains of it. In user mode only for that, and only while half of the room for copies
+    /// is left for the kernel.
+    pub fn trapped(&mut self, ram: &GuestRam, site: GuestPhysAddr, bits: u32, is_user: bool) -> Change {
         if let Some(copy) = ram.overlay().copy_of(site) {
             // Where it was replaced before, what trapped was the original, still mapped in this address space.
             if self.replaced(ram, site).is_some() {
@@ -156,14 +157,19 @@ impl CodePages {
             return Change::None;
         }
         let page = site.align_down(PAGE_SIZE);
-        let is_loud = ram.overlay().wants_scan() && scan::is_loud(bits);
-        if !self.is_hot(page) && !is_loud {
+        let is_reported = ram.overlay().wants_scan() && is_reported(bits);
+        let may_copy = if is_user {
+            is_reported && 2 * self.free.len() > self.copies.len()
+        } else {
+            self.is_hot(page) || is_reported
+        };
+        if !may_copy {
             return Change::None;
         }
         let Some(copy) = self.cover(ram, page) else { return Change::None };
         self.begin_balance(page, copy);
-        if is_loud {
-            self.keep(copy, store::ALWAYS);
+        if is_reported {
+            self.keep(copy, if scan::is_loud(bits) { store::ALWAYS } else { store::PATIENCE });
         }
         self.replace(copy, site);
         ram.note_code_write();
@@ -335,6 +341,12 @@ impl CodePages {
         let offset = copy.offset_from(self.base)?.checked_add(address.0 % PAGE_SIZE)?;
         self.words.get((offset / 8) as usize)
     }
+}
+
+/// Whether firmware that complains of some instructions does so of `bits`, which has trapped as an illegal instruction: it has
+/// the opcode of CSR accesses, and is none.
+pub const fn is_reported(bits: u32) -> bool {
+    bits & 0x707f == 0x73
 }
 
 /// The parcel of `word` that lies at the address.

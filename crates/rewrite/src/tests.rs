@@ -20,7 +20,7 @@ pub(crate) fn pages(count: usize) -> CodePages {
 }
 
 pub(crate) fn heat(pages: &mut CodePages, ram: &GuestRam, site: GuestPhysAddr) -> u32 {
-    (1..).find(|_| pages.trapped(ram, site, SITE) == Change::Remap).unwrap()
+    (1..).find(|_| pages.trapped(ram, site, SITE, false) == Change::Remap).unwrap()
 }
 
 #[test]
@@ -71,13 +71,36 @@ fn of_a_site_that_a_pages_end_tears_the_first_half_is_replaced() {
 fn what_the_firmware_complains_of_is_replaced_the_first_time_that_it_traps() {
     let ram = ram(vec![u64::from(SRET)]);
     let mut pages = pages(2);
-    assert_eq!(pages.trapped(&ram, BASE, SRET), Change::None, "no firmware complains");
+    assert_eq!(pages.trapped(&ram, BASE, SRET, false), Change::None, "no firmware complains");
     ram.overlay().require_scan();
     // Where nothing is known of the place, it may be half of another instruction.
     assert_eq!(pages.scan(&ram, BASE, false, || None), Change::Guard);
-    assert_eq!(pages.trapped(&ram, BASE, SITE), Change::None);
-    assert_eq!(pages.trapped(&ram, BASE, SRET), Change::Remap);
+    assert_eq!(pages.trapped(&ram, BASE, SITE, false), Change::None);
+    assert_eq!(pages.trapped(&ram, BASE, SRET, false), Change::Remap);
     assert!(pages.keeps(&ram, BASE) && pages.replaced(&ram, BASE) == Some(SRET));
+}
+
+#[test]
+fn programs_get_copies_for_what_the_firmware_complains_of_while_kernels_have_as_many() {
+    const MRET: u32 = 0x3020_0073;
+    let ram = ram(vec![u64::from(MRET); 4096]);
+    let mut pages = pages(4);
+    let at = |page: u64| BASE.wrapping_add(page * PAGE_SIZE);
+    for _ in 0..2 * FIRST_LIMIT {
+        assert_eq!(pages.trapped(&ram, at(0), MRET, true), Change::None, "no firmware complains");
+    }
+    ram.overlay().require_scan();
+    assert_eq!(pages.trapped(&ram, at(0), SITE, true), Change::None, "it does not complain of CSR accesses");
+    for (page, change) in [(0, Change::Remap), (1, Change::Remap), (2, Change::None)] {
+        assert_eq!(pages.trapped(&ram, at(page), MRET, true), change, "{page}");
+        assert_eq!(pages.replaced(&ram, at(page)).is_some(), change == Change::Remap, "{page}");
+    }
+    for (page, change) in [(2, Change::Remap), (3, Change::Remap), (4, Change::None)] {
+        assert_eq!(pages.trapped(&ram, at(page), SRET, false), change, "{page}");
+    }
+    // One that is not of the three kinds does not keep its copy for long.
+    (0..PATIENCE).for_each(|_| _ = pages.store(&ram, at(0).wrapping_add(64), &[0; 8]).unwrap());
+    assert!(!pages.keeps(&ram, at(0)) && pages.keeps(&ram, at(2)));
 }
 
 #[test]
@@ -108,7 +131,7 @@ fn without_room_nothing_is_rewritten() {
     let mut pages = pages(1);
     heat(&mut pages, &ram, BASE);
     for _ in 0..2 * FIRST_LIMIT {
-        assert_eq!(pages.trapped(&ram, BASE.wrapping_add(0x1000), SITE), Change::None);
+        assert_eq!(pages.trapped(&ram, BASE.wrapping_add(0x1000), SITE, false), Change::None);
     }
     pages.clear(&ram);
     assert_eq!(heat(&mut pages, &ram, BASE.wrapping_add(0x1000)), 1);

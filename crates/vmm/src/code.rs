@@ -15,13 +15,15 @@ use crate::mmio;
 use crate::outcome::Outcome;
 use crate::vcpu::Vcpu;
 
-/// Notes that the privileged instruction `bits` at `pc` in `context` trapped the slow way, and lets it be replaced.
+/// Notes that the instruction `bits` at `pc` in `context`, which the hardware refuses, trapped the slow way, and lets it be
+/// replaced.
 pub(crate) fn trapped(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKey, pc: u64, bits: u32) {
     let Some(site) = fetched_from(machine, context, pc) else { return };
     if is_overlapped(machine, context, pc) {
         return;
     }
-    if machine.code.trapped(&machine.ram, site, bits) == Change::Remap {
+    let is_user = context.view.is_user();
+    if machine.code.trapped(&machine.ram, site, bits, is_user) == Change::Remap {
         let writable = vcpu.frame.filled_writable != 0;
         let page = site.align_down(PAGE_SIZE);
         vcpu.shadow.remap(&machine.ram, context, GuestVirtAddr(pc), page, writable);
@@ -80,11 +82,14 @@ pub(crate) enum Replaced {
     Torn,
 }
 
-/// What the breakpoint at the vCPU's pc stands for; `None` where the guest wrote the breakpoint itself. Only code in
-/// supervisor mode is rewritten; without translation, user mode sees it, too.
+/// What the breakpoint at the vCPU's pc stands for; `None` where the guest wrote the breakpoint itself. Code in user mode is
+/// rewritten only on firmware that complains; without translation, user mode sees the kernel's, too.
 #[inline]
 pub(crate) fn replaced(machine: &mut Machine, vcpu: &mut Vcpu) -> Option<Replaced> {
-    if vcpu.frame.privilege != Privilege::Supervisor && vcpu.frame.csr.satp().mode != Mode::Bare {
+    if vcpu.frame.privilege != Privilege::Supervisor
+        && vcpu.frame.csr.satp().mode != Mode::Bare
+        && !machine.ram.overlay().wants_scan()
+    {
         return None;
     }
     let (pc, tag) = (vcpu.frame.pc, vcpu.frame.roots.tag);

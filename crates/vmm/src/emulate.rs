@@ -13,9 +13,10 @@ use crate::host::Host;
 use crate::machine::Machine;
 use crate::outcome::Outcome;
 use crate::pmu::{CYCLE, INSTRET};
-use crate::vcpu::Vcpu;
+use crate::vcpu::{RunState, Vcpu};
 
-/// Handles an illegal-instruction exception, and lets a kernel's privileged instruction be rewritten.
+/// Handles an illegal-instruction exception, and lets a kernel's privileged instruction be rewritten, and what the firmware
+/// prints a line for. Where such an instruction is the guest's fault, too many of them hold the vCPU back.
 pub(crate) fn illegal_instruction(
     machine: &mut Machine,
     vcpu: &mut Vcpu,
@@ -28,8 +29,16 @@ pub(crate) fn illegal_instruction(
     };
     let (pc, context, privilege) = (vcpu.frame.pc, vcpu.context(), vcpu.frame.privilege);
     let outcome = instruction(vcpu, &machine.ram, bits, host);
-    if privilege == Privilege::Supervisor && !matches!(outcome, Outcome::Inject(..)) {
+    let is_done = !matches!(outcome, Outcome::Inject(..));
+    let is_reported = machine.ram.overlay().wants_scan() && rewrite::is_reported(bits);
+    if is_reported || is_done && privilege == Privilege::Supervisor {
         code::trapped(machine, vcpu, context, pc, bits);
+    }
+    if is_reported
+        && !is_done
+        && let Some(until) = machine.complaints.note(host.now())
+    {
+        vcpu.state = RunState::Held(until);
     }
     outcome
 }

@@ -9,6 +9,7 @@
 extern crate alloc;
 
 mod code;
+pub mod complaints;
 mod emulate;
 pub mod exit;
 mod fast;

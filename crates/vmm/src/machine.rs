@@ -9,6 +9,7 @@ use memory::{GuestPhysAddr, GuestRam};
 
 use rewrite::CodePages;
 
+use crate::complaints::Complaints;
 use crate::host::Host;
 use crate::link::Link;
 use crate::outcome::StopReason;
@@ -24,6 +25,8 @@ pub struct Machine {
     pub board: Board,
     /// One letter box a hart.
     pub links: Vec<Link>,
+    /// How often it made the firmware print.
+    pub complaints: Complaints,
     clock: Clock,
     /// Kept, for the conversion to ticks is a division.
     deadline: u64,
@@ -97,7 +100,8 @@ impl Machine {
     /// A machine of `harts` harts.
     pub fn new(ram: GuestRam, code: CodePages, board: Board, harts: usize, clock: Clock) -> Self {
         let links = (0..harts).map(|_| Link::new()).collect();
-        Self { ram, code, board, links, clock, deadline: u64::MAX, notified: 0, typed_to: None }
+        let complaints = Complaints::new(clock.frequency);
+        Self { ram, code, board, links, complaints, clock, deadline: u64::MAX, notified: 0, typed_to: None }
     }
 
     /// Power-on state, but for the vCPUs. No request of a virtio device may be in flight (`Board::in_flight`): a device

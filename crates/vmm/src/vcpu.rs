@@ -32,6 +32,8 @@ pub enum RunState {
     Waiting,
     /// As `Waiting`, but it then starts afresh (HSM's non-retentive suspension).
     Suspended(Start),
+    /// It runs, but not before this time, in ticks.
+    Held(u64),
     /// Only HSM's hart_start brings it back.
     Stopped,
 }
@@ -164,8 +166,20 @@ impl Vcpu {
         match self.state {
             RunState::Waiting => self.state = RunState::Running,
             RunState::Suspended(start) => self.start(start),
-            RunState::Running | RunState::Stopped => {}
+            RunState::Running | RunState::Held(_) | RunState::Stopped => {}
         }
+    }
+
+    /// Ends a pause that is over at `now`.
+    pub(crate) fn end_pause(&mut self, now: u64) {
+        if self.state_deadline() <= now {
+            self.state = RunState::Running;
+        }
+    }
+
+    /// When its state changes by itself, in ticks; `u64::MAX` is never.
+    pub fn state_deadline(&self) -> u64 {
+        if let RunState::Held(until) = self.state { until } else { u64::MAX }
     }
 
     /// Takes the interrupt of the highest priority, if one is to be taken now and is not held back.

@@ -177,10 +177,16 @@ pub fn tick(machine: &mut Machine, vcpu: &mut Vcpu, now: u64) {
     if vcpu.timer.is_due(now) {
         vcpu.set_line(Interrupt::Timer, true);
     }
+    vcpu.end_pause(now);
     machine.tick(now);
 }
 
-/// When `tick` is wanted next, in ticks; `u64::MAX` is never.
+/// When `tick` is wanted next by a vCPU that does not run, in ticks; `u64::MAX` is never.
+pub fn deadline_of_sleeper(machine: &Machine, vcpu: &Vcpu) -> u64 {
+    deadline(machine, vcpu).min(vcpu.state_deadline())
+}
+
+/// When `tick` is wanted next by a vCPU that runs, in ticks; `u64::MAX` is never.
 #[inline]
 pub fn deadline(machine: &Machine, vcpu: &Vcpu) -> u64 {
     let timer = if vcpu.frame.csr.is_pending(Interrupt::Timer) {

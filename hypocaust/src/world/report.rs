@@ -6,6 +6,7 @@ use alloc::string::String;
 use core::fmt::{self, Write};
 
 use lifecycle::End;
+use vmm::complaints::PER_SECOND;
 use vmm::{Host, StopReason};
 
 use super::World;
@@ -73,6 +74,23 @@ impl World {
         } else {
             self.say_about(number, Level::Info, format_args!("guest `{name}` {reason}"));
         }
+    }
+
+    /// Tells that a guest was held back for what it makes the firmware print, if it was just now.
+    pub fn tell_of_complaints(&mut self, number: usize) {
+        let Some(guest) = self.guests.get_mut(number) else { return };
+        if !guest.vm.machine.complaints.take_news() {
+            return;
+        }
+        let name = guest.vm.name.clone();
+        self.say_about(
+            number,
+            Level::Warning,
+            format_args!(
+                "guest `{name}` executes instructions for which the firmware prints a line each; \
+                 it is held back to {PER_SECOND} of them a second"
+            ),
+        );
     }
 
     pub(super) fn tell_of_refusal(&mut self, number: usize, why: NotChanged) {

@@ -27,6 +27,8 @@ struct Attack {
     disk: AttackersDisk,
     /// How long the healthy guest may be away where instructions are counted, in microseconds.
     counted: u64,
+    /// The firmware that it needs.
+    firmware: Option<&'static str>,
     /// What must be there so many times, for the attack to have taken place.
     proof: (&'static str, usize),
 }
@@ -57,6 +59,7 @@ const fn attack(role: &'static str, about: &'static str, proof: (&'static str, u
         line: None,
         disk: AttackersDisk::None,
         counted: COUNTED,
+        firmware: None,
         proof,
     }
 }
@@ -64,6 +67,7 @@ const fn attack(role: &'static str, about: &'static str, proof: (&'static str, u
 const RESET: &str = "guest `attacker` asked for a reset";
 const CRASH: &str = "guest `attacker` was stopped";
 const LEFT_OUT: &str = "more lines about guest `attacker` left out";
+const HELD_BACK: &str = "guest `attacker` executes instructions for which the firmware prints a line each";
 /// It starts anew without delay.
 const NO_DELAY: &str = "max-restart-delay = '0s'\non-stop = 'restart'";
 /// Bytes in a second of a slow line.
@@ -153,6 +157,10 @@ const ATTACKS: &[Attack] = &[
             ("disk-full: refused", 3),
         )
     },
+    Attack {
+        firmware: Some("opensbi-1.6"),
+        ..attack("complaints", "makes the firmware print", (HELD_BACK, 1))
+    },
     attack("deaf", "never reads what is typed", ("deaf: type something", 1)),
 ];
 
@@ -211,7 +219,7 @@ impl AttackersDisk {
 pub fn cases(project: &Project, hypo: &Hypo, firmware: &str) -> Vec<Case> {
     let case = |attack: &'static Attack| {
         let (kernel, hypo) = (project.bare_program("attack"), hypo.clone());
-        let firmware = firmware.to_owned();
+        let firmware = attack.firmware.unwrap_or(firmware).to_owned();
         Case {
             name: format!("attacks/{}", attack.name),
             about: format!("a guest that {} keeps no other one from the hart", attack.about),

@@ -17,8 +17,8 @@ pub(super) struct Mapping {
     pub(super) block: bool,
 }
 
-/// The leaf that serves `access`. A page whose kernel code is fetched from a copy is mapped execute-only where the
-/// kernel executes it, and read-only elsewhere; `None` where such a page is not to be mapped for this access.
+/// The leaf that serves `access`. A page whose code is fetched from a copy is mapped execute-only where the kernel executes it,
+/// or, on firmware that complains of instructions, anybody, and read-only elsewhere; `None` where such a page is not to be mapped for this access.
 pub(super) fn mapping(
     ram: &GuestRam,
     host: HostPhysAddr,
@@ -29,7 +29,7 @@ pub(super) fn mapping(
     let Translation { address, leaf, .. } = translation;
     let mut flags = leaf_flags(leaf, view.rights(), view);
     let overlay = ram.overlay();
-    if overlay.wants_scan() && !matches!(view, View::User { .. }) && flags & Pte::X != 0 {
+    if overlay.wants_scan() && !view.is_user() && flags & Pte::X != 0 {
         if overlay.may_run(address) {
             let small = Translation { level: 0, ..translation };
             return covered(ram, host, access, small, view, flags);
@@ -66,13 +66,13 @@ fn covered(
             Access::Fetch | Access::Load => Some(Mapping { flags: flags & !Pte::W, ..whole }),
         };
     };
-    let is_kernel_code = !matches!(view, View::User { .. }) && flags & Pte::X != 0;
+    let is_rewritten = (!view.is_user() || overlay.wants_scan()) && flags & Pte::X != 0;
     match access {
         Access::Store => None,
-        Access::Fetch if is_kernel_code => {
+        Access::Fetch if is_rewritten => {
             Some(Mapping { host: copy, flags: flags & !(Pte::R | Pte::W), ..whole })
         }
-        Access::Load if is_kernel_code => None,
+        Access::Load if is_rewritten => None,
         Access::Fetch | Access::Load => Some(Mapping { flags: flags & !Pte::W, ..whole }),
     }
 }

@@ -1,7 +1,8 @@
 //! Pages whose code is fetched from copies: how they are read, and when that ends them.
 
-use isa::Exception;
 use isa::csr::CsrAddr;
+use isa::paging::Pte;
+use isa::{Exception, Privilege};
 use memory::GuestPhysAddr;
 use trace::ExitKind;
 
@@ -125,4 +126,32 @@ fn a_page_that_is_read_no_longer_is_copied_again_and_its_sites_served_by_the_ass
     hit(&mut guest);
     assert!(is_known_to_the_assembly(&mut guest));
     guest.shadow_leaves();
+}
+
+#[test]
+fn what_a_program_makes_the_firmware_complain_of_is_illegal_by_a_breakpoint_from_then_on() {
+    const SRET: u32 = 0x1020_0073;
+    let mut guest = Guest::with_copies();
+    guest.machine.ram.overlay().require_scan();
+    let mut tables = Tables::new();
+    guest.poke(ENTRY, SRET);
+    tables.map(&mut guest, ENTRY, ENTRY, RWX | Pte::U);
+    tables.map(&mut guest, HANDLER, HANDLER, RWX);
+    tables.enable(&mut guest);
+    guest.vcpu.frame.privilege = Privilege::User;
+    run_at(&mut guest, ENTRY);
+    guest.execute(SRET);
+    assert!(is_copied(&guest));
+    for _ in 0..2 {
+        guest.assert_took(Exception::IllegalInstruction, ENTRY, SRET.into());
+        guest.vcpu.frame.privilege = Privilege::User;
+        run_at(&mut guest, ENTRY);
+        guest.raise(Exception::InstructionPageFault, ENTRY);
+        guest.raise(Exception::Breakpoint, ENTRY);
+    }
+    // A breakpoint of its own is its own.
+    guest.vcpu.frame.privilege = Privilege::User;
+    run_at(&mut guest, ENTRY + 8);
+    guest.raise(Exception::Breakpoint, ENTRY + 8);
+    guest.assert_took(Exception::Breakpoint, ENTRY + 8, ENTRY + 8);
 }

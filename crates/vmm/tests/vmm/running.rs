@@ -2,7 +2,7 @@
 
 use isa::csr::{CsrAddr, senvcfg, sstatus};
 use isa::paging::{Mode, Satp};
-use isa::{Interrupt, Privilege};
+use isa::{Exception, Interrupt, Privilege};
 use memory::GuestPhysAddr;
 use mmu::TlbFlush;
 use vhart::{Roots, Space};
@@ -318,4 +318,46 @@ fn a_root_that_is_not_the_vcpus_own_is_found_at_hand() {
         assert_eq!(vm::foreign_root(&guest.vcpu), Some(own.supervisor_sum ^ change));
         guest.vcpu.frame.spaces.insert(Space { satp: Tables::satp(), roots: own });
     }
+}
+
+/// MRET, of which firmware that complains of SRET, WFI and fences complains, too.
+const MRET: u32 = 0x3020_0073;
+
+/// The guest executes MRET, in this mode, `at` its `ENTRY`.
+fn complain(guest: &mut Guest, privilege: Privilege) {
+    guest.vcpu.frame.privilege = privilege;
+    guest.vcpu.frame.pc = ENTRY;
+    guest.execute(MRET);
+    guest.assert_took(Exception::IllegalInstruction, ENTRY, MRET.into());
+}
+
+#[test]
+fn a_guest_that_makes_the_firmware_print_is_held_back_and_an_interrupt_does_not_change_that() {
+    for privilege in [Privilege::User, Privilege::Supervisor] {
+        let mut guest = Guest::new();
+        guest.machine.ram.overlay().require_scan();
+        guest.tick(1000);
+        let allowed = (0..).find(|_| {
+            complain(&mut guest, privilege);
+            guest.vcpu.state != RunState::Running
+        });
+        assert_eq!(allowed, Some(64));
+        assert!(guest.machine.complaints.take_news());
+        enable(&mut guest, &Interrupt::BY_PRIORITY);
+        guest.machine.links[0].send_software_interrupt();
+        assert_eq!(guest.prepare(), Next::Idle);
+        let due = vm::deadline_of_sleeper(&guest.machine, &guest.vcpu);
+        assert!(due > 1000 && due < u64::MAX, "{due}");
+        guest.tick(due - 1);
+        assert_eq!(guest.prepare(), Next::Idle);
+        guest.tick(due);
+        assert!(matches!(guest.prepare(), Next::Run(_)));
+    }
+}
+
+#[test]
+fn where_the_firmware_does_not_complain_nobody_is_held_back() {
+    let mut guest = Guest::new();
+    (0..1000).for_each(|_| complain(&mut guest, Privilege::User));
+    assert_eq!(guest.vcpu.state, RunState::Running);
 }

@@ -1,13 +1,13 @@
 //! One of two guests on a hart. The `healthy` one looks at the clock all the time and says how long it once did not have the
 //! hart, for so many milliseconds. The other one does something by which a guest could hold up others: it fills consoles, resets or dies again and
-//! again, writes to a full disk, or ends while a disk works for it. The command line says which: `attack=ROLE`, and
+//! again, writes to a full disk, makes the firmware print, or ends while a disk works for it. The command line says which: `attack=ROLE`, and
 //! `looks=MILLISECONDS` for the healthy one.
 #![no_std]
 #![no_main]
 
 use core::arch::asm;
 use features::disk::{self, Disk, kind};
-use features::role;
+use features::{exec, role};
 use guest_rt::console::put;
 use guest_rt::mmio::{read8, write8};
 use guest_rt::time::{FREQUENCY, now, spin};
@@ -67,6 +67,16 @@ fn main(_hart: u64, device_tree: u64) {
         "virtio-flood-resets" => {
             flood_virtio(false);
             reset();
+        }
+        "complaints" => {
+            println!("complaints: begin");
+            let mut count = 0_u32;
+            loop {
+                // SYSTEM with funct3 = 0 and rd = x1: reserved. Another one each time.
+                let refused = exec::run(&[0x73 | 1 << 7 | count << 20], 0);
+                assert!(refused.is_err(), "it is illegal");
+                count = count.wrapping_add(1) % (1 << 12);
+            }
         }
         "deaf" => {
             println!("deaf: type something");

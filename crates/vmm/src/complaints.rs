@@ -1,0 +1,63 @@
+//! Bounds how often a guest makes firmware print. Some firmware prints a line on the operator's console for each instruction
+//! that it takes for a wrong CSR access, and nobody can keep a guest's program from executing one: it traps to the firmware.
+//! What comes too fast is followed by a pause of the vCPU.
+
+/// Lines that come at once, after a time without.
+const AT_ONCE: u64 = 64;
+/// Lines in a second.
+pub const PER_SECOND: u64 = 20;
+
+/// How often a guest made the firmware print, as far as that matters for its pauses. Times are in ticks of the timebase.
+#[derive(Debug)]
+pub struct Complaints {
+    /// For how long a line counts.
+    each: u64,
+    /// Until when those that were printed count.
+    until: u64,
+    was_held: bool,
+    was_told: bool,
+}
+
+impl Complaints {
+    /// None so far, for a clock of `frequency` ticks a second.
+    pub(crate) const fn new(frequency: u64) -> Self {
+        Self { each: frequency / PER_SECOND + 1, until: 0, was_held: false, was_told: false }
+    }
+
+    /// Counts a line at `now`; until when the vCPU that caused it has to pause, if at all.
+    pub(crate) fn note(&mut self, now: u64) -> Option<u64> {
+        self.until = self.until.max(now).saturating_add(self.each);
+        let resume = self.until.saturating_sub(self.each.saturating_mul(AT_ONCE));
+        let is_held = resume > now;
+        self.was_held |= is_held;
+        is_held.then_some(resume)
+    }
+
+    /// Whether a vCPU had to pause for the first time.
+    pub fn take_news(&mut self) -> bool {
+        self.was_held && !core::mem::replace(&mut self.was_told, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_at_once_then_so_many_a_second_whatever_the_guest_does() {
+        const SECOND: u64 = 1_000_000;
+        let mut complaints = Complaints::new(SECOND);
+        let (mut now, mut lines) = (7 * SECOND, 0);
+        while now < 17 * SECOND {
+            lines += 1;
+            now = complaints.note(now).unwrap_or(now + 1);
+        }
+        assert!((AT_ONCE + 10 * PER_SECOND).abs_diff(lines) <= 1, "{lines}");
+        assert!(complaints.take_news() && !complaints.take_news());
+        // After a while without, as many at once, and no more.
+        now += 60 * SECOND;
+        assert!((0..AT_ONCE).all(|_| complaints.note(now).is_none()));
+        let resume = complaints.note(now).unwrap();
+        assert!(resume > now && resume <= now + SECOND / PER_SECOND + 1);
+    }
+}
