@@ -56,11 +56,8 @@ fn each_time(arena: &Arena, name: &core::fmt::Arguments, word: u32) {
     // It stores beside it; the kernel sees that, and the other way round.
     user::call(USER + 20, USER + 0x800, 0x1234_5678);
     // SAFETY: a frame that was taken for code.
-    check!(
-        format_args!("{name}_what_it_stores_is_there"),
-        unsafe { *((page + 0x800) as *const u64) },
-        0x1234_5678
-    );
+    let seen = unsafe { ((page + 0x800) as *const u64).read_volatile() };
+    check!(format_args!("{name}_what_it_stores_is_there"), seen, 0x1234_5678);
     check!(format_args!("{name}_is_illegal_after_a_store"), runs(), 0);
     exec::write(page + 0x800, &[0x9abc_def0, 0]);
     check!(format_args!("{name}_what_the_kernel_stores_is_there"), load(USER + 0x800), 0x9abc_def0);
