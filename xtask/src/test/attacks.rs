@@ -157,6 +157,7 @@ const ATTACKS: &[Attack] = &[
             ("disk-full: refused", 3),
         )
     },
+    attack("fences", "fences large tables that it changes", ("fences: again", 1)),
     Attack {
         firmware: Some("opensbi-1.6"),
         ..attack("complaints", "makes the firmware print", (HELD_BACK, 1))
