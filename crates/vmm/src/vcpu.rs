@@ -61,6 +61,8 @@ pub struct Vcpu {
     pub pmu: Pmu,
     /// The page in which the guest wants to find their values.
     pub(crate) pmu_snapshot: Option<GuestPhysAddr>,
+    /// Bytes that a console write by the SBI, which is made again until it is done, has written.
+    pub(crate) console_sent: u64,
     /// Accesses to devices that may come again.
     pub(crate) known: KnownAccesses,
     /// What keeps the assembly's part of the frame in step.
@@ -81,6 +83,7 @@ impl Vcpu {
             steal: StealTime::default(),
             pmu: Pmu::default(),
             pmu_snapshot: None,
+            console_sent: 0,
             known: KnownAccesses::default(),
             fast: FastPath::default(),
         }
@@ -95,6 +98,7 @@ impl Vcpu {
         self.steal.stop();
         self.pmu.reset();
         self.pmu_snapshot = None;
+        self.console_sent = 0;
         self.virtualise_counters();
         self.state = RunState::Stopped;
     }
@@ -185,6 +189,10 @@ impl Vcpu {
     /// Takes the interrupt of the highest priority, if one is to be taken now and is not held back.
     pub fn take_interrupt(&mut self) {
         if let Some(interrupt) = self.frame.csr.deliverable(self.frame.privilege) {
+            // Firmware is at work, which is not interrupted.
+            if self.console_sent != 0 {
+                return;
+            }
             if interrupt != Interrupt::Timer {
                 self.timer.hold_anew();
             } else if self.timer.holds_back() {

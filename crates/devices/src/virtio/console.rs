@@ -9,7 +9,7 @@ use super::slot::Device;
 use super::transport::{Identity, Transport, feature};
 
 /// The most bytes that one call of [`Console::output`] moves.
-pub const MAX_BYTES: usize = 4096;
+pub const MAX_BYTES: usize = 1024;
 /// Bytes on the way at once.
 const CHUNK: usize = 256;
 

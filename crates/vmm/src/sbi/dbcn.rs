@@ -11,15 +11,18 @@ use crate::machine::Machine;
 use crate::outcome::Outcome;
 use crate::vcpu::Vcpu;
 
-/// Bytes that one call moves at most; the guest sees a partial transfer and calls again.
-const MAX_BYTES: u64 = 4096;
+/// Bytes that one exit moves at most. A write of more goes on with the next exit, as does one to a console that is full.
+const MAX_BYTES: u64 = 1024;
 /// Bytes on the way at once.
 const CHUNK: usize = 64;
 
-pub(super) fn call(call: SbiCall, machine: &mut Machine, _: &mut Vcpu, host: &mut impl Host) -> Reply {
+pub(super) fn call(call: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Reply {
     let [first, low, high, ..] = call.args;
     match call.function {
-        0 => shared_memory(machine, first, low, high).and_then(|to| write(machine, to, first, host)).into(),
+        0 => match shared_memory(machine, first, low, high) {
+            Ok(from) => write(machine, vcpu, from, first, host),
+            Err(error) => Err(error).into(),
+        },
         1 => shared_memory(machine, first, low, high).and_then(|to| read(machine, to, first, host)).into(),
         2 => match machine.console_write(&[first as u8], host) {
             // The call blocks until the console has room: the guest makes it again.
@@ -35,21 +38,34 @@ fn shared_memory(machine: &Machine, len: u64, low: u64, high: u64) -> Result<Gue
     if high == 0 && machine.ram.contains(address, len) { Ok(address) } else { Err(SbiError::InvalidParam) }
 }
 
-fn write(machine: &mut Machine, from: GuestPhysAddr, len: u64, host: &mut impl Host) -> SbiResult {
-    let len = len.min(MAX_BYTES);
-    let mut written = 0;
-    while written < len {
+/// Writes `len` bytes of RAM, all of them, as firmware does: kernels do not look how many went. What the console has no room
+/// for, or is more than one exit may move, is written when the guest makes the call again, which no interrupt delays.
+fn write(
+    machine: &mut Machine,
+    vcpu: &mut Vcpu,
+    from: GuestPhysAddr,
+    len: u64,
+    host: &mut impl Host,
+) -> Reply {
+    let end = len.min(vcpu.console_sent.saturating_add(MAX_BYTES));
+    while vcpu.console_sent < end {
         let mut chunk = [0; CHUNK];
-        let count = (len - written).min(CHUNK as u64) as usize;
-        let bytes = chunk.get_mut(..count).ok_or(SbiError::InvalidParam)?;
-        machine.ram.read(from.wrapping_add(written), bytes).map_err(|_| SbiError::InvalidParam)?;
+        let count = (end - vcpu.console_sent).min(CHUNK as u64) as usize;
+        let bytes = chunk.get_mut(..count).unwrap_or_default();
+        if machine.ram.read(from.wrapping_add(vcpu.console_sent), bytes).is_err() {
+            break;
+        }
         let taken = machine.console_write(bytes, host) as u64;
-        written += taken;
+        vcpu.console_sent = vcpu.console_sent.wrapping_add(taken);
         if taken < count as u64 {
             break;
         }
     }
-    Ok(written)
+    if vcpu.console_sent < len {
+        return Reply::Outcome(Outcome::Resume);
+    }
+    vcpu.console_sent = 0;
+    Reply::Return(Ok(len))
 }
 
 fn read(machine: &mut Machine, to: GuestPhysAddr, len: u64, host: &mut impl Host) -> SbiResult {

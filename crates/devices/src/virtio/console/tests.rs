@@ -77,12 +77,13 @@ fn a_full_sink_is_given_the_rest_later() {
 #[test]
 fn one_turn_moves_a_limited_number_of_bytes() {
     let mut bench = Bench::new();
-    put(&bench.ram, DATA, &text(10_000));
+    let all = 2 * MAX_BYTES + 100;
+    put(&bench.ram, DATA, &text(all));
     bench.transmit.offer_chain(&bench.ram, 0, &[(DATA, MAX_BYTES as u32)], &[]);
-    bench.transmit.offer_chain(&bench.ram, 1, &[(DATA + MAX_BYTES as u64, 10_000 - MAX_BYTES as u32)], &[]);
+    bench.transmit.offer_chain(&bench.ram, 1, &[(DATA + MAX_BYTES as u64, MAX_BYTES as u32 + 100)], &[]);
     let turns: Vec<_> = (0..3).map(|_| bench.output(usize::MAX)).collect();
-    assert_eq!([0, 1, 2].map(|turn| turns[turn].len()), [4096, 4096, 10_000 - 8192]);
-    assert_eq!(turns.concat(), text(10_000));
+    assert_eq!([0, 1, 2].map(|turn| turns[turn].len()), [MAX_BYTES, MAX_BYTES, 100]);
+    assert_eq!(turns.concat(), text(all));
     assert!(bench.output(usize::MAX).is_empty());
 }
 

@@ -1,10 +1,11 @@
 //! The debug console.
 
-use isa::Exception;
+use isa::csr::{CsrAddr, sstatus};
+use isa::{Exception, Interrupt};
 use memory::GuestPhysAddr;
 
 use super::{DBCN, INVALID_PARAM, call, ecall, guest};
-use crate::support::{ENTRY, Guest, HOLE, RAM, RAM_END, UART, asm};
+use crate::support::{ENTRY, Guest, HANDLER, HOLE, RAM, RAM_END, UART, asm};
 
 const WRITE: u64 = 0;
 const READ: u64 = 1;
@@ -27,22 +28,66 @@ fn a_write_sends_the_bytes_and_says_how_many() {
     assert_eq!(call(&mut guest, DBCN, WRITE, &[0, TEXT, 0]), (0, 0));
 }
 
+/// Makes the write of `len` bytes at `TEXT` again, each time with room for some more, until it returns; how often.
+fn write_in_pieces(guest: &mut Guest, len: u64, room: usize) -> usize {
+    let began = guest.host.output.len();
+    let calls = (1..).find(|_| {
+        guest.host.room = guest.host.room.saturating_add(room);
+        ecall(guest, DBCN, WRITE, &[len, TEXT, 0]).unwrap();
+        guest.pc() != ENTRY
+    });
+    assert_eq!((guest.reg(10), guest.reg(11)), (0, len));
+    assert_eq!(guest.host.output.len() - began, len as usize);
+    calls.unwrap()
+}
+
 #[test]
-fn a_write_to_a_console_that_is_nearly_full_is_partial() {
-    for room in [0, 1, 63, 64, 65, 200] {
-        let mut guest = guest_with_text(&[b'x'; 256]);
-        guest.host.room = room;
-        assert_eq!(call(&mut guest, DBCN, WRITE, &[256, TEXT, 0]), (0, room as u64));
-        assert_eq!(guest.host.output.len(), room);
+fn a_write_to_a_console_that_is_nearly_full_waits_for_room() {
+    let text: Vec<u8> = (0..=255).collect();
+    for room in [1, 63, 64, 65, 200] {
+        let mut guest = guest_with_text(&text);
+        guest.host.room = 0;
+        assert_eq!(write_in_pieces(&mut guest, 256, room), 256_usize.div_ceil(room));
+        assert_eq!(guest.host.output, text);
     }
 }
 
 #[test]
-fn one_call_moves_no_more_than_its_quota() {
-    let mut guest = guest();
-    let (error, count) = call(&mut guest, DBCN, WRITE, &[0x10_0000, RAM, 0]);
-    assert_eq!((error, count), (0, guest.host.output.len() as u64));
-    assert!((1024..=0x1_0000).contains(&count), "{count}");
+fn a_large_write_is_made_in_pieces_and_whole() {
+    let text: Vec<u8> = (0..5000_u32).map(|n| n as u8).collect();
+    let mut guest = guest_with_text(&text);
+    assert_eq!(write_in_pieces(&mut guest, 5000, 0), 5);
+    assert_eq!(guest.host.output, text);
+    // The next one begins anew.
+    guest.vcpu.frame.pc = ENTRY;
+    assert_eq!(write_in_pieces(&mut guest, 2000, 0), 2);
+    assert_eq!(guest.host.output[5000..], text[..2000]);
+}
+
+#[test]
+fn no_interrupt_comes_between_the_pieces_of_a_write() {
+    let mut guest = guest_with_text(&[b'x'; 256]);
+    guest.set_csr(CsrAddr::SIE, Interrupt::Software.mask());
+    guest.set_csr(CsrAddr::SSTATUS, sstatus::SIE);
+    guest.host.room = 1;
+    ecall(&mut guest, DBCN, WRITE, &[256, TEXT, 0]).unwrap();
+    guest.machine.links[0].send_software_interrupt();
+    guest.prepare();
+    assert_eq!(guest.pc(), ENTRY);
+    guest.host.room = 1000;
+    ecall(&mut guest, DBCN, WRITE, &[256, TEXT, 0]).unwrap();
+    guest.prepare();
+    assert_eq!((guest.pc(), guest.csr(CsrAddr::SEPC)), (HANDLER, ENTRY + 4));
+    // A vCPU that starts anew has nothing under way.
+    guest.vcpu.frame.pc = ENTRY;
+    guest.host.room = 1;
+    ecall(&mut guest, DBCN, WRITE, &[256, TEXT, 0]).unwrap();
+    guest.vcpu.reset();
+    guest.vcpu.frame.pc = ENTRY;
+    guest.host.room = 1000;
+    let began = guest.host.output.len();
+    ecall(&mut guest, DBCN, WRITE, &[3, TEXT, 0]).unwrap();
+    assert_eq!(guest.host.output.len() - began, 3);
 }
 
 #[test]
@@ -127,8 +172,11 @@ fn what_the_serial_port_has_sent_comes_first() {
     guest.set_reg(8, UART);
     guest.set_reg(9, u64::from(b'1'));
     guest.touch(asm::store(0, 9, 8, 0), Exception::StorePageFault, UART).unwrap();
-    assert_eq!(call(&mut guest, DBCN, WRITE, &[6, TEXT, 0]), (0, 0));
-    guest.host.room = 3;
-    assert_eq!(call(&mut guest, DBCN, WRITE, &[6, TEXT, 0]), (0, 2));
-    assert_eq!(guest.host.output, b"1se");
+    guest.vcpu.frame.pc = ENTRY;
+    for (room, output) in [(0, &b""[..]), (3, b"1se"), (4, b"1second")] {
+        guest.host.room = room;
+        ecall(&mut guest, DBCN, WRITE, &[6, TEXT, 0]).unwrap();
+        assert_eq!(guest.host.output, output);
+    }
+    assert_eq!((guest.pc(), guest.reg(11)), (ENTRY + 4, 6));
 }
