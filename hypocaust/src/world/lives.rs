@@ -143,8 +143,11 @@ impl World {
         }
         guest.ended = Some(reason);
         guest.is_told = false;
+        let entity = guest.entity;
         // A failure is told when it happens.
         let _ = self.follow(number);
+        // It sleeps meanwhile, so nobody else pays for its report and for its next start.
+        self.scheduler.charge_for(entity, now, self.host.now());
     }
 
     /// Goes on with guests that are between two lives, and says when that has to be done again at the latest, in ticks.
