@@ -138,9 +138,9 @@ impl Session {
         }
     }
 
-    /// Types text as it is; a line wants its `\n`. Fails when the program no longer reads.
-    pub fn send(&mut self, text: &str) -> io::Result<()> {
-        self.stdin.write_all(text.as_bytes())?;
+    /// Types text, or other bytes, as it is; a line wants its `\n`. Fails when the program no longer reads.
+    pub fn send(&mut self, text: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stdin.write_all(text.as_ref())?;
         self.stdin.flush()
     }
 

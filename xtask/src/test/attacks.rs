@@ -282,7 +282,7 @@ fn run_once(
     log.extend(format!("$ {}\n", run.shown).bytes());
     if attack.role == "deaf" && run.session.expect(&Regex::new("type something")?, LIMIT).is_ok() {
         // More than all queues on the way hold.
-        run.session.send(&"typing ".repeat(1000))?;
+        run.session.send("typing ".repeat(1000))?;
     }
     let status = run.finish(log)?;
     let text = String::from_utf8_lossy(&log[begin..]);

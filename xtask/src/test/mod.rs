@@ -11,6 +11,7 @@ mod disks;
 mod fuzz;
 mod guests;
 mod host;
+mod inputs;
 mod kernel_log;
 mod nested;
 mod outside;
@@ -133,6 +134,7 @@ impl Setting {
         let mut others = worlds::cases(project, &self.hypo, &self.firmware);
         others.extend(terminals::cases(project, &self.hypo, &self.firmware));
         others.extend(attacks::cases(project, &self.hypo, &self.firmware));
+        others.extend(inputs::cases(project, &self.hypo, &self.firmware));
         others.extend(nested::cases(project, &self.hypo, &self.firmware));
         others.extend(fuzz::cases(project, &self.hypo, &self.firmware));
         others.extend(sweep::case(project, self)?);

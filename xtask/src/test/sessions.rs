@@ -249,7 +249,7 @@ fn follow(
         }
         if let Some(line) = &step.send {
             let line = captured.iter().fold(line.clone(), |line, (name, text)| line.replace(name, text));
-            session.send(&format!("{line}\n")).with_context(|| format!("nobody reads {line:?}"))?;
+            session.send(format!("{line}\n")).with_context(|| format!("nobody reads {line:?}"))?;
         }
         if let Some(Pattern(pattern)) = &step.expect {
             let text = session.expect(pattern, limit).map_err(|missed| {
