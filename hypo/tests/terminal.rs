@@ -1,5 +1,6 @@
-//! What a run leaves of the terminal that it was started in, and of QEMU. Each test starts a shell with job control in a
-//! terminal of its own, and in it `hypo run` with a small kernel. Needs QEMU: `cargo test -p hypo --features qemu`.
+//! What a run leaves of the terminal that it was started in, and of QEMU. Each test of that starts a shell with job control in
+//! a terminal of its own, and in it `hypo run` with a small kernel. And what a dry run, for which QEMU is asked, does where
+//! nobody reads it. Needs QEMU: `cargo test -p hypo --features qemu`.
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
@@ -55,8 +56,8 @@ impl Shell {
         let mut command = Command::new("setsid");
         command.args(["--ctty", "sh", "-i"]).stdin(end()).stdout(end()).stderr(end());
         command.current_dir(folder.path()).env("PS1", "sh> ").env_remove("ENV");
-        let hypo = format!("{} run --native --kernel k --memory 64M", env!("CARGO_BIN_EXE_hypo"));
-        command.env("hypo", hypo);
+        let guest = format!("{} run --kernel k --memory 64M", env!("CARGO_BIN_EXE_hypo"));
+        command.env("hypo", format!("{guest} --native")).env("guest", guest);
         let shell = command.spawn().unwrap();
         let typing = File::from(ours);
         let output = Arc::new(Mutex::new(Vec::new()));
@@ -76,15 +77,18 @@ impl Shell {
         self.typing.write_all(text.as_bytes()).unwrap();
     }
 
+    /// Waits for a text; gives what comes before it.
     #[track_caller]
-    fn wait_for(&mut self, text: &str) {
+    fn wait_for(&mut self, text: &str) -> String {
         let what = format!("`{text}`");
         let found = self.wait_until(&what, |shell| {
             let output = shell.output.lock().unwrap();
             let rest = &output[shell.seen..];
             rest.windows(text.len()).position(|piece| piece == text.as_bytes()).map(|at| at + text.len())
         });
+        let before = self.output.lock().unwrap()[self.seen..self.seen + found - text.len()].to_vec();
         self.seen += found;
+        String::from_utf8_lossy(&before).into_owned()
     }
 
     #[track_caller]
@@ -225,4 +229,51 @@ fn a_run_in_the_background_leaves_the_terminal_alone_until_it_comes_to_the_foreg
     shell.type_keys("\u{1d}x");
     shell.wait_for("sh> ");
     shell.wait_for_modes(false);
+}
+
+#[test]
+fn a_qemu_that_is_killed_gets_one_message_a_status_and_the_terminal_back() {
+    let mut shell = Shell::start();
+    for run in ["$hypo", "$guest"] {
+        shell.type_keys(&format!("{run}; echo status-$?\r"));
+        shell.wait_for("\nREADY");
+        shell.wait_for_modes(true);
+        let (hypo, qemu) = shell.run();
+        qemu.signal(Signal::KILL);
+        shell.wait_until("end", |_| hypo.state().is_none().then_some(()));
+        let said = shell.wait_for("status-1\r");
+        assert_eq!(said.matches("hypo: ").count(), 1, "{run}: {said}");
+        assert!(said.contains("hypo: QEMU was ended by signal 9\r\n"), "{run}: {said}");
+        shell.wait_for_modes(false);
+        shell.wait_for("sh> ");
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_of_a_dry_run_is_no_mistake() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("k"), kernel()).unwrap();
+    for ways in [&[][..], &["--native"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hypo"));
+        command.args(["run", "--dry-run", "--kernel", "k", "--memory", "64M"]).args(ways);
+        command.current_dir(folder.path()).stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if start.elapsed() > LIMIT {
+                child.kill().unwrap();
+                panic!("it still runs after {LIMIT:?}");
+            }
+            thread::sleep(POLL);
+        };
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!((said.as_str(), status.code()), ("", Some(0)), "{ways:?}");
+    }
 }
