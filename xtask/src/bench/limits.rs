@@ -52,6 +52,11 @@ const BOUNDS: [(&str, Bound); 32] = [
 /// Pages of memory that copies of code take at most.
 const COPIES: u64 = 1024;
 
+/// Whether an item has a bound.
+pub fn has(item: &str) -> bool {
+    BOUNDS.iter().any(|(name, _)| *name == item)
+}
+
 /// One line for each bound that the runs of a suite do not keep.
 pub fn exceeded(native: Option<&Output>, guest: &Output) -> Vec<String> {
     let items = BOUNDS.into_iter().filter_map(|(name, bound)| {

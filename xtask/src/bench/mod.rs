@@ -4,8 +4,8 @@
 //! QEMU's `-icount` makes the figures the same on every machine. What is measured is decided in
 //! `guests/bench` and `guests/linux-bench`; here the runs are made and the table is put together.
 
-mod limits;
-mod lines;
+pub mod limits;
+pub mod lines;
 mod table;
 
 use crate::launch::{self, Hypo};

@@ -6,6 +6,7 @@
 //! `N passed, M failed`, and CI reads it.
 
 mod attacks;
+mod bounds;
 mod differences;
 mod disks;
 mod fuzz;
@@ -37,7 +38,7 @@ const PROGRAMS: &[(&str, &str)] =
     &[("dtc", "device-tree-compiler"), ("riscv64-linux-gnu-objdump", "binutils-riscv64-linux-gnu")];
 
 /// The bare-metal packages whose programs are run.
-const BARE: &[&str] = &["firmware", "hypocaust", "features", "minikernel"];
+const BARE: &[&str] = &["firmware", "hypocaust", "features", "minikernel", "bench"];
 
 /// The name of the first stage.
 const HOST: &str = "host";
@@ -140,6 +141,7 @@ impl Setting {
         others.extend(sweep::case(project, self)?);
         others.push(kernel_log::case(project, self)?);
         others.extend(randomness::case(project, &self.hypo, &self.firmware));
+        others.extend(bounds::case(project, &self.hypo, &self.firmware));
         cases.extend(sessions::usable(project, others, self)?);
         cases.retain(|case| self.native || !case.name.ends_with("/native"));
         cases.iter_mut().for_each(|case| case.name.insert_str(0, &self.prefix));
