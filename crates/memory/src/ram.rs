@@ -274,7 +274,15 @@ impl GuestRam {
     }
 
     /// Notes a write of ours, or a device's, to `len` bytes at `address`.
+    #[inline]
     fn note_write(&self, address: GuestPhysAddr, len: u64) {
+        if !self.overlay.passes_by(address, len) {
+            self.note_touched(address, len);
+        }
+    }
+
+    #[inline(never)]
+    fn note_touched(&self, address: GuestPhysAddr, len: u64) {
         for page in self.overlay.touched_pages(address, len) {
             self.overlay.disturb(page);
             // A page that ran and is written by a device is code and data at once.
