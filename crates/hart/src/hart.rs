@@ -208,10 +208,15 @@ impl Hart {
             }
         }
         let senvcfg = frame.senvcfg[frame.privilege as usize];
-        if senvcfg != self.senvcfg && self.features.senvcfg {
-            csr::write!("senvcfg", senvcfg);
+        if senvcfg != self.senvcfg {
+            self.senvcfg = senvcfg;
+            if self.features.senvcfg {
+                csr::write!("senvcfg", senvcfg);
+            }
         }
-        self.senvcfg = if frame.switch_senvcfg == 0 { senvcfg } else { u64::MAX };
+        if frame.switch_senvcfg != 0 {
+            self.senvcfg = u64::MAX;
+        }
         let counters = frame.csr.native_counters();
         if counters != self.scounteren {
             self.scounteren = counters;

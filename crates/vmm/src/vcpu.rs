@@ -135,23 +135,28 @@ impl Vcpu {
     ///
     /// # Errors
     /// The reason, where the virtual machine ends.
+    #[inline]
     pub fn apply(&mut self, outcome: Outcome) -> Result<(), StopReason> {
-        // Nearly all of them, and a jump through a table would cost more than the addition.
-        if let Outcome::Advance(length) = outcome {
-            self.frame.pc = self.frame.pc.wrapping_add(length);
-            return Ok(());
-        }
         match outcome {
-            Outcome::Advance(_) | Outcome::Resume => {}
-            Outcome::Inject(exception, value) => self.inject(exception, value)?,
-            Outcome::Wait => {
-                self.frame.pc = self.frame.pc.wrapping_add(4);
-                self.state = RunState::Waiting;
-                // It has nothing to do but to wait.
-                self.timer.went_on();
-            }
-            Outcome::Stop(reason) => return Err(reason),
+            // Nearly all of them. With the rare ones apart, the compiler makes no jump through a table of this, which would cost
+            // more than the addition.
+            Outcome::Advance(length) => self.frame.pc = self.frame.pc.wrapping_add(length),
+            Outcome::Resume => {}
+            Outcome::Inject(exception, value) => return self.inject(exception, value),
+            Outcome::Wait | Outcome::Stop(_) => return self.pause(outcome),
         }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn pause(&mut self, outcome: Outcome) -> Result<(), StopReason> {
+        if let Outcome::Stop(reason) = outcome {
+            return Err(reason);
+        }
+        self.frame.pc = self.frame.pc.wrapping_add(4);
+        self.state = RunState::Waiting;
+        // It has nothing to do but to wait.
+        self.timer.went_on();
         Ok(())
     }
 

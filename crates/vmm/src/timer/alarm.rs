@@ -29,8 +29,8 @@ impl Alarm {
     /// deadline waits until the timer has gone off for the earlier one, and none at all for ever.
     #[inline]
     pub const fn want(&mut self, deadline: u64) -> Option<u64> {
-        let is_new = if self.cheap { deadline != self.set_to } else { deadline < self.set_to };
-        if !is_new {
+        // It stays at nearly all exits, so that is asked first.
+        if deadline == self.set_to || !self.cheap && deadline > self.set_to {
             return None;
         }
         Some(self.set(deadline))
