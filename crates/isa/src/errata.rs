@@ -69,14 +69,16 @@ impl Errata {
     /// What stval should have been, where a trap with this cause was taken while the hart translated in `mode`.
     #[inline]
     pub fn trap_value(self, mode: Mode, cause: u64, value: u64) -> u64 {
-        let is_fetch = cause == Exception::InstructionAccessFault.code()
-            || cause == Exception::InstructionPageFault.code();
-        if self.has(Erratum::CutFetchAddress) && is_fetch && mode == Mode::Sv39 {
-            ((value as i64) << 25 >> 25) as u64
-        } else {
-            value
-        }
+        if self.has(Erratum::CutFetchAddress) { whole_address(mode, cause, value) } else { value }
     }
+}
+
+/// What `stval` should have been on a hart that cuts the addresses of fetches.
+#[cold]
+const fn whole_address(mode: Mode, cause: u64, value: u64) -> u64 {
+    let is_fetch =
+        cause == Exception::InstructionAccessFault.code() || cause == Exception::InstructionPageFault.code();
+    if is_fetch && matches!(mode, Mode::Sv39) { ((value as i64) << 25 >> 25) as u64 } else { value }
 }
 
 #[cfg(test)]

@@ -221,6 +221,10 @@ impl ShadowMmu {
     /// Whose roots may no longer be used, or not before `activate` has seen to it; the next call says nobody's.
     #[inline]
     pub fn take_lost_roots(&mut self) -> LostRoots {
+        // Not by `take` alone, which would write at each exit.
+        if self.lost_roots == LostRoots::None {
+            return LostRoots::None;
+        }
         core::mem::take(&mut self.lost_roots)
     }
 

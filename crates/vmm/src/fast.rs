@@ -17,6 +17,9 @@ const USER: Rights = Rights { privilege: Privilege::User, sum: false, mxr: false
 const SUPERVISOR: Rights = Rights { privilege: Privilege::Supervisor, sum: false, mxr: false };
 const SUPERVISOR_SUM: Rights = Rights { privilege: Privilege::Supervisor, sum: true, mxr: false };
 
+/// No guest's senvcfg: most bits of that are 0.
+const NO_SENVCFG: u64 = u64::MAX;
+
 /// Spaces whose tags are remembered.
 const TAGS: usize = 64;
 /// Tags are numbers of 15 bits, from 1 on, in bits 48 to 62.
@@ -25,8 +28,8 @@ const LAST_TAG: u64 = 0x7fff;
 /// What the frame's part was last made of.
 #[derive(Debug)]
 pub(crate) struct FastPath {
-    /// The guest's senvcfg; at first nothing.
-    senvcfg: Option<u64>,
+    /// The guest's senvcfg; at first `NO_SENVCFG`.
+    senvcfg: u64,
     satp: u64,
     /// The tag that the roots had then. Where they have another, the assembly has been in another space since, even if it has
     /// left it for one that only Rust could enter, the one before.
@@ -45,7 +48,7 @@ pub(crate) struct FastPath {
 impl Default for FastPath {
     fn default() -> Self {
         Self {
-            senvcfg: None,
+            senvcfg: NO_SENVCFG,
             satp: 0,
             tag: 0,
             tags: [(0, 0); TAGS],
@@ -113,8 +116,8 @@ fn known_root(machine: &Machine, vcpu: &mut Vcpu) -> (u64, bool) {
     if let Some(dropped) = vcpu.shadow.take_dropped_code() {
         forget_sites(vcpu, &dropped);
     }
-    if vcpu.fast.senvcfg != Some(vcpu.frame.csr.senvcfg()) {
-        vcpu.fast.senvcfg = Some(vcpu.frame.csr.senvcfg());
+    if vcpu.fast.senvcfg != vcpu.frame.csr.senvcfg() {
+        vcpu.fast.senvcfg = vcpu.frame.csr.senvcfg();
         set_environment(vcpu);
     }
     let lost = vcpu.shadow.take_lost_roots();
