@@ -185,12 +185,12 @@ impl ShadowMmu {
     /// What a fence of an address drops in one context.
     fn fence_in(&mut self, number: usize, address: GuestVirtAddr) {
         let Some(context) = self.context(number) else { return };
-        let mode = context.key.satp.mode;
+        let (mode, root) = (context.key.satp.mode, context.root);
         if mode != Mode::Bare && mode.is_canonical(address.0) {
-            self.drop_leaf(context.root, address);
+            self.drop_leaf(root, address);
             // The specification wants a fence of everything where a pointer has changed, but a kernel that fences less works
             // on hardware that caches no pointers.
-            let (range, root) = (address.0 / BLOCK_SIZE, self.hint_root(number, false));
+            let (range, root) = (address.0 / BLOCK_SIZE, self.hint_root_of(root, number));
             if self.hints.find(range, root).is_some()
                 && self.doubted.try_push((number as u8, address)).is_err()
             {

@@ -12,7 +12,7 @@ use super::fill::{Spot, Walked};
 use super::mapping::{can_be_shared, is_proper, mapping};
 use super::{Root, ShadowMmu, TlbFlush, Verdict};
 use crate::context::{ContextKey, View};
-use crate::pool::{Source, TablePool};
+use crate::pool::{Source, TableId, TablePool};
 use crate::walk::{Access, Translation, last_table, needed};
 
 impl ShadowMmu {
@@ -161,9 +161,15 @@ impl ShadowMmu {
     /// By what root hints of a context, or of the shared half, are found.
     pub(super) fn hint_root(&self, number: usize, shares: bool) -> u64 {
         match self.context(number) {
-            Some(context) if !shares => self.satp(Root { table: self.pool.address(context.root), number }),
+            Some(context) if !shares => self.hint_root_of(context.root, number),
             _ => 0,
         }
+    }
+
+    /// The same for the context with this number, whose own root is `root`.
+    #[inline]
+    pub(super) fn hint_root_of(&self, root: TableId, number: usize) -> u64 {
+        self.satp(Root { table: self.pool.address(root), number })
     }
 
     /// Forgets the hints whose ranges were fenced and which the guest's pointers no longer lead to. To be called before the
