@@ -12,11 +12,11 @@ use guest_rt::{csr_clear, csr_set, csr_write, sbi, time, trap};
 /// Turns that are measured without a tick.
 const TURNS: u64 = 20_000;
 /// Ticks that are waited for.
-const TICKS: u64 = 100;
+const TICKS: u64 = 1000;
 /// More than the instructions of a turn, natively.
 const TURN: u64 = 50;
-/// From one to the next, in ticks of the clock: a millisecond.
-const PERIOD: u64 = time::FREQUENCY / 1000;
+/// From one to the next, in ticks of the clock: a tenth of a millisecond.
+const PERIOD: u64 = time::FREQUENCY / 10_000;
 /// Places of the run queue.
 const PROCESSES: usize = 8;
 
@@ -61,11 +61,11 @@ pub fn measure() {
 
     let (mut late, mut latest) = (0, 0);
     for tick in 0..TICKS {
-        // A tick may come anywhere in a turn, and where it comes matters.
-        (0..tick % TURN).for_each(|_| spin_loop());
         let deadline = time::now() + PERIOD;
         sbi::set_timer(deadline);
         csr_set!(SIE, Timer.mask());
+        // A tick may come anywhere in a turn, and where it comes matters.
+        (0..tick % TURN).for_each(|_| spin_loop());
         while !turn() {}
         let now = time::now();
         assert!(now >= deadline, "a tick comes {} too early", deadline - now);
