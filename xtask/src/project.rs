@@ -130,6 +130,13 @@ impl Package {
     }
 }
 
+impl Target {
+    /// True for a library or program; tests and build scripts are not part of what runs.
+    pub fn is_code(&self) -> bool {
+        self.kind.iter().any(|kind| matches!(kind.as_str(), "lib" | "bin"))
+    }
+}
+
 /// The cargo that started us, or the one in the path.
 fn cargo() -> String {
     std::env::var("CARGO").unwrap_or_else(|_| "cargo".into())

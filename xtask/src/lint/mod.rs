@@ -3,6 +3,7 @@
 //! Every step runs even when an earlier one failed, so that one run names all there is to mend.
 
 mod arrows;
+mod circles;
 mod sources;
 
 use crate::project::{Project, run as run_command};
@@ -63,6 +64,7 @@ pub fn run() -> Result<bool> {
     };
     step("formatting", &|| run_command(&mut project.cargo(&["fmt", "--all", "--check"])));
     step("crate arrows", &|| arrows::check(&project));
+    step("circles of files", &|| circles::check(&project));
     step("unsafe code", &|| sources::unsafe_only_where_it_may_be(&project));
     step("length of files", &|| sources::warn_of_long_rooms(&project));
     step("clippy, host crates", &|| clippy_host(&project));

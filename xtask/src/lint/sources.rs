@@ -1,6 +1,6 @@
 //! Rules about source files themselves: where unsafe code may be, and how long a file is.
 
-use crate::project::{Project, Target};
+use crate::project::Project;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,7 +30,7 @@ pub fn unsafe_only_where_it_may_be(project: &Project) -> Result<()> {
             continue;
         }
         let attribute = if package.name == IMAGE { DENY } else { FORBID };
-        for target in package.targets.iter().filter(|target| is_code_of_ours(target)) {
+        for target in package.targets.iter().filter(|target| target.is_code()) {
             if !has_line(&read(&target.src_path)?, attribute) {
                 wrong.push(format!("{} lacks {attribute}", target.src_path.display()));
             }
@@ -53,11 +53,6 @@ pub fn warn_of_long_rooms(project: &Project) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// A library or program; tests and build scripts are not part of what runs.
-fn is_code_of_ours(target: &Target) -> bool {
-    target.kind.iter().any(|kind| matches!(kind.as_str(), "lib" | "bin"))
 }
 
 fn has_line(source: &str, wanted: &str) -> bool {
