@@ -4,7 +4,7 @@
 //! it is used. More lenient than `dtoolkit`, which refuses names of more than 31 characters; real boards'
 //! trees have them (`snps,dis-del-phy-power-chg-quirk`). Knows nothing of what a node means.
 
-use crate::host::HostError;
+use crate::error::HostError;
 
 const MAGIC: u32 = 0xd00d_feed;
 /// The version whose header this reads; older ones have no size of the structure block.

@@ -9,10 +9,12 @@ extern crate alloc;
 
 mod blob;
 mod bus;
+mod error;
 pub mod extensions;
 pub mod guest;
 pub mod host;
 
+pub use error::HostError;
 pub use extensions::{Extension, Extensions, HartIsa};
 pub use guest::{GuestDevice, GuestDeviceKind, GuestTree, rng_seed_mut, to_dts};
-pub use host::{Console, ConsoleKind, HostError, HostHart, HostInfo, Plic, VirtioSlot};
+pub use host::{Console, ConsoleKind, HostHart, HostInfo, Plic, VirtioSlot};

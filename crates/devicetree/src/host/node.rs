@@ -2,7 +2,7 @@
 
 use isa::paging::Mode;
 
-use super::{Console, ConsoleKind};
+use super::info::{Console, ConsoleKind};
 use crate::blob::{be32, number, strings};
 use crate::bus::Bus;
 use crate::extensions::text::IsaProperties;

@@ -7,10 +7,11 @@
 use arrayvec::{ArrayString, ArrayVec};
 use memory::{Extent, HostPhysAddr};
 
+use super::info::{Console, HostHart, HostInfo, MAX_HARTS, MAX_SEED, Plic, VirtioSlot};
 use super::node::Node;
-use super::{Console, HostError, HostHart, HostInfo, MAX_HARTS, MAX_SEED, Plic, VirtioSlot};
 use crate::blob::{Blob, Token, be32, number, strings};
 use crate::bus::Bus;
+use crate::error::HostError;
 
 /// Nodes inside each other, the root included.
 const MAX_DEPTH: usize = 16;
