@@ -5,9 +5,11 @@
 //! driver that breaks a rule of the ring finds its device in need of a reset; nothing else happens.
 
 pub mod block;
+mod broken;
 mod buffers;
 mod chain;
 pub mod console;
+mod device;
 pub mod entropy;
 pub mod mmio;
 pub mod net;

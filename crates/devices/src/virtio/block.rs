@@ -3,6 +3,7 @@
 //! Who calls has the disk. Everything that can be said of a request without it is said here: one that reaches here
 //! lies on the disk and in RAM. A large request comes in parts, so that each is a bounded piece of work.
 
+mod disk;
 mod layout;
 mod request;
 
@@ -12,35 +13,17 @@ use memory::{GuestPhysAddr, GuestRam};
 
 use super::buffers::{Segment, scatter};
 use super::chain::Chain;
+use super::device::Device;
 use super::queue::{BATCH, MAX_SIZE};
-use super::slot::Device;
 use super::transport::{Identity, Transport};
+pub use disk::{Disk, SECTOR, SERIAL};
 pub use layout::MAX_DISCARD_SECTORS;
 use layout::status;
 
-/// Bytes of a sector.
-pub const SECTOR: u64 = 512;
 /// The most bytes of one [`Request`]: a whole number of sectors.
 pub const MAX_BYTES: u64 = 2 << 20;
 /// The most pieces of memory of one [`Request`].
 pub const MAX_SEGMENTS: u32 = 126;
-/// Bytes of a disk's serial number.
-pub const SERIAL: usize = 20;
-
-/// What a driver is told of its disk.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Disk {
-    /// Sectors of [`SECTOR`] bytes.
-    pub sectors: u64,
-    /// Writes are refused.
-    pub read_only: bool,
-    /// Discards are offered; never with `read_only`.
-    pub discard: bool,
-    /// Writes of zeroes are offered; never with `read_only`.
-    pub write_zeroes: bool,
-    /// Its serial number, filled up with zeros.
-    pub serial: [u8; SERIAL],
-}
 
 /// Names a request that was taken and is not completed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -2,7 +2,7 @@
 
 use memory::{GuestPhysAddr, GuestRam};
 
-use super::queue::Broken;
+use super::broken::Broken;
 
 /// A piece of guest RAM. All of it was RAM when the device got it, and RAM does not go away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 
 use memory::{GuestPhysAddr, GuestRam};
 
+use super::broken::Broken;
 use super::buffers::Segment;
-use super::queue::Broken;
 
 /// Bytes of a descriptor.
 pub(crate) const DESCRIPTOR: u64 = 16;

@@ -4,8 +4,8 @@ use memory::GuestRam;
 
 use super::buffers::{gather, scatter, total};
 use super::chain::Chain;
+use super::device::Device;
 use super::queue::BATCH;
-use super::slot::Device;
 use super::transport::{Identity, Transport, feature};
 
 /// The most bytes that one call of [`Console::output`] moves.

@@ -4,7 +4,7 @@ use memory::GuestRam;
 
 use super::buffers::{scatter, total};
 use super::chain::Chain;
-use super::slot::Device;
+use super::device::Device;
 use super::transport::{Identity, Transport, feature};
 
 /// The most bytes that one call of [`Entropy::serve`] gives.

@@ -8,8 +8,8 @@ use memory::GuestRam;
 
 use super::buffers::{Segment, gather, scatter, total};
 use super::chain::Chain;
+use super::device::Device;
 use super::queue::BATCH;
-use super::slot::Device;
 use super::transport::{self, Identity, Transport};
 
 /// Bytes of the longest frame that a driver has reason to send: an MTU of 1,500, Ethernet's header and a VLAN tag.

@@ -8,16 +8,13 @@ use core::sync::atomic::{Ordering, fence};
 
 use memory::{GuestPhysAddr, GuestRam};
 
+pub use super::broken::Broken;
 use super::chain::{Chain, DESCRIPTOR};
 
 /// The most descriptors that a queue has, and what drivers are told of it.
 pub const MAX_SIZE: u16 = 1024;
 /// The most chains that a device looks at in one call: what is left is for the next one.
 pub(crate) const BATCH: usize = 32;
-
-/// The driver broke a rule of the ring: nothing in it can be relied on any more.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Broken;
 
 /// What was agreed upon for all queues of a device.
 #[derive(Clone, Copy, Debug, Default)]

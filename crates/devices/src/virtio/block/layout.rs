@@ -1,6 +1,6 @@
 //! The block device's numbers and its configuration (virtio 1.2, "Device configuration layout").
 
-use super::Disk;
+use super::disk::{Disk, SECTOR};
 
 pub(crate) const DEVICE_ID: u32 = 2;
 
@@ -67,7 +67,7 @@ pub(super) fn config(disk: &Disk) -> [u8; 60] {
     };
     put(0, &disk.sectors.to_le_bytes());
     put(12, &SEG_MAX.to_le_bytes());
-    put(20, &(super::SECTOR as u32).to_le_bytes());
+    put(20, &(SECTOR as u32).to_le_bytes());
     // num_queues
     put(34, &1u16.to_le_bytes());
     if disk.discard {

@@ -37,7 +37,7 @@ fn a_device_identifies_itself_and_offers_both_halves_of_its_features() {
 
 fn transport(slot: &Slot) -> &Transport {
     let Slot::Block(block) = slot else { panic!("a disk") };
-    crate::virtio::slot::Device::transport(block)
+    crate::virtio::device::Device::transport(block)
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn a_broken_device_stays_so_until_a_reset_whatever_its_status_says() {
         let mut slot = slot();
         bring_up(&mut slot, features, 1, 8);
         let Slot::Block(block) = &mut slot else { panic!("a disk") };
-        crate::virtio::slot::Device::transport_mut(block).fail();
+        crate::virtio::device::Device::transport_mut(block).fail();
         assert_eq!((read(&slot, STATUS), read(&slot, 0x60)), (status, interrupt));
         let _ = write(&mut slot, STATUS, 15);
         assert_eq!((read(&slot, STATUS), slot.is_broken()), (15, true));
