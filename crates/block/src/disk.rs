@@ -4,67 +4,27 @@
 //! end in any order, as virtio allows. A flush needs to wait for nothing: it covers the writes that were acknowledged
 //! before it, and those the host's disk has acknowledged, too.
 //!
-//! This file keeps the accounts; `work` cuts requests into steps.
+//! This file keeps the accounts; `work` cuts requests into steps; `operation` has what is to be done on the host's disk.
 
+mod operation;
 mod work;
+
+pub use operation::{HostAbilities, OPERATION_SEGMENTS, Operation, OperationKind, Source};
 
 use alloc::boxed::Box;
 
 use arrayvec::ArrayVec;
-use devices::virtio::Segment;
 use devices::virtio::block::{Kind, MAX_SEGMENTS, Request, Status, Token};
-use memory::{Extent, GuestRam};
+use memory::GuestRam;
 
 use crate::SECTOR;
 use crate::gpt::Range;
 use crate::overlay::{Overlay, SECTOR_WORDS};
-use work::{Failure, Work};
+use work::{Cursor, Failure, Wanted, Work};
 
 /// Requests of a guest's that are under way at a time, for each of its disks, and operations on the host's disk for them:
 /// the others wait, so that one guest's many requests leave room in the host's queue for everybody else's.
 pub const DEPTH: usize = 16;
-/// Pieces of memory in an operation on the host's disk.
-pub const OPERATION_SEGMENTS: usize = 32;
-
-/// A guest's request, copied: the one that the device gave out is gone by the time it is done.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Wanted {
-    token: Token,
-    kind: Kind,
-    sector: u64,
-    segments: ArrayVec<Segment, { MAX_SEGMENTS as usize }>,
-}
-
-/// What a disk is made of.
-#[derive(Debug)]
-pub enum Source {
-    /// A range of a host disk that begins at this sector.
-    Host {
-        /// The range's first sector.
-        first: u64,
-        /// What the host disk can do.
-        abilities: HostAbilities,
-    },
-    /// An image in RAM.
-    Image(&'static [u64]),
-}
-
-/// What a host disk can do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct HostAbilities {
-    /// Pieces of memory in an operation; not 0, and at most `OPERATION_SEGMENTS` count.
-    pub segments: usize,
-    /// Bytes in a piece; a multiple of the sector.
-    pub segment_size: u32,
-    /// Whether what was written needs a flush to be safe.
-    pub flush: bool,
-    /// Sectors in a discard; 0 where it has none.
-    pub discard: u32,
-    /// Sectors in a write-zeroes; 0 where it has none.
-    pub write_zeroes: u32,
-    /// Host memory that holds zeros, whole sectors: what is written where it has none.
-    pub zeros: Extent,
-}
 
 /// What becomes of what a guest writes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,30 +35,6 @@ pub enum Writes {
     ToHost,
     /// It is kept in RAM.
     Kept,
-}
-
-/// What is to be done on the host's disk.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Operation {
-    /// For `Disk::finished`.
-    pub tag: usize,
-    /// What.
-    pub kind: OperationKind,
-    /// The first sector, on the host's disk.
-    pub sector: u64,
-    /// The memory to read into or to write from.
-    pub memory: ArrayVec<Extent, OPERATION_SEGMENTS>,
-}
-
-/// What is to be done on the host's disk.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs)]
-pub enum OperationKind {
-    Read,
-    Write,
-    Flush,
-    Discard { sectors: u32 },
-    WriteZeroes { sectors: u32, unmap: bool },
 }
 
 /// What a disk does next.
@@ -141,19 +77,6 @@ struct Pending {
     /// Operations that are not finished.
     parts: usize,
     failed: Option<Status>,
-}
-
-/// Where the request is whose parts are being handed out.
-#[derive(Clone, Copy, Debug)]
-struct Cursor {
-    tag: usize,
-    /// Sectors that were handed out.
-    done: u64,
-    /// A flush was handed out.
-    flushed: bool,
-    segment: usize,
-    /// Bytes of the segment that were handed out.
-    offset: u32,
 }
 
 /// A guest's disk.

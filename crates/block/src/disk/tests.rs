@@ -5,7 +5,8 @@ use super::*;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
-use memory::{BLOCK_SIZE, GuestPhysAddr, HostPhysAddr};
+use devices::virtio::Segment;
+use memory::{BLOCK_SIZE, Extent, GuestPhysAddr, HostPhysAddr};
 use proptest::prelude::*;
 
 const GUEST: GuestPhysAddr = GuestPhysAddr(0x8000_0000);

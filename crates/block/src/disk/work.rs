@@ -2,11 +2,12 @@
 //! guest's memory belong to them.
 
 use arrayvec::ArrayVec;
-use devices::virtio::block::Kind;
+use devices::virtio::Segment;
+use devices::virtio::block::{Kind, MAX_SEGMENTS, Token};
 use memory::{Extent, GuestPhysAddr, GuestRam, NotRam};
 use zerocopy::IntoBytes;
 
-use super::{Cursor, HostAbilities, OPERATION_SEGMENTS, Operation, OperationKind, Source, Wanted};
+use super::operation::{HostAbilities, OPERATION_SEGMENTS, Operation, OperationKind, Source};
 use crate::SECTOR;
 use crate::overlay::{Full, Overlay, SECTOR_WORDS};
 
@@ -14,6 +15,28 @@ use crate::overlay::{Full, Overlay, SECTOR_WORDS};
 pub(super) const OPERATION_SECTORS: u64 = 2048;
 /// Sectors that are copied in a step.
 pub(super) const COPIED: u64 = 64;
+
+/// A guest's request, copied: the one that the device gave out is gone by the time it is done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Wanted {
+    pub(super) token: Token,
+    pub(super) kind: Kind,
+    pub(super) sector: u64,
+    pub(super) segments: ArrayVec<Segment, { MAX_SEGMENTS as usize }>,
+}
+
+/// Where the request is whose parts are being handed out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cursor {
+    pub(super) tag: usize,
+    /// Sectors that were handed out.
+    pub(super) done: u64,
+    /// A flush was handed out.
+    pub(super) flushed: bool,
+    pub(super) segment: usize,
+    /// Bytes of the segment that were handed out.
+    pub(super) offset: u32,
+}
 
 /// Why a request cannot go on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
