@@ -1,31 +1,21 @@
 //! The rules that a manifest keeps. The writer checks them so that a mistake is found on the developer's
 //! machine, the reader so that the hypervisor need not trust its input. Changes nothing. `attached` has those for disks
-//! and networks, `errors` says what was broken.
+//! and networks, `errors` says what was broken, `limits` has the numbers.
 
 mod attached;
 mod errors;
+mod limits;
 
-pub use attached::{DiskError, NetError};
-pub use errors::{Bytes, ManifestError, VmError};
+pub use errors::{Bytes, DiskError, ManifestError, NetError, VmError};
 
 use crate::{DEVICE_TREE_SLOT, MAX_RESTART_DELAY, MAX_VMS, Manifest, RAM_BASE, VmConfig};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use limits::{MAX_BOOTARGS, MAX_MEMORY, MAX_NAME, MAX_VCPUS, MAX_WEIGHT};
 use memory::BLOCK_SIZE;
 
 #[cfg(test)]
 mod tests;
-
-/// The most RAM that one guest may have.
-const MAX_MEMORY: u64 = 1 << 40;
-/// The most weight that one guest may have.
-const MAX_WEIGHT: u32 = 10_000;
-/// The most virtual harts that one guest may have.
-const MAX_VCPUS: u32 = 8;
-/// The most bytes in a guest's or a switch's name, which consoles print at the start of a line.
-const MAX_NAME: usize = 32;
-/// The most bytes in a kernel command line; it has to fit in the device tree's slot beside everything else.
-const MAX_BOOTARGS: usize = 4096;
 
 impl Manifest {
     /// Checks every rule that the types do not express, for a payload of `payload_len` bytes.

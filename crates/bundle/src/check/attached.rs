@@ -1,7 +1,9 @@
 //! The rules for disks, network interfaces and switches: each by itself, and that no two guests get in each other's
 //! way through them.
 
-use super::{Bytes, ManifestError, VmError, is_name};
+use super::errors::{DiskError, ManifestError, NetError, VmError};
+use super::is_name;
+use super::limits::{MAX_PARTITION_NAME, MAX_SERIAL, MIN_RATE, SECTOR};
 use crate::{
     Attach, DiskConfig, DiskSource, MAX_DEVICES, Mac, Manifest, NetConfig, Partition, SwitchConfig, VmConfig,
 };
@@ -10,52 +12,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use memory::PAGE_SIZE;
-use thiserror::Error;
 
 #[cfg(test)]
 mod tests;
-
-/// Bytes in a sector, virtio's smallest piece of a disk.
-const SECTOR: u64 = 512;
-/// The bytes that virtio has for a disk's serial number.
-const MAX_SERIAL: usize = 20;
-/// The UTF-16 units that a GPT has for a partition's name.
-const MAX_PARTITION_NAME: usize = 36;
-/// The lowest rate: a frame of full length takes a second and a half.
-const MIN_RATE: u64 = 1024;
-
-/// What is wrong with a disk's description.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum DiskError {
-    /// A serial number is empty, too long or not printable.
-    #[error("the serial number `{0}` is not possible; use 1 to {MAX_SERIAL} printable ASCII characters")]
-    Serial(String),
-    /// A partition's number is 0, or its name is empty or too long.
-    #[error(
-        "a partition {0} is not possible; use a number from 1 up, or a name of 1 to {MAX_PARTITION_NAME} characters"
-    )]
-    Partition(Partition),
-    /// An image is empty or ends in a part of a sector.
-    #[error("an image of {size} is not possible; use a multiple of {SECTOR} bytes, at least {SECTOR}", size = Bytes(*.0))]
-    Length(u64),
-    /// An image starts within a page, or has bytes beyond the end of the payload.
-    #[error("the image at {0:#x} of the payload is misplaced; pack the bundle again")]
-    Place(u64),
-}
-
-/// What is wrong with a network interface's description.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum NetError {
-    /// There is no such switch.
-    #[error("there is no switch {0}; pack the bundle again")]
-    Switch(u32),
-    /// The address is a group's or zero.
-    #[error("{0} is no interface's address: it is a group's or zero; take one that starts with 52:54:00")]
-    Mac(Mac),
-    /// The rate is so low that hardly a frame would pass.
-    #[error("a rate of {rate} per second is too low; use at least {least}", rate = Bytes(*.0), least = Bytes(MIN_RATE))]
-    Rate(u64),
-}
 
 impl VmConfig {
     pub(super) fn check_devices(&self, payload_len: u64) -> Result<(), VmError> {

@@ -1,13 +1,13 @@
-//! What can be wrong with a manifest and with a guest in it, in words that say what to do. Those of disks and networks are
-//! beside their rules, in `attached`.
+//! What can be wrong with a manifest, with a guest in it and with a guest's disks and networks, in words that say what to do.
 
 use alloc::string::String;
 use core::fmt;
 use thiserror::Error;
 
-use super::attached::{DiskError, NetError};
-use super::{MAX_BOOTARGS, MAX_NAME, MAX_VCPUS, MAX_WEIGHT};
-use crate::{MAX_VMS, Mac, RAM_BASE};
+use super::limits::{
+    MAX_BOOTARGS, MAX_NAME, MAX_PARTITION_NAME, MAX_SERIAL, MAX_VCPUS, MAX_WEIGHT, MIN_RATE, SECTOR,
+};
+use crate::{MAX_VMS, Mac, Partition, RAM_BASE};
 
 /// A manifest that no hypervisor can carry out: what is wrong and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -182,4 +182,37 @@ pub enum VmError {
         /// What is wrong with it.
         error: NetError,
     },
+}
+
+/// What is wrong with a disk's description.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum DiskError {
+    /// A serial number is empty, too long or not printable.
+    #[error("the serial number `{0}` is not possible; use 1 to {MAX_SERIAL} printable ASCII characters")]
+    Serial(String),
+    /// A partition's number is 0, or its name is empty or too long.
+    #[error(
+        "a partition {0} is not possible; use a number from 1 up, or a name of 1 to {MAX_PARTITION_NAME} characters"
+    )]
+    Partition(Partition),
+    /// An image is empty or ends in a part of a sector.
+    #[error("an image of {size} is not possible; use a multiple of {SECTOR} bytes, at least {SECTOR}", size = Bytes(*.0))]
+    Length(u64),
+    /// An image starts within a page, or has bytes beyond the end of the payload.
+    #[error("the image at {0:#x} of the payload is misplaced; pack the bundle again")]
+    Place(u64),
+}
+
+/// What is wrong with a network interface's description.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NetError {
+    /// There is no such switch.
+    #[error("there is no switch {0}; pack the bundle again")]
+    Switch(u32),
+    /// The address is a group's or zero.
+    #[error("{0} is no interface's address: it is a group's or zero; take one that starts with 52:54:00")]
+    Mac(Mac),
+    /// The rate is so low that hardly a frame would pass.
+    #[error("a rate of {rate} per second is too low; use at least {least}", rate = Bytes(*.0), least = Bytes(MIN_RATE))]
+    Rate(u64),
 }
