@@ -11,7 +11,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::sequences;
-use pieces::{Piece, Pieces};
+use pieces::{Piece, Pieces, TAB};
 
 /// Columns that a line takes at most: terminals are not narrower than 80.
 const COLUMNS: usize = 79;
@@ -21,8 +21,6 @@ const TEXT: usize = 20;
 const LONGEST: usize = 1 << 10;
 /// Bytes of colours that wait for a character.
 const STYLE: usize = 64;
-/// Columns from one tab stop to the next.
-pub const TAB: usize = 8;
 /// What comes between a guest's name and its text.
 const NAMED: &[u8] = b"| ";
 /// Ends colours.

@@ -5,8 +5,10 @@ use alloc::vec::Vec;
 
 use vte::{Params, Perform};
 
-use super::TAB;
 use crate::sequences::{self, Parser, only};
+
+/// Columns from one tab stop to the next.
+pub const TAB: usize = 8;
 
 /// A part of a line.
 #[derive(Clone, PartialEq, Eq, Debug)]
