@@ -11,7 +11,7 @@
 
 use memory::{GuestPhysAddr, GuestRam, HostPhysAddr, PAGE_SIZE};
 
-use crate::{CodePages, LAST_LIMIT};
+use crate::CodePages;
 
 /// What one load that is carried out by hand costs, and what a replaced site saves, in hundreds of instructions.
 const LOAD_COSTS: u32 = 6;
@@ -22,8 +22,6 @@ pub(crate) const FIRST_PATIENCE: u32 = 64;
 pub(crate) const LAST_PATIENCE: u32 = 1 << 16;
 /// Loads and executed sites by which a page is weighed.
 pub(crate) const WEIGHED_BY: u32 = 64;
-
-const _: () = assert!(LAST_PATIENCE <= LAST_LIMIT);
 
 /// What a load from a copied page, or a site that was executed in it, has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

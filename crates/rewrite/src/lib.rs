@@ -22,6 +22,7 @@ extern crate alloc;
 
 mod balance;
 mod scan;
+mod site;
 mod store;
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +35,8 @@ use memory::{GuestPhysAddr, GuestRam, HostPhysAddr, PAGE_SIZE};
 
 use balance::Scale;
 pub use balance::Weighed;
+pub use site::is_torn;
+use site::{parcel, site_bits};
 
 /// C.EBREAK.
 const BREAKPOINT: u16 = 0x9002;
@@ -41,6 +44,7 @@ const BREAKPOINT: u16 = 0x9002;
 const FIRST_LIMIT: u32 = 32;
 /// The limit stops doubling here: some pages are code and data at once.
 const LAST_LIMIT: u32 = 1 << 20;
+const _: () = assert!(balance::LAST_PATIENCE <= LAST_LIMIT);
 /// Pages whose traps are counted; a page shares its place with others.
 const PLACES: u64 = 4096;
 const WORDS: usize = (PAGE_SIZE / 8) as usize;
@@ -347,30 +351,6 @@ impl CodePages {
 /// the opcode of CSR accesses, and is none.
 pub const fn is_reported(bits: u32) -> bool {
     bits & 0x707f == 0x73
-}
-
-/// The parcel of `word` that lies at the address.
-const fn parcel(word: u64, at: GuestPhysAddr) -> u16 {
-    (word >> (8 * (at.0 & 6))) as u16
-}
-
-/// The two parcels in RAM at an address, as an instruction of four bytes.
-fn instruction(ram: &GuestRam, at: GuestPhysAddr) -> Option<u32> {
-    let read = |at: GuestPhysAddr| Some(u32::from(parcel(ram.read_word(at.align_down(8))?, at)));
-    Some(read(at.wrapping_add(2))? << 16 | read(at)?)
-}
-
-/// Whether an instruction of four bytes at `site` is torn by the end of its page.
-pub const fn is_torn(site: GuestPhysAddr) -> bool {
-    site.0 % PAGE_SIZE > PAGE_SIZE - 4
-}
-
-/// What its page has of the instruction of four bytes at `site`.
-fn site_bits(ram: &GuestRam, site: GuestPhysAddr) -> Option<u32> {
-    if is_torn(site) {
-        return Some(u32::from(parcel(ram.read_word(site.align_down(8))?, site)));
-    }
-    instruction(ram, site)
 }
 
 #[cfg(test)]

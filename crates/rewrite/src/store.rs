@@ -11,8 +11,9 @@
 
 use memory::{GuestPhysAddr, GuestRam, HostPhysAddr, NotRam, PAGE_SIZE};
 
+use crate::CodePages;
 use crate::scan::{is_loud, loud_sites, may_be_torn};
-use crate::{CodePages, is_torn, site_bits};
+use crate::site::{is_torn, site_bits};
 
 /// Places at which sites may begin in the words that a store of up to eight bytes concerns: the one before, and two.
 const NEAR: usize = 12;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::site::instruction;
 use crate::store::PATIENCE;
 use alloc::vec;
 use memory::{BLOCK_SIZE, InitialData};
