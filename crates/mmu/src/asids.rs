@@ -4,7 +4,7 @@
 //! ASID 0 is in no block. The hypervisor's own root has it, under which only its window is mapped, by global entries; and
 //! all roots have it where not even one block fits, so that a change of the root flushes everything.
 
-use crate::shadow::ROOTS;
+use crate::shadow::roots::ROOTS;
 
 /// The ASIDs of one vCPU's roots: one for each, in a row, none of them 0. Only an [`AsidSpace`] makes one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

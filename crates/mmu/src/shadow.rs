@@ -15,12 +15,12 @@ use alloc::boxed::Box;
 
 use arrayvec::ArrayVec;
 use isa::Exception;
-use isa::paging::{self, Mode, PageTable};
+use isa::paging::{self, PageTable};
 use memory::{GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr};
 use vhart::HintTable;
 
 use crate::context::ContextKey;
-use crate::pool::{TableId, TableList, TablePool};
+use crate::pool::TablePool;
 use crate::walk::{Access, translate_by};
 
 mod compare;
@@ -31,42 +31,26 @@ mod forget;
 mod hints;
 mod host;
 mod mapping;
+pub(crate) mod roots;
 #[cfg(test)]
 pub(crate) mod tests;
 mod trust;
 mod watch;
 mod writable;
 
+use contexts::{Context, SharedHalf};
 pub use effects::{DroppedCode, LostRoots, TlbFlush};
 use fill::Walked;
 pub use host::{HostPaging, Window};
 use mapping::mapping;
+use roots::KERNEL;
+pub(crate) use roots::ROOTS;
+pub use roots::{CONTEXTS, Root};
 use writable::Writable;
-
-/// Contexts that a vCPU keeps.
-pub const CONTEXTS: usize = 64;
-
-const _: () = assert!(CONTEXTS == 64, "a bit each");
-
-/// Roots: one for each context, and one for the half that they share. The hypervisor may run under any of them at any
-/// time, so they are never anything else, and keep the hypervisor's window.
-pub(crate) const ROOTS: usize = CONTEXTS + 1;
-
-/// The number of the context that stands for all whose shared half is all they have.
-const KERNEL: usize = CONTEXTS;
 
 /// The fewest tables that a pool may have: what one instruction can need at once (two pages fetched, two pages
 /// accessed, five levels each) must fit beside the roots, or it would never finish.
 pub const MIN_TABLES: usize = ROOTS + 32;
-
-/// A shadow root, for satp.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Root {
-    /// The root table.
-    pub table: HostPhysAddr,
-    /// Which of the vCPU's roots it is, 0 to `CONTEXTS`: a hart with ASIDs makes one of it.
-    pub number: usize,
-}
 
 /// What a fault of the hardware under a shadow root means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,43 +72,6 @@ pub enum Verdict {
 
 /// The first slot of a root's upper half.
 pub(crate) const UPPER: usize = 256;
-
-#[derive(Debug)]
-struct Context {
-    key: ContextKey,
-    root: TableId,
-    tables: TableList,
-    /// A fence wants what is loose here compared with the guest's tables before it is used again.
-    stale: bool,
-    /// The tables that a fence has to ask about, in a list of the pool's: see `watch`.
-    loose: Option<TableId>,
-    /// Its upper half is the shared one.
-    shares: bool,
-    /// It may have, not in the shared half, a leaf that allows nothing but fetching.
-    holds_code: bool,
-    /// The places of its hints, a bit each.
-    hinted: u64,
-    /// The next context with the same ASID, or nearly.
-    next: Option<u8>,
-}
-
-/// The upper half that contexts of supervisor mode share. Its root has nothing in its lower half, so it serves the contexts
-/// that have nothing there either.
-#[derive(Debug)]
-struct SharedHalf {
-    /// Of the guests' modes, the one that it is for.
-    mode: Mode,
-    /// Like a root; those that share have its upper half.
-    root: TableId,
-    tables: TableList,
-    stale: bool,
-    /// The guest's roots that are watched and have what its root has.
-    roots: watch::Roots,
-    /// Its loose tables.
-    loose: Option<TableId>,
-    /// The table that follows whichever root one looks from.
-    any_root: Option<TableId>,
-}
 
 /// The shadow page tables of one vCPU.
 #[derive(Debug)]

@@ -8,7 +8,8 @@ use isa::paging::{Pte, Satp};
 use memory::{GuestPhysAddr, GuestRam};
 
 use super::mapping::is_code;
-use super::{KERNEL, ShadowMmu, TlbFlush};
+use super::roots::KERNEL;
+use super::{ShadowMmu, TlbFlush};
 use crate::pool::{Source, TableId};
 
 /// Entries of one context, or of the shared half, that are compared at once, and tables of them. What has more is forgotten:

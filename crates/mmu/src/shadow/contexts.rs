@@ -2,12 +2,53 @@
 //! they share. What is in their tables is `fill`'s and `forget`'s business.
 
 use arrayvec::ArrayVec;
-use isa::paging::Pte;
+use isa::paging::{Mode, Pte};
 use memory::GuestRam;
 
-use super::{CONTEXTS, Context, KERNEL, LostRoots, ROOTS, Root, ShadowMmu, SharedHalf, TlbFlush};
+use super::ShadowMmu;
+use super::effects::{LostRoots, TlbFlush};
+use super::roots::{CONTEXTS, KERNEL, ROOTS, Root, bit};
+use super::watch::Roots;
 use crate::context::{ContextKey, View};
 use crate::pool::{Source, TableId, TableList};
+
+/// What is known of one context.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) key: ContextKey,
+    pub(super) root: TableId,
+    pub(super) tables: TableList,
+    /// A fence wants what is loose here compared with the guest's tables before it is used again.
+    pub(super) stale: bool,
+    /// The tables that a fence has to ask about, in a list of the pool's: see `watch`.
+    pub(super) loose: Option<TableId>,
+    /// Its upper half is the shared one.
+    pub(super) shares: bool,
+    /// It may have, not in the shared half, a leaf that allows nothing but fetching.
+    pub(super) holds_code: bool,
+    /// The places of its hints, a bit each.
+    pub(super) hinted: u64,
+    /// The next context with the same ASID, or nearly.
+    pub(super) next: Option<u8>,
+}
+
+/// The upper half that contexts of supervisor mode share. Its root has nothing in its lower half, so it serves the contexts
+/// that have nothing there either.
+#[derive(Debug)]
+pub(super) struct SharedHalf {
+    /// Of the guests' modes, the one that it is for.
+    pub(super) mode: Mode,
+    /// Like a root; those that share have its upper half.
+    pub(super) root: TableId,
+    pub(super) tables: TableList,
+    pub(super) stale: bool,
+    /// The guest's roots that are watched and have what its root has.
+    pub(super) roots: Roots,
+    /// Its loose tables.
+    pub(super) loose: Option<TableId>,
+    /// The table that follows whichever root one looks from.
+    pub(super) any_root: Option<TableId>,
+}
 
 impl Context {
     fn new(key: ContextKey, root: TableId, shares: bool, next: Option<u8>) -> Self {
@@ -180,7 +221,7 @@ impl ShadowMmu {
             stale: false,
             loose: None,
             any_root: None,
-            roots: super::watch::Roots::default(),
+            roots: Roots::default(),
         });
     }
 
@@ -281,20 +322,6 @@ impl ShadowMmu {
             self.current = None;
         }
     }
-}
-
-/// A context's bit in a set of them; `KERNEL` has none.
-pub(super) const fn bit(number: usize) -> u64 {
-    if number < CONTEXTS { 1 << number } else { 0 }
-}
-
-/// The numbers of a set of contexts.
-pub(super) fn members(mut set: u64) -> impl Iterator<Item = usize> {
-    core::iter::from_fn(move || {
-        let number = (set != 0).then(|| set.trailing_zeros() as usize);
-        set &= set.wrapping_sub(1);
-        number
-    })
 }
 
 /// Whether a context can do with the shared half as long as it touches nothing else.

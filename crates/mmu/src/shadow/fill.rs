@@ -5,9 +5,10 @@ use isa::paging::{self, Mode, Pte, Satp};
 use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, GuestVirtAddr, PAGE_SIZE};
 
 use super::compare::still_holds;
-use super::contexts::bit;
+use super::contexts::Context;
 use super::mapping::{Mapping, can_be_shared, is_code, is_proper, mapping};
-use super::{Context, KERNEL, ShadowMmu, TlbFlush};
+use super::roots::{KERNEL, bit};
+use super::{ShadowMmu, TlbFlush};
 use crate::context::{ContextKey, View};
 use crate::pool::{Source, TableId, TablePool};
 use crate::walk::{Access, Translation};

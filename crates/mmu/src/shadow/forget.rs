@@ -6,10 +6,10 @@
 use isa::paging::{self, Mode, Pte};
 use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr};
 
-use super::contexts::members;
 use super::fill::PIECES;
 use super::mapping::is_code;
-use super::{CONTEXTS, KERNEL, LostRoots, ShadowMmu, TlbFlush};
+use super::roots::{CONTEXTS, KERNEL, members};
+use super::{LostRoots, ShadowMmu, TlbFlush};
 use crate::context::ContextKey;
 use crate::pool::{Source, TableId, TablePool};
 

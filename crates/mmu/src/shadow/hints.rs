@@ -10,7 +10,8 @@ use vhart::{FillHint, Pointer};
 
 use super::fill::{Spot, Walked};
 use super::mapping::{can_be_shared, is_proper, mapping};
-use super::{Root, ShadowMmu, TlbFlush, Verdict};
+use super::roots::Root;
+use super::{ShadowMmu, TlbFlush, Verdict};
 use crate::context::{ContextKey, View};
 use crate::pool::{Source, TableId, TablePool};
 use crate::walk::{Access, Translation, last_table, needed};

@@ -16,12 +16,13 @@ mod window;
 use std::vec;
 use std::vec::Vec;
 
-use isa::paging::{Pte, Satp};
+use isa::paging::{Mode, Pte, Satp};
 use memory::{BLOCK_SIZE, PAGE_SIZE};
 
 use super::*;
 use crate::asids::AsidSpace;
 use crate::context::View;
+use crate::pool::TableId;
 use crate::testing::Guest;
 use crate::walk::Rights;
 use hardware::Leaf;

@@ -17,7 +17,7 @@
 use isa::paging::{self, Pte, Satp};
 use memory::{GuestPhysAddr, GuestRam, GuestVirtAddr};
 
-use super::contexts::{bit, members};
+use super::roots::{bit, members};
 use super::{LostRoots, ShadowMmu};
 use crate::pool::{Source, TableId};
 

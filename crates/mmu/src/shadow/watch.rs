@@ -15,8 +15,8 @@ use arrayvec::ArrayVec;
 use isa::paging::Satp;
 use memory::{GuestPhysAddr, GuestRam, PAGE_SIZE};
 
-use super::contexts::{bit, members};
-use super::{KERNEL, LostRoots, ShadowMmu, TlbFlush};
+use super::roots::{KERNEL, bit, members};
+use super::{LostRoots, ShadowMmu, TlbFlush};
 use crate::pool::{Source, TableId, TableList};
 
 /// How often a table is found unchanged before it is watched, at first; a store to one that was just watched doubles it.
