@@ -1,18 +1,14 @@
-//! Rewritten code pages at work: tells the `rewrite` crate which sites trap, carries out what it decides, and serves
-//! the accesses that a copied page's shadow does not allow.
+//! Rewritten code pages at work: tells the `rewrite` crate which sites trap and which pages are stored to, and carries out
+//! what it decides. Accesses that the shadow of such a page does not allow are served in `protected`.
 
-use isa::instr::{decode, length};
+use isa::Privilege;
+use isa::instr::length;
 use isa::paging::{Mode, Pte};
-use isa::{Instr, Privilege};
 use memory::{GuestPhysAddr, GuestVirtAddr, HostPhysAddr, PAGE_SIZE};
 use mmu::{Access, ContextKey, translate};
 use rewrite::{Change, Weighed};
 
-use crate::fetch;
-use crate::host::Host;
 use crate::machine::Machine;
-use crate::mmio;
-use crate::outcome::Outcome;
 use crate::vcpu::Vcpu;
 
 /// Notes that the instruction `bits` at `pc` in `context`, which the hardware refuses, trapped the slow way, and lets it be
@@ -127,33 +123,6 @@ pub(crate) fn restore(machine: &Machine, vcpu: &Vcpu) {
     }
 }
 
-/// Serves an access to a page whose code is fetched from a copy, or that is guarded: a store ends that and is tried again,
-/// a load is carried out on RAM. A store is carried out on both, where the copy would soon be made again.
-pub(crate) fn access(
-    machine: &mut Machine,
-    vcpu: &mut Vcpu,
-    faulted: GuestVirtAddr,
-    page: GuestPhysAddr,
-    access: Access,
-    host: &mut impl Host,
-) -> Outcome {
-    if (access == Access::Load || carries_out(machine, vcpu, page)) && is_within_page(machine, vcpu) {
-        return mmio::access(machine, vcpu, faulted, access, host);
-    }
-    if let Some(copy) = machine.code.end(&machine.ram, page) {
-        follow_end(machine, vcpu, page, copy);
-    } else if let Some(opened) = machine.code.open(&machine.ram, page) {
-        follow_end(machine, vcpu, page, opened);
-    }
-    // To be tried again, the store must be fetched. Where it lies in the page that it writes, scanning the page first would
-    // guard it or make the next copy, which the store would end, and so on for ever.
-    if machine.ram.overlay().wants_scan() && is_fetched_from(machine, vcpu, page) {
-        machine.ram.exempt_from_scan(page);
-    }
-    vcpu.shadow.unwatch(&machine.ram, page);
-    Outcome::Resume
-}
-
 /// Whether a store by the instruction at pc to the page of `address` is carried out by hand.
 pub(crate) fn carries_out(machine: &Machine, vcpu: &Vcpu, address: GuestPhysAddr) -> bool {
     let overlay = machine.ram.overlay();
@@ -181,7 +150,7 @@ fn follow_weighing(machine: &Machine, vcpu: &mut Vcpu, address: GuestPhysAddr, w
 }
 
 /// Drops what maps the code of a page at `host`, in a copy that has ended or in RAM.
-fn follow_end(machine: &Machine, vcpu: &mut Vcpu, page: GuestPhysAddr, host: HostPhysAddr) {
+pub(crate) fn follow_end(machine: &Machine, vcpu: &mut Vcpu, page: GuestPhysAddr, host: HostPhysAddr) {
     vcpu.shadow.drop_page(host);
     vcpu.frame.sites.forget_page(page.0 / PAGE_SIZE);
     fence_others(machine, vcpu);
@@ -214,23 +183,8 @@ pub(crate) fn store(machine: &mut Machine, vcpu: &mut Vcpu, address: GuestPhysAd
     fence_others(machine, vcpu);
 }
 
-/// Whether the instruction at pc is a plain load or store whose bytes lie in one page. Others are rare enough for the copy
-/// to go.
-fn is_within_page(machine: &Machine, vcpu: &Vcpu) -> bool {
-    let Ok(bits) = fetch::instruction(vcpu, &machine.ram) else { return false };
-    match decode(bits) {
-        Instr::Load { rs1, offset, width, .. }
-        | Instr::FpLoad { rs1, offset, width, .. }
-        | Instr::Store { rs1, offset, width, .. }
-        | Instr::FpStore { rs1, offset, width, .. } => {
-            vcpu.effective_address(rs1, offset) % PAGE_SIZE <= PAGE_SIZE - width.bytes()
-        }
-        _ => false,
-    }
-}
-
 /// Whether the instruction at the vCPU's pc may lie in the page of `address`, if only with its last two bytes.
-fn is_fetched_from(machine: &Machine, vcpu: &Vcpu, address: GuestPhysAddr) -> bool {
+pub(crate) fn is_fetched_from(machine: &Machine, vcpu: &Vcpu, address: GuestPhysAddr) -> bool {
     let (context, pc) = (vcpu.context(), vcpu.frame.pc);
     [pc, pc.wrapping_add(2)].into_iter().any(|parcel| {
         fetched_from(machine, context, parcel)

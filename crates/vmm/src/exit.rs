@@ -13,6 +13,7 @@ use crate::host::Host;
 use crate::machine::Machine;
 use crate::mmio;
 use crate::outcome::{Fatal, Outcome, StopReason};
+use crate::protected;
 use crate::sbi;
 use crate::vcpu::Vcpu;
 
@@ -148,7 +149,7 @@ fn serve_fault(
         }
         Verdict::Overlaid(page) => {
             vcpu.exits.count(ExitKind::Overlay);
-            code::access(machine, vcpu, GuestVirtAddr(trap.value), page, access, host)
+            protected::access(machine, vcpu, GuestVirtAddr(trap.value), page, access, host)
         }
         Verdict::Unscanned => {
             let context = vcpu.context();

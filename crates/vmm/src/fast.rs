@@ -1,6 +1,8 @@
 //! Keeps what the assembly goes by in step with the vCPU: the shadow roots of its address space, the tag that tells the
 //! space's sites from others', and whether there is something that the assembly must not pass by.
 
+pub(crate) mod state;
+
 use core::sync::atomic::Ordering;
 
 use isa::Privilege;
@@ -11,61 +13,15 @@ use vhart::{CsrFile, GuestMemory, Roots, Space};
 
 use crate::machine::Machine;
 use crate::vcpu::Vcpu;
+use state::TAGS;
 
 /// The views of a space that the assembly goes between.
 const USER: Rights = Rights { privilege: Privilege::User, sum: false, mxr: false };
 const SUPERVISOR: Rights = Rights { privilege: Privilege::Supervisor, sum: false, mxr: false };
 const SUPERVISOR_SUM: Rights = Rights { privilege: Privilege::Supervisor, sum: true, mxr: false };
 
-/// No guest's senvcfg: most bits of that are 0.
-const NO_SENVCFG: u64 = u64::MAX;
-
-/// Spaces whose tags are remembered.
-const TAGS: usize = 64;
 /// Tags are numbers of 15 bits, from 1 on, in bits 48 to 62.
 const LAST_TAG: u64 = 0x7fff;
-
-/// What the frame's part was last made of.
-#[derive(Debug)]
-pub(crate) struct FastPath {
-    /// The guest's senvcfg; at first `NO_SENVCFG`.
-    senvcfg: u64,
-    satp: u64,
-    /// The tag that the roots had then. Where they have another, the assembly has been in another space since, even if it has
-    /// left it for one that only Rust could enter, the one before.
-    tag: u64,
-    /// Tags by satp.
-    tags: [(u64, u64); TAGS],
-    last_tag: u64,
-    /// Roots are withheld from the assembly.
-    withheld: bool,
-    /// `CsrFile::translation` when the guest last began to run, or since; kept for kernels that are not trusted.
-    pub(crate) followed: (u64, u64),
-    /// The kernel is not trusted and has no ASIDs, so its writes of satp are fences beside those that it makes itself.
-    pub(crate) fences_twice: bool,
-}
-
-impl Default for FastPath {
-    fn default() -> Self {
-        Self {
-            senvcfg: NO_SENVCFG,
-            satp: 0,
-            tag: 0,
-            tags: [(0, 0); TAGS],
-            last_tag: 0,
-            withheld: false,
-            followed: (0, 0),
-            fences_twice: true,
-        }
-    }
-}
-
-impl FastPath {
-    /// Back to the beginning.
-    pub(crate) fn reset(&mut self) {
-        *self = Self::default();
-    }
-}
 
 /// Brings the frame's part up to date, and gives the root to run under, as the real satp; to be called before the guest
 /// runs.

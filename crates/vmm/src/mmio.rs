@@ -3,8 +3,8 @@
 
 use isa::csr::sstatus;
 use isa::instr::{Atomic, decode, length};
-use isa::{Exception, FReg, Instr, Reg, Width};
-use memory::{GuestPhysAddr, GuestVirtAddr};
+use isa::{Exception, FReg, Instr, Width};
+use memory::{GuestPhysAddr, GuestVirtAddr, PAGE_SIZE};
 use mmu::{Access, translate};
 
 use crate::code;
@@ -14,39 +14,13 @@ use crate::machine::{Machine, Written};
 use crate::outcome::Outcome;
 use crate::vcpu::Vcpu;
 
-mod known;
+mod again;
+pub(crate) mod known;
+mod plan;
 
-pub(crate) use known::{KnownAccesses, again, load_again};
-
-/// A load or store, decoded.
-#[derive(Clone, Copy, Debug)]
-struct Plan {
-    rs1: Reg,
-    offset: i32,
-    width: Width,
-    transfer: Transfer,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Transfer {
-    Load { rd: Reg, signed: bool },
-    FloatLoad { rd: FReg },
-    Store { rs2: Reg },
-    FloatStore { rs2: FReg },
-}
-
-impl Plan {
-    const fn access(self) -> Access {
-        match self.transfer {
-            Transfer::Store { .. } | Transfer::FloatStore { .. } => Access::Store,
-            Transfer::Load { .. } | Transfer::FloatLoad { .. } => Access::Load,
-        }
-    }
-
-    const fn is_float(self) -> bool {
-        matches!(self.transfer, Transfer::FloatLoad { .. } | Transfer::FloatStore { .. })
-    }
-}
+pub(crate) use again::{again, load_again};
+use known::{Known, Place};
+use plan::{Plan, Transfer};
 
 /// Carries out the load or store at the vCPU's pc, whose address is a device's, or the access to a copied page.
 ///
@@ -113,7 +87,9 @@ pub(crate) fn access(
     if !plan.is_float()
         && let Ok(code) = fetch::locate(vcpu, &machine.ram, vcpu.frame.pc)
     {
-        known::remember(vcpu, is_beside_code, code, bits, plan, address, target);
+        let place = Place::of(&vcpu.frame, &vcpu.shadow);
+        let (page, target) = (address & !(PAGE_SIZE - 1), target.align_down(PAGE_SIZE));
+        vcpu.known.remember(is_beside_code, Known { place, code, bits, plan, page, target });
     }
     if is_beside_code {
         return load_beside_code(machine, vcpu, plan, bits, target, host).unwrap_or(refused);

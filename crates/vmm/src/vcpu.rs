@@ -7,11 +7,11 @@ use mmu::{ContextKey, Rights, ShadowMmu};
 use trace::ExitCounters;
 use vhart::{CsrFeatures, VcpuFrame};
 
-use crate::fast::FastPath;
-use crate::mmio::KnownAccesses;
+use crate::fast::state::FastPath;
+use crate::mmio::known::KnownAccesses;
 use crate::outcome::{Fatal, Outcome, StopReason};
 use crate::pmu::{CYCLE, INSTRET, Pmu};
-use crate::sbi::sta::StealTime;
+use crate::steal::StealTime;
 use crate::timer::VirtualTimer;
 
 /// Where a hart that starts, or resumes from a non-retentive suspension, begins.

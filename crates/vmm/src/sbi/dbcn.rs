@@ -5,7 +5,7 @@
 
 use memory::GuestPhysAddr;
 
-use super::{Reply, SbiCall, SbiError, SbiResult};
+use super::call::{Reply, SbiCall, SbiError, SbiResult};
 use crate::host::Host;
 use crate::machine::Machine;
 use crate::outcome::Outcome;

@@ -1,6 +1,6 @@
 //! Hart State Management extension. SBI spec, "Hart State Management Extension".
 
-use super::{ECALL, Reply, SbiCall, SbiError, SbiResult};
+use super::call::{ECALL, Reply, SbiCall, SbiError, SbiResult};
 use crate::link::HartState;
 use crate::machine::Machine;
 use crate::outcome::{Fatal, Outcome, StopReason};

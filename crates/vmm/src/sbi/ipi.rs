@@ -1,6 +1,7 @@
 //! IPI extension. SBI spec, "IPI Extension".
 
-use super::{SbiCall, SbiError, SbiResult, bits, select_harts};
+use super::call::{SbiCall, SbiError, SbiResult};
+use super::masks::{bits, select_harts};
 use crate::machine::Machine;
 use crate::pmu::FirmwareEvent;
 use crate::vcpu::Vcpu;

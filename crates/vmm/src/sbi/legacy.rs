@@ -4,7 +4,8 @@ use isa::{Exception, Interrupt};
 use memory::{GuestRam, GuestVirtAddr};
 use mmu::{Access, translate};
 
-use super::{Reply, SbiCall, SbiResult, ipi, rfence, time};
+use super::call::{Reply, SbiCall, SbiResult};
+use super::{ipi, rfence, time};
 use crate::host::Host;
 use crate::link::Link;
 use crate::machine::Machine;

@@ -3,10 +3,12 @@
 //! A call finds its extension in one table. All registers but a0 and a1 are preserved.
 
 mod base;
+mod call;
 mod dbcn;
 mod hsm;
 mod ipi;
 mod legacy;
+mod masks;
 mod pmu;
 mod rfence;
 mod srst;
@@ -19,55 +21,8 @@ use crate::host::Host;
 use crate::machine::Machine;
 use crate::outcome::Outcome;
 use crate::vcpu::Vcpu;
-
-/// Bytes of an ECALL.
-const ECALL: u64 = 4;
-
-/// Why a call failed. SBI spec, "Standard SBI Errors".
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(i64)]
-pub enum SbiError {
-    /// There is no such extension or function.
-    NotSupported = -2,
-    /// A parameter is wrong.
-    InvalidParam = -3,
-    /// An address is wrong.
-    InvalidAddress = -5,
-    /// What was asked for is so already.
-    AlreadyAvailable = -6,
-    /// It runs already.
-    AlreadyStarted = -7,
-    /// It does not run.
-    AlreadyStopped = -8,
-    /// No shared memory was named.
-    NoSharedMemory = -9,
-}
-
-/// What a call gives: the value for a1, or an error.
-type SbiResult = Result<u64, SbiError>;
-
-/// A call's arguments.
-#[derive(Clone, Copy, Debug)]
-struct SbiCall {
-    function: u64,
-    args: [u64; 6],
-}
-
-/// What a handler of calls decides.
-enum Reply {
-    /// The call returns this.
-    Return(SbiResult),
-    /// A legacy call returns this in a0 alone.
-    Legacy(i64),
-    /// The call does not return by itself.
-    Outcome(Outcome),
-}
-
-impl From<SbiResult> for Reply {
-    fn from(result: SbiResult) -> Self {
-        Self::Return(result)
-    }
-}
+pub use call::SbiError;
+use call::{ECALL, Reply, SbiCall, SbiResult};
 
 macro_rules! extensions {
     (often { $($often:literal => $serves:path),* $(,)? } seldom { $($eid:literal => $handler:path),* $(,)? }) => {
@@ -103,7 +58,7 @@ macro_rules! extensions {
 extensions! {
     often {
         0x00 => legacy::set_timer,
-        0x10 => base::call,
+        0x10 => base_call,
         0x54494d45 => time::call,
         0x735049 => ipi::call,
         0x52464e43 => rfence::call,
@@ -123,6 +78,11 @@ extensions! {
         0x535441 => sta::call,
         0x504d55 => pmu::call,
     }
+}
+
+/// The base extension's calls, which may ask for what is in the table.
+fn base_call<H>(call: SbiCall, _: &mut Machine, _: &mut Vcpu, _: &mut H) -> SbiResult {
+    base::call(call, is_present)
 }
 
 /// Serves the SBI call that the vCPU's registers make.
@@ -147,29 +107,4 @@ pub(crate) fn call(machine: &mut Machine, vcpu: &mut Vcpu, host: &mut impl Host)
         }
         Reply::Outcome(outcome) => outcome,
     }
-}
-
-/// The harts that a mask and its base select. SBI spec, "Hart list parameter".
-///
-/// # Errors
-/// `InvalidParam` where a selected hart does not exist. An empty mask selects none, whatever its base.
-fn select_harts(machine: &Machine, mask: u64, base: u64) -> Result<u64, SbiError> {
-    let all = u64::MAX.checked_shr(64_u32.saturating_sub(machine.links.len() as u32)).unwrap_or(0);
-    if base == u64::MAX {
-        return Ok(all);
-    }
-    if mask == 0 {
-        return Ok(0);
-    }
-    let shift = u32::try_from(base).ok().filter(|base| *base < 64).ok_or(SbiError::InvalidParam)?;
-    let selected = mask << shift;
-    if selected >> shift != mask || selected & !all != 0 {
-        return Err(SbiError::InvalidParam);
-    }
-    Ok(selected)
-}
-
-/// The numbers of the bits that are set.
-fn bits(mask: u64) -> impl Iterator<Item = usize> {
-    (0..64).filter(move |n| mask >> n & 1 != 0)
 }

@@ -5,7 +5,8 @@ use isa::csr::CsrAddr;
 use memory::{GuestPhysAddr, PAGE_SIZE};
 use trace::ExitKind;
 
-use super::{SbiCall, SbiError, SbiResult, bits};
+use super::call::{SbiCall, SbiError, SbiResult};
+use super::masks::bits;
 use crate::machine::Machine;
 use crate::pmu::{COUNTERS, CYCLE, Event, FirmwareEvent, INSTRET, Pmu};
 use crate::vcpu::Vcpu;

@@ -1,6 +1,6 @@
 //! System Reset extension: of this virtual machine only. SBI spec, "System Reset Extension".
 
-use super::{Reply, SbiCall, SbiError};
+use super::call::{Reply, SbiCall, SbiError};
 use crate::machine::Machine;
 use crate::outcome::{Outcome, StopReason};
 use crate::vcpu::Vcpu;

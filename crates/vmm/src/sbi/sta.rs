@@ -3,8 +3,9 @@
 
 use memory::GuestPhysAddr;
 
-use super::{SbiCall, SbiError, SbiResult};
+use super::call::{SbiCall, SbiError, SbiResult};
 use crate::machine::Machine;
+use crate::steal::Shared;
 use crate::vcpu::Vcpu;
 
 /// Bytes of the shared memory, which also is its alignment.
@@ -12,30 +13,6 @@ const SIZE: u64 = 64;
 /// Where the stolen time is in it, in nanoseconds. The sequence is in the first four bytes, the flags, always 0, in the
 /// next.
 const STEAL: u64 = 8;
-
-/// What a vCPU is told of the time that others had.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct StealTime {
-    /// Ticks that it has waited so far.
-    waited: u64,
-    shared: Option<Shared>,
-}
-
-/// The memory that the guest has named.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Shared {
-    address: GuestPhysAddr,
-    /// What it had waited when it named it.
-    before: u64,
-    sequence: u32,
-}
-
-impl StealTime {
-    /// The guest hears no more of it; what it has waited stays.
-    pub(crate) fn stop(&mut self) {
-        self.shared = None;
-    }
-}
 
 /// Notes that the vCPU, which does not run now, has waited for `waited` ticks since the beginning, and tells the guest if it
 /// wants to know.

@@ -2,7 +2,7 @@
 
 use isa::Interrupt;
 
-use super::{SbiCall, SbiError, SbiResult};
+use super::call::{SbiCall, SbiError, SbiResult};
 use crate::host::Host;
 use crate::machine::Machine;
 use crate::pmu::FirmwareEvent;

@@ -1,0 +1,55 @@
+//! Accesses that the shadow tables do not allow although the guest's do: to pages whose code is fetched from a copy, that are
+//! guarded because their code was scanned, or that are watched because they hold page tables.
+
+use isa::Instr;
+use isa::instr::decode;
+use memory::{GuestPhysAddr, GuestVirtAddr, PAGE_SIZE};
+use mmu::Access;
+
+use crate::host::Host;
+use crate::machine::Machine;
+use crate::outcome::Outcome;
+use crate::vcpu::Vcpu;
+use crate::{code, fetch, mmio};
+
+/// Serves an access to a page whose code is fetched from a copy, or that is guarded: a store ends that and is tried again,
+/// a load is carried out on RAM. A store is carried out on both, where the copy would soon be made again.
+pub(crate) fn access(
+    machine: &mut Machine,
+    vcpu: &mut Vcpu,
+    faulted: GuestVirtAddr,
+    page: GuestPhysAddr,
+    access: Access,
+    host: &mut impl Host,
+) -> Outcome {
+    if (access == Access::Load || code::carries_out(machine, vcpu, page)) && is_within_page(machine, vcpu) {
+        return mmio::access(machine, vcpu, faulted, access, host);
+    }
+    if let Some(copy) = machine.code.end(&machine.ram, page) {
+        code::follow_end(machine, vcpu, page, copy);
+    } else if let Some(opened) = machine.code.open(&machine.ram, page) {
+        code::follow_end(machine, vcpu, page, opened);
+    }
+    // To be tried again, the store must be fetched. Where it lies in the page that it writes, scanning the page first would
+    // guard it or make the next copy, which the store would end, and so on for ever.
+    if machine.ram.overlay().wants_scan() && code::is_fetched_from(machine, vcpu, page) {
+        machine.ram.exempt_from_scan(page);
+    }
+    vcpu.shadow.unwatch(&machine.ram, page);
+    Outcome::Resume
+}
+
+/// Whether the instruction at pc is a plain load or store whose bytes lie in one page. Others are rare enough for the copy
+/// to go.
+fn is_within_page(machine: &Machine, vcpu: &Vcpu) -> bool {
+    let Ok(bits) = fetch::instruction(vcpu, &machine.ram) else { return false };
+    match decode(bits) {
+        Instr::Load { rs1, offset, width, .. }
+        | Instr::FpLoad { rs1, offset, width, .. }
+        | Instr::Store { rs1, offset, width, .. }
+        | Instr::FpStore { rs1, offset, width, .. } => {
+            vcpu.effective_address(rs1, offset) % PAGE_SIZE <= PAGE_SIZE - width.bytes()
+        }
+        _ => false,
+    }
+}
