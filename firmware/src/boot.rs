@@ -1,7 +1,7 @@
 //! From reset to the next stage. All harts arrive at once; one sets the machine up, the others wait for it.
 
 use crate::uart::println;
-use crate::{enter, hart, map, sbi, uart};
+use crate::{enter, hart, map, sbi, uart, vector};
 use core::arch::global_asm;
 use core::slice;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +49,7 @@ global_asm!(
     "    j {first}",
     "5:  j {other}",
     ".popsection",
-    entry = sym enter::entry,
+    entry = sym vector::entry,
     ready = sym READY,
     max_harts = const firmware::harts::MAX_HARTS,
     stack = const enter::STACK,

@@ -1,11 +1,11 @@
-//! Between M-mode and S-mode: the trap frame, the trap's entry, and the way out, which is the same for a trap that
-//! was served and for a hart that starts.
+//! The way out to S-mode, which is the same for a trap that was served and for a hart that starts.
 //!
 //! Each hart has a stack; its frame lies at the top, and mscratch points there while S-mode or U-mode runs. In
 //! M-mode mscratch is 0, so a trap of our own is told from one of theirs. M-mode's interrupts are always off.
 
 use crate::csr::{self, interrupt, mstatus};
-use crate::{hart, trap};
+use crate::frame::Frame;
+use crate::hart;
 use core::arch::{asm, naked_asm};
 use core::mem::offset_of;
 
@@ -14,17 +14,6 @@ pub const STACK: usize = 8 << 10;
 
 /// scounteren: cycle, time, instret.
 const ALL_COUNTERS: u64 = 0b111;
-
-/// What a trap saves and the way out loads.
-#[repr(C, align(16))]
-pub struct Frame {
-    /// The registers; x0's place is not used.
-    pub x: [u64; 32],
-    /// Where it goes on.
-    pub pc: u64,
-    /// mstatus, with the mode that it goes on in.
-    pub mstatus: u64,
-}
 
 /// Leaves for S-mode at `pc` with a0, a1 as a hart starts: no translation, no interrupts. SBI spec, "Hart Start". The rest
 /// is as OpenSBI leaves it: floating point and vectors are on, U-mode may read the counters, a trap before stvec is set
@@ -63,40 +52,9 @@ fn stack_top() -> usize {
     &raw const __stacks as usize + (hart::id() + 1) * STACK
 }
 
-/// Where traps arrive: mtvec.
-#[unsafe(naked)]
-pub unsafe extern "C" fn entry() {
-    naked_asm!(
-        ".balign 4",
-        "csrrw sp, mscratch, sp",
-        "beqz sp, 1f",
-        "sd x1, 8(sp)",
-        ".irp n, 3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
-        "sd x\\n, 8*\\n(sp)",
-        ".endr",
-        "csrrw t0, mscratch, zero",
-        "csrr t1, mepc",
-        "csrr t2, mstatus",
-        "sd t0, 8*2(sp)",
-        "sd t1, {pc}(sp)",
-        "sd t2, {mstatus}(sp)",
-        "mv a0, sp",
-        "call {serve}",
-        "j {resume}",
-        // A trap of M-mode's own: its sp is in mscratch.
-        "1: csrrw sp, mscratch, zero",
-        "call {own}",
-        serve = sym trap::serve,
-        own = sym trap::own,
-        resume = sym resume,
-        pc = const offset_of!(Frame, pc),
-        mstatus = const offset_of!(Frame, mstatus),
-    )
-}
-
 /// Loads the frame at sp and leaves.
 #[unsafe(naked)]
-unsafe extern "C" fn resume() {
+pub unsafe extern "C" fn resume() {
     naked_asm!(
         "ld t0, {pc}(sp)",
         "ld t1, {mstatus}(sp)",

@@ -1,7 +1,7 @@
 //! What becomes of a trap that reaches M-mode: few do, since all that can be is delegated.
 
 use crate::csr::{self, interrupt, mstatus};
-use crate::enter::Frame;
+use crate::frame::{Fault, Frame};
 use crate::{hart, sbi};
 
 /// What mcause says of interrupts.
@@ -9,12 +9,6 @@ const INTERRUPT: u64 = 1 << 63;
 const SOFTWARE: u64 = INTERRUPT | 3;
 const TIMER: u64 = INTERRUPT | 7;
 const ECALL_FROM_SUPERVISOR: u64 = 9;
-
-/// An exception to hand on to S-mode.
-pub struct Fault {
-    pub cause: u64,
-    pub tval: u64,
-}
 
 /// Serves a trap from S-mode or U-mode.
 pub extern "C" fn serve(frame: &mut Frame) {

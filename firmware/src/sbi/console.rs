@@ -1,7 +1,7 @@
 //! The debug console extension, on the 16550. Memory is read and written by M-mode, by its physical address, and
 //! only where it is RAM that is not the firmware's.
 
-use super::is_ram;
+use super::machine::is_ram;
 use crate::uart;
 use rustsbi::{Physical, SbiRet};
 

@@ -3,8 +3,9 @@
 //! All translations go, whatever the range and the ASID: more than was asked for is allowed, and on QEMU hardly
 //! costs more. There are no fences of guests' translations, with or without the H extension.
 
+use super::hsm;
+use super::machine::harts;
 use super::mailbox::{self, Kind};
-use super::{harts, hsm};
 use crate::hart;
 use firmware::harts::HartSet;
 use rustsbi::{HartMask, SbiRet};

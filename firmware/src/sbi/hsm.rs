@@ -1,6 +1,7 @@
 //! The hart state management extension: harts start, stop and suspend. SBI spec, "Hart State Management".
 
-use super::{harts, is_ram, mailbox};
+use super::machine::{harts, is_ram};
+use super::mailbox;
 use crate::csr::{self, interrupt};
 use crate::{enter, hart};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

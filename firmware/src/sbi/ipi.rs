@@ -1,6 +1,7 @@
 //! The IPI extension.
 
-use super::{harts, mailbox};
+use super::machine::harts;
+use super::mailbox;
 use rustsbi::{HartMask, SbiRet};
 
 /// The extension.

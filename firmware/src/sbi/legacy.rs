@@ -1,10 +1,11 @@
 //! The legacy extensions, which the `rustsbi` crate leaves out. They name harts by a pointer to a mask in S-mode's
 //! own address space. SBI spec, "Legacy Extensions".
 
+use super::machine::harts;
 use super::mailbox::{self, Kind};
-use super::{fence, harts, reset, timer};
+use super::{fence, reset, timer};
 use crate::csr::{self, interrupt, mstatus};
-use crate::trap::Fault;
+use crate::frame::Fault;
 use crate::uart;
 use core::arch::asm;
 use core::ops::RangeInclusive;

@@ -6,23 +6,16 @@ mod fence;
 pub mod hsm;
 mod ipi;
 mod legacy;
+mod machine;
 pub mod mailbox;
 mod reset;
 mod timer;
 
 use crate::csr;
-use crate::enter::Frame;
-use crate::trap::Fault;
-use core::sync::atomic::{AtomicU64, Ordering};
-use firmware::harts::HartSet;
-use firmware::tree::Machine;
+use crate::frame::{Fault, Frame};
+pub use machine::init;
 use rustsbi::spec::{base, hsm as hsm_spec, srst};
 use rustsbi::{EnvInfo, RustSBI, SbiRet};
-
-/// What the device tree said: set once, before other harts run.
-static HARTS: AtomicU64 = AtomicU64::new(0);
-static RAM_START: AtomicU64 = AtomicU64::new(0);
-static RAM_END: AtomicU64 = AtomicU64::new(0);
 
 /// All extensions.
 #[derive(RustSBI)]
@@ -59,25 +52,6 @@ impl EnvInfo for Identity {
     fn mimpid(&self) -> usize {
         csr::read!("mimpid") as usize
     }
-}
-
-/// Takes note of the machine.
-pub fn init(machine: &Machine) {
-    HARTS.store(machine.harts.0, Ordering::Relaxed);
-    RAM_START.store(crate::map::OWN.end.max(machine.ram.start), Ordering::Relaxed);
-    RAM_END.store(machine.ram.end, Ordering::Relaxed);
-}
-
-/// The harts that there are.
-fn harts() -> HartSet {
-    HartSet(HARTS.load(Ordering::Relaxed))
-}
-
-/// Whether all of a range is RAM, and not the firmware's.
-fn is_ram(start: u64, len: u64) -> bool {
-    let end = start.checked_add(len);
-    start >= RAM_START.load(Ordering::Relaxed)
-        && end.is_some_and(|end| end <= RAM_END.load(Ordering::Relaxed))
 }
 
 /// Serves the call in `frame`. An error is an exception for the caller.
