@@ -12,11 +12,13 @@ mod reading;
 mod round_trips;
 mod spinning;
 mod teaching;
+mod timing;
 
-use core::arch::asm;
 use guest_rt::isa::csr::sstatus;
 use guest_rt::paging::{self, Mode, PAGE, RW, Tables};
 use guest_rt::{console, csr_clear, csr_read, csr_set, csr_write, println, sbi, time};
+
+use timing::{item, net_ticks, report};
 
 guest_rt::entry!(main);
 
@@ -73,34 +75,6 @@ fn is_told(device_tree: u64, text: &[u8]) -> bool {
         core::slice::from_raw_parts(device_tree as *const u8, size as usize)
     };
     tree.windows(text.len()).any(|window| window == text)
-}
-
-/// Ticks that the operation takes `iterations` times.
-#[inline(always)]
-fn ticks(iterations: u64, mut operation: impl FnMut()) -> u64 {
-    let start = time::now();
-    for _ in 0..iterations {
-        operation();
-    }
-    time::now() - start
-}
-
-/// The same, less what the loop alone takes.
-#[inline(always)]
-fn net_ticks(iterations: u64, operation: impl FnMut()) -> u64 {
-    // SAFETY: no instruction at all; an empty block that the compiler cannot drop.
-    let alone = ticks(iterations, || unsafe { asm!("", options(nomem, nostack)) });
-    ticks(iterations, operation).saturating_sub(alone)
-}
-
-/// Measures and reports an operation.
-#[inline(always)]
-fn item(name: &str, iterations: u64, operation: impl FnMut()) {
-    report(name, iterations, net_ticks(iterations, operation));
-}
-
-fn report(name: &str, iterations: u64, ticks: u64) {
-    println!("bench {name} {iterations} {ticks}");
 }
 
 fn csrs() {

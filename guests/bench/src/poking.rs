@@ -2,7 +2,7 @@
 //! and over. The pages that are poked are as hot as they get, so a hypervisor that keeps something of them has to give it up
 //! each time.
 
-use crate::report;
+use crate::timing::report;
 use core::arch::asm;
 use guest_rt::paging::{self, PAGE, Pte, RW, Tables};
 use guest_rt::time;

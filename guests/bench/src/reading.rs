@@ -1,7 +1,7 @@
 //! Code that is read: a kernel whose constants lie in the page of its privileged instructions. A hypervisor that executes such
 //! a page from somewhere else has to find out whether that pays.
 
-use crate::report;
+use crate::timing::report;
 use core::arch::asm;
 use guest_rt::paging;
 use guest_rt::time;

@@ -1,7 +1,7 @@
 //! Operations that leave the straight line: traps into this guest and returns from them. Each has a trap
 //! vector of its own that touches no CSR, so that nothing but the trip is measured.
 
-use crate::{report, ticks};
+use crate::timing::{report, ticks};
 use core::arch::global_asm;
 use guest_rt::isa::csr::sstatus;
 use guest_rt::paging::{Pte, Tables};

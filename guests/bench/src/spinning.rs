@@ -1,7 +1,7 @@
 //! A scheduler that spins: it opens interrupts for a moment, closes them again and looks at its run queue, without WFI, until
 //! a timer tick has made something runnable.
 
-use crate::{report, ticks};
+use crate::timing::{report, ticks};
 use core::arch::global_asm;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -6,7 +6,7 @@
 //! address spaces with the trap frame below it, all registers saved, interrupts on while it serves a call, and the current
 //! process looked up with interrupts off.
 
-use crate::report;
+use crate::timing::report;
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;

@@ -7,5 +7,6 @@
 #![cfg(target_arch = "riscv64")]
 
 pub mod items;
+mod panic;
 pub mod report;
 pub mod system;

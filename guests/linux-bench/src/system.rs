@@ -282,11 +282,3 @@ pub fn power_off() -> ! {
     plain(REBOOT, [MAGIC[0], MAGIC[1], POWER_OFF, 0, 0, 0]);
     exit(1)
 }
-
-/// Says why and powers off: as the first process it must not just end. A child that fails ends with a status
-/// that its parent sees.
-#[panic_handler]
-fn panic(info: &core::panic::PanicInfo) -> ! {
-    crate::report::line(format_args!("linux-bench: {info}"));
-    if getpid() == 1 { power_off() } else { exit(1) }
-}

@@ -11,7 +11,6 @@ use crate::memory::table::PageTable;
 use crate::process::{Ended, Ending, Pid, Process, is_page_fault};
 use crate::programs::Program;
 use crate::screen::Screen;
-use crate::syscall::Next;
 use crate::trap::{self, Trap, TrapFrame};
 use crate::{input, timer};
 use core::arch::asm;
@@ -33,6 +32,20 @@ pub enum SpawnError {
     TooMany,
     /// Its program cannot be loaded.
     Load(LoadError),
+}
+
+/// How the hart goes on after a trap of a process.
+pub enum Next {
+    /// With the same process, at once.
+    Resume,
+    /// With whatever the interrupt may have changed.
+    Interrupted,
+    /// With another process; this one goes to the end of the queue.
+    Yield,
+    /// With another; this one is to be woken at that tick of `time`.
+    Sleep(u64),
+    /// With another; this one is no more.
+    End(Ending),
 }
 
 /// Everything that the kernel knows.

@@ -1,24 +1,10 @@
 //! The system calls: what a process may ask for, by the numbers in `user::abi`.
 
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Next};
 use crate::process::Ending;
 use crate::trap;
 use guest_rt::time::now;
 use user::abi::{Error, Syscall};
-
-/// How the hart goes on after a trap of a process.
-pub enum Next {
-    /// With the same process, at once.
-    Resume,
-    /// With whatever the interrupt may have changed.
-    Interrupted,
-    /// With another process; this one goes to the end of the queue.
-    Yield,
-    /// With another; this one is to be woken at that tick of `time`.
-    Sleep(u64),
-    /// With another; this one is no more.
-    End(Ending),
-}
 
 /// The registers of the calling convention.
 const A0: usize = 10;

@@ -4,7 +4,7 @@
 //! QEMU with `-icount shift=0` a tick of a 10 MHz timebase is a hundred instructions, so the figures repeat
 //! exactly; without, they are this machine's wall-clock time.
 
-use super::{start, wait};
+use super::jobs::{report, start, wait};
 use crate::kernel::Kernel;
 use crate::process::Ending;
 use crate::{firmware, programs, timer, trap};
@@ -62,7 +62,7 @@ fn measure(kernel: &mut Kernel, number: usize) -> Option<(&'static str, u64, u64
         kernel.kill(partner);
     }
     let Ending::Exited(ticks) = ended.how else {
-        super::report(kernel, &ended);
+        report(kernel, &ended);
         return None;
     };
     Some(match what {

@@ -1,7 +1,7 @@
 //! `fault`: lets a process fail in every way there is, one after the other, and shows what the kernel made of
 //! each. The kernel itself must come out unharmed.
 
-use super::{start, wait};
+use super::jobs::{start, wait};
 use crate::kernel::Kernel;
 use crate::process::Ending;
 use crate::programs;

@@ -3,20 +3,20 @@
 
 mod bench;
 mod fault;
+mod jobs;
 mod show;
 
-use crate::kernel::{Kernel, SpawnError};
-use crate::memory::space::LoadError;
-use crate::process::{Ended, Ending, Pid};
-use crate::programs::{self, PROGRAMS, Program};
+use crate::kernel::Kernel;
+use crate::process::Ending;
+use crate::programs::{self, PROGRAMS};
 use crate::{firmware, input};
 use guest_rt::{console, print, println};
+use jobs::{report, start, wait};
 use minikernel::command::{COMMANDS, Command, Mistake, parse};
 use minikernel::line::{Edit, LineEditor};
 
 /// What the shell says when it waits for a command.
 const PROMPT: &str = "minikernel> ";
-const CTRL_C: u8 = 0x03;
 const BELL: u8 = 0x07;
 
 /// Reads and carries out commands for ever.
@@ -128,47 +128,4 @@ fn run_program(kernel: &mut Kernel, name: &str, argument: usize, background: boo
             report(kernel, &ended);
         }
     }
-}
-
-/// Starts a process, or says why not.
-fn start(kernel: &mut Kernel, program: &'static Program, argument: usize) -> Option<Pid> {
-    let error = match kernel.spawn(program, argument) {
-        Ok(pid) => return Some(pid),
-        Err(error) => error,
-    };
-    let reason = match error {
-        SpawnError::TooMany => "there are too many processes",
-        SpawnError::Load(LoadError::OutOfFrames) => "there is no memory left",
-        SpawnError::Load(LoadError::BadProgram) => "its ELF file cannot be loaded",
-    };
-    println!("{} cannot be started: {reason}", program.name);
-    None
-}
-
-/// Lets all processes run until `pid` ends; Ctrl-C kills it. Reports the others that end meanwhile.
-fn wait(kernel: &mut Kernel, pid: Pid) -> Ended {
-    loop {
-        let ended = if input::skip_past(CTRL_C) {
-            kernel.screen.finish_line();
-            println!("^C");
-            kernel.kill(pid)
-        } else {
-            kernel.step()
-        };
-        match ended {
-            Some(ended) if ended.pid == pid => {
-                kernel.screen.finish_line();
-                return ended;
-            }
-            Some(other) => report(kernel, &other),
-            None => {}
-        }
-    }
-}
-
-/// Says how a process ended.
-fn report(kernel: &mut Kernel, ended: &Ended) {
-    kernel.screen.take_prompt_off();
-    kernel.screen.finish_line();
-    println!("[{}] {}: {}", ended.pid, ended.program.name, ended.how);
 }

@@ -1,11 +1,7 @@
-//! Formatted printing through the `write` call, a line at a time; and what happens on a panic.
+//! Formatted printing through the `write` call, a line at a time.
 
 use crate::sys;
 use core::fmt::{self, Write};
-use core::panic::PanicInfo;
-
-/// The exit status of a program that panicked.
-const PANICKED: usize = 101;
 
 /// Collects formatted text and writes it out at its end, so that a line is one system call and the lines of
 /// several processes do not mix.
@@ -53,10 +49,4 @@ macro_rules! print {
 macro_rules! println {
     () => { $crate::print!("\n") };
     ($($argument:tt)*) => { $crate::print!("{}\n", format_args!($($argument)*)) };
-}
-
-/// What `program!` makes of a panic.
-pub fn panicked(info: &PanicInfo) -> ! {
-    println!("{info}");
-    sys::exit(PANICKED)
 }

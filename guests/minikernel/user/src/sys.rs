@@ -1,4 +1,4 @@
-//! The system calls as functions, and a program's entry.
+//! The system calls as functions.
 
 use crate::abi::Syscall;
 use core::arch::asm;
@@ -51,22 +51,4 @@ pub fn time() -> usize {
     // SAFETY: reading a counter touches no memory.
     unsafe { asm!("rdtime {}", out(reg) ticks, options(nomem, nostack)) };
     ticks
-}
-
-/// Names the program's main function, a `fn(usize) -> usize`.
-#[macro_export]
-macro_rules! program {
-    ($main:path) => {
-        /// The kernel enters here with the argument in a0 and the stack ready.
-        #[unsafe(no_mangle)]
-        extern "C" fn _start(argument: usize) -> ! {
-            let main: fn(usize) -> usize = $main;
-            $crate::sys::exit(main(argument))
-        }
-
-        #[panic_handler]
-        fn panic(info: &core::panic::PanicInfo) -> ! {
-            $crate::print::panicked(info)
-        }
-    };
 }
