@@ -1,9 +1,9 @@
 //! Our own feature guests, from the table `tests/guests.toml`: each runs on QEMU alone and under the
 //! hypervisor, and must come to the same verdict. The native run keeps the guests' expectations honest.
 
-use super::Setting;
 use super::disks::{Disk, Disks};
 use super::runner::{Case, silent};
+use super::setting::Setting;
 use crate::launch::{self, Hypo};
 use crate::project::Project;
 use anyhow::{Context, Result, anyhow, bail, ensure};

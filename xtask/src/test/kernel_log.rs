@@ -1,9 +1,9 @@
 //! Compares what Linux logs natively and as a guest: apart from the differences that the table
 //! `tests/kernel-log.toml` explains, the lines are the same.
 
-use super::Setting;
 use super::differences::Differences;
 use super::runner::{Case, silent};
+use super::setting::Setting;
 use crate::expect::Input;
 use crate::launch::{self, Hypo};
 use crate::project::Project;

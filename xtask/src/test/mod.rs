@@ -19,6 +19,7 @@ mod outside;
 mod randomness;
 mod runner;
 mod sessions;
+mod setting;
 mod sweep;
 mod terminals;
 mod worlds;
@@ -30,6 +31,7 @@ use anyhow::{Context, Result, bail};
 use hypo::cli::OnOff;
 use hypo::setup;
 use runner::Case;
+use setting::{DEFAULT_FIRMWARE, Setting};
 use std::path::Path;
 use std::time::Instant;
 
@@ -42,9 +44,6 @@ const BARE: &[&str] = &["firmware", "hypocaust", "features", "minikernel", "benc
 
 /// The name of the first stage.
 const HOST: &str = "host";
-
-/// The firmware that all cases run on unless told otherwise.
-const DEFAULT_FIRMWARE: &str = "default";
 
 /// All firmwares that `hypo run --firmware` knows by a name.
 const FIRMWARES: &[&str] = &[DEFAULT_FIRMWARE, "opensbi-1.6", "rustsbi"];
@@ -99,35 +98,7 @@ impl Options {
 /// An option of `hypo run` and its value.
 type Switch = (&'static str, String);
 
-/// How cases are run.
-pub struct Setting {
-    /// The program, with the switches that each run gets.
-    pub hypo: Hypo,
-    /// The firmware that all cases run on.
-    pub firmware: String,
-    /// Whether, with the default one, cases also run on those that the tables list for them.
-    pub listed: bool,
-    /// Whether cases also run on QEMU alone, where the switches change nothing.
-    pub native: bool,
-    /// What cases' names begin with.
-    pub prefix: String,
-}
-
 impl Setting {
-    /// The default firmware, and those that the tables list.
-    pub fn plain(hypo: Hypo) -> Self {
-        Self { hypo, firmware: DEFAULT_FIRMWARE.into(), listed: true, native: true, prefix: String::new() }
-    }
-
-    /// The firmwares that a case runs on. Each has the part of the case's name that tells it.
-    fn firmwares<'a>(&'a self, listed: &'a [String]) -> Vec<(&'a str, String)> {
-        let mut all = vec![(self.firmware.as_str(), String::new())];
-        if self.listed && self.firmware == DEFAULT_FIRMWARE {
-            all.extend(listed.iter().map(|name| (name.as_str(), format!("/{name}"))));
-        }
-        all
-    }
-
     /// All cases of the tables in this setting.
     fn cases(&self, project: &Project) -> Result<Vec<Case>> {
         let mut cases = guests::cases(project, self)?;
@@ -238,19 +209,6 @@ fn list(cases: &[Case], host: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn plain() -> Setting {
-        Setting::plain(Hypo::new("hypo".as_ref(), Vec::new()))
-    }
-
-    #[test]
-    fn listed_firmwares_come_with_the_default_one_only() {
-        let listed = ["rustsbi".to_owned()];
-        let both = [("default", String::new()), ("rustsbi", "/rustsbi".to_owned())];
-        assert_eq!(plain().firmwares(&listed), both);
-        let other = Setting { firmware: "opensbi-1.6".into(), ..plain() };
-        assert_eq!(other.firmwares(&listed), [("opensbi-1.6", String::new())]);
-    }
 
     #[test]
     fn the_matrix_has_each_case_in_each_setting_by_a_name_of_its_own() {

@@ -1,8 +1,8 @@
 //! What guests get of randomness on a machine whose firmware gives none: each life of each guest, in each boot of one
 //! bundle, has to get something else. QEMU's `sifive_u` is such a machine.
 
-use super::DEFAULT_FIRMWARE;
 use super::runner::{Case, silent};
+use super::setting::DEFAULT_FIRMWARE;
 use super::worlds::in_one_line;
 use crate::expect::{Input, Session};
 use crate::launch::{self, Hypo};

@@ -4,7 +4,7 @@
 use super::disks::{Disk, Disks};
 use super::outside::{self, OwnCache};
 use super::runner::{Case, silent};
-use super::{DEFAULT_FIRMWARE, Setting};
+use super::setting::{DEFAULT_FIRMWARE, Setting};
 use crate::expect::{Input, Missed, Session};
 use crate::launch::{self, Hypo};
 use crate::project::Project;

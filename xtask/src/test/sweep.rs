@@ -3,7 +3,7 @@
 
 use super::differences::Differences;
 use super::runner::{Case, silent};
-use super::{DEFAULT_FIRMWARE, Setting};
+use super::setting::{DEFAULT_FIRMWARE, Setting};
 use crate::launch::{self, Hypo};
 use crate::project::Project;
 use anyhow::{Context, Result, bail, ensure};
