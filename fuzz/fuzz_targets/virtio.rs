@@ -9,7 +9,7 @@ use devices::virtio::block::{Block, Disk, Kind, MAX_BYTES, Status, Token};
 use devices::virtio::console::Console;
 use devices::virtio::entropy::Entropy;
 use devices::virtio::net::{MAX_FRAME, Net};
-use devices::{Board, BoardTime};
+use devices::{Board, BoardTime, SlotId};
 use isa::Width;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
@@ -101,11 +101,11 @@ fuzz_target!(|input: (bool, Vec<Step>)| {
             Step::Complete(..) => {}
             Step::Receive(len) => {
                 let bytes = vec![0xbb; usize::from(len) % (MAX_FRAME + 1)];
-                board.serve(1, |slot| {
+                board.serve(at(1), |slot| {
                     let Slot::Net(net) = slot else { unreachable!() };
                     let _ = net.receive(&ram, &bytes);
                 });
-                board.serve(2, |slot| {
+                board.serve(at(2), |slot| {
                     let Slot::Console(console) = slot else { unreachable!() };
                     assert!(console.input(&ram, &bytes) <= bytes.len());
                 });
@@ -124,20 +124,25 @@ fuzz_target!(|input: (bool, Vec<Step>)| {
     assert_eq!(board.in_flight(), 0, "a request was lost");
 });
 
+/// One of the board's slots.
+fn at(slot: usize) -> SlotId {
+    SlotId::new(slot).unwrap()
+}
+
 fn write(board: &mut Board, slot: u8, offset: u64, value: u32) {
     let address = GuestPhysAddr(0x1000_1000 + 0x1000 * (u64::from(slot) % DEVICES) + offset % 0x200);
     let _ = board.write(address, Width::Word, value.into(), BoardTime(0));
 }
 
 fn complete(board: &mut Board, ram: &GuestRam, token: Token, status: Status) {
-    board.serve(0, |slot| {
+    board.serve(at(0), |slot| {
         let Slot::Block(block) = slot else { unreachable!() };
         block.complete(ram, token, status);
     });
 }
 
 fn serve(board: &mut Board, ram: &GuestRam, slot: usize, taken: &mut Vec<Token>) {
-    board.serve(slot, |slot| match slot {
+    board.serve(at(slot), |slot| match slot {
         Slot::Empty(_) => {}
         Slot::Block(block) => {
             let Some(request) = block.next_request(ram) else { return };

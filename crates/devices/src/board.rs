@@ -13,13 +13,13 @@ use memory::GuestPhysAddr;
 use crate::finisher::{Finisher, FinisherRequest};
 use crate::plic::{self, Plic};
 use crate::rtc::GoldfishRtc;
+use crate::slots::SlotId;
+pub use crate::slots::VIRTIO_SLOTS;
 use crate::uart16550::{Uart16550, Written};
 use crate::virtio::slot::Effect;
 use crate::virtio::{Slot, Version};
 use crate::{BoardTime, Refused};
-pub use map::{
-    Device, MAP, RTC_IRQ, Region, UART_IRQ, VIRTIO_IRQ, VIRTIO_SLOTS, find, is_uart, is_uart_data,
-};
+pub use map::{Device, MAP, RTC_IRQ, Region, UART_IRQ, VIRTIO_IRQ, find, is_uart, is_uart_data};
 
 /// What a write asks of the VMM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,10 +35,10 @@ pub enum BoardEvent {
     /// [`Board::uart_transmitted`], and carry out the same write again.
     ConsoleFull,
     /// The virtio device in this slot has something to do: see [`Board::serve`].
-    Notified(usize),
+    Notified(SlotId),
     /// The write did not happen: the device in this slot has to finish the requests that it has taken. Carry out the
     /// same write again once some were completed.
-    Draining(usize),
+    Draining(SlotId),
 }
 
 impl From<FinisherRequest> for BoardEvent {
@@ -131,7 +131,7 @@ impl Board {
             }
             Device::Rtc => self.rtc.read(offset, width, now)?,
             Device::Finisher => self.finisher.read(offset, width)?,
-            Device::Virtio(slot) => return self.slots.get(slot).ok_or(Refused)?.read(offset, width),
+            Device::Virtio(slot) => return self.slots.get(slot.index()).ok_or(Refused)?.read(offset, width),
         };
         self.route_interrupts();
         Ok(value)
@@ -158,7 +158,7 @@ impl Board {
             Device::Rtc => self.rtc.write(offset, width, value, now)?,
             Device::Finisher => event = self.finisher.write(offset, width, value)?.map(BoardEvent::from),
             Device::Virtio(slot) => {
-                let device = self.slots.get_mut(slot).ok_or(Refused)?;
+                let device = self.slots.get_mut(slot.index()).ok_or(Refused)?;
                 event = match device.write(offset, width, value)? {
                     Effect::Nothing | Effect::Reset => None,
                     Effect::Notified => Some(BoardEvent::Notified(slot)),
@@ -234,11 +234,16 @@ impl Board {
     }
 
     /// Lets the caller do something with the virtio device in `slot`, such as to take requests and complete them.
-    /// `None` where there is no such slot.
-    pub fn serve<T>(&mut self, slot: usize, act: impl FnOnce(&mut Slot) -> T) -> Option<T> {
-        let done = act(self.slots.get_mut(slot)?);
+    /// Always `Some`: a board has all its slots.
+    pub fn serve<T>(&mut self, slot: SlotId, act: impl FnOnce(&mut Slot) -> T) -> Option<T> {
+        let done = act(self.slots.get_mut(slot.index())?);
         self.route_slot(slot);
         Some(done)
+    }
+
+    /// What is behind a virtio transport.
+    pub fn slot(&self, slot: SlotId) -> Option<&Slot> {
+        self.slots.get(slot.index())
     }
 
     /// What is behind each virtio transport.
@@ -251,9 +256,9 @@ impl Board {
         self.slots.iter().map(Slot::in_flight).sum()
     }
 
-    fn route_slot(&mut self, slot: usize) {
-        if let Some(device) = self.slots.get(slot) {
-            self.plic.set_level(VIRTIO_IRQ + slot as u32, device.irq_level());
+    fn route_slot(&mut self, slot: SlotId) {
+        if let Some(device) = self.slots.get(slot.index()) {
+            self.plic.set_level(VIRTIO_IRQ + slot.index() as u32, device.irq_level());
         }
     }
 

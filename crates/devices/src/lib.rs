@@ -17,11 +17,13 @@ pub mod finisher;
 pub mod plic;
 mod queue;
 pub mod rtc;
+pub mod slots;
 pub mod time;
 pub mod uart16550;
 pub mod virtio;
 
 pub use board::{Board, BoardEvent};
+pub use slots::{SlotId, SlotSet};
 pub use time::BoardTime;
 
 /// No register answers this access: wrong place, width or alignment. The guest takes an access fault.

@@ -9,7 +9,7 @@ use devices::virtio::console::{Console, Size};
 use devices::virtio::entropy::Entropy;
 use devices::virtio::net::{MAX_FRAME, Net};
 use devices::virtio::{Slot, Version, block, entropy};
-use devices::{Board, BoardTime};
+use devices::{Board, BoardTime, SlotId};
 use isa::Width;
 use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, HostPhysAddr};
 use proptest::prelude::*;
@@ -143,6 +143,11 @@ struct Lab {
     taken: Vec<Token>,
 }
 
+/// One of the board's slots.
+fn at(slot: usize) -> SlotId {
+    SlotId::new(slot).unwrap()
+}
+
 impl Lab {
     fn new(version: Version) -> Self {
         let disk = Disk { sectors: SECTORS, discard: true, write_zeroes: true, ..Disk::default() };
@@ -273,14 +278,14 @@ impl Lab {
             }
             Step::Frame(len) => {
                 let Self { board, ram, .. } = self;
-                board.serve(1, |slot| {
+                board.serve(at(1), |slot| {
                     let Slot::Net(net) = slot else { panic!("a network interface") };
                     let _ = net.receive(ram, &vec![0xbb; len.into()]);
                 });
             }
             Step::Input(len) => {
                 let Self { board, ram, .. } = self;
-                let taken = board.serve(2, |slot| {
+                let taken = board.serve(at(2), |slot| {
                     let Slot::Console(console) = slot else { panic!("a terminal") };
                     console.input(ram, &vec![b'i'; len.into()])
                 });
@@ -358,7 +363,7 @@ impl Lab {
 
     fn complete(&mut self, token: Token, status: Status) {
         let Self { board, ram, .. } = self;
-        board.serve(0, |slot| {
+        board.serve(at(0), |slot| {
             let Slot::Block(block) = slot else { panic!("a disk") };
             block.complete(ram, token, status);
         });
@@ -367,7 +372,7 @@ impl Lab {
     fn serve(&mut self, slot: usize) -> Result<(), TestCaseError> {
         let Self { board, ram, taken, .. } = self;
         let mut bytes = 0;
-        let verdict = board.serve(slot, |slot| match slot {
+        let verdict = board.serve(at(slot), |slot| match slot {
             Slot::Empty(_) => Ok(()),
             Slot::Block(block) => match block.next_request(ram) {
                 Some(request) => {

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use devices::virtio::Slot;
-use devices::{Board, BoardEvent, BoardTime, Refused, board};
+use devices::{Board, BoardEvent, BoardTime, Refused, SlotId, SlotSet, board};
 use isa::Width;
 use memory::{GuestPhysAddr, GuestRam};
 
@@ -30,10 +30,10 @@ pub struct Machine {
     clock: Clock,
     /// Kept, for the conversion to ticks is a division.
     deadline: u64,
-    /// Virtio slots that want to be served, a bit each.
-    notified: u32,
+    /// Virtio slots that want to be served.
+    notified: SlotSet,
     /// Which virtio console gets what is typed; `None` is the serial port. The one that the guest has written to last.
-    typed_to: Option<usize>,
+    typed_to: Option<SlotId>,
 }
 
 /// What a virtio console has left after its turn.
@@ -101,7 +101,17 @@ impl Machine {
     pub fn new(ram: GuestRam, code: CodePages, board: Board, harts: usize, clock: Clock) -> Self {
         let links = (0..harts).map(|_| Link::new()).collect();
         let complaints = Complaints::new(clock.frequency);
-        Self { ram, code, board, links, complaints, clock, deadline: u64::MAX, notified: 0, typed_to: None }
+        Self {
+            ram,
+            code,
+            board,
+            links,
+            complaints,
+            clock,
+            deadline: u64::MAX,
+            notified: SlotSet::NONE,
+            typed_to: None,
+        }
     }
 
     /// Power-on state, but for the vCPUs. No request of a virtio device may be in flight (`Board::in_flight`): a device
@@ -112,7 +122,7 @@ impl Machine {
         self.board.reset();
         self.links.iter_mut().for_each(|link| *link = Link::new());
         self.deadline = u64::MAX;
-        self.notified = 0;
+        self.notified = SlotSet::NONE;
         self.typed_to = None;
     }
 
@@ -174,26 +184,26 @@ impl Machine {
         })
     }
 
-    /// Which virtio slots want to be served, bit `n` for slot `n`. What is not served then is to be notified again.
+    /// Which virtio slots want to be served. What is not served then is to be notified again.
     #[inline]
-    pub fn take_notified(&mut self) -> u32 {
+    pub fn take_notified(&mut self) -> SlotSet {
         core::mem::take(&mut self.notified)
     }
 
     /// Whether some virtio slot wants to be served.
     #[inline]
     pub fn is_notified(&self) -> bool {
-        self.notified != 0
+        !self.notified.is_empty()
     }
 
     /// Lets a virtio slot be served once more: it has more to do than one turn may take.
-    pub fn notify(&mut self, slot: usize) {
-        self.notified |= 1u32.checked_shl(slot as u32).unwrap_or(0);
+    pub fn notify(&mut self, slot: SlotId) {
+        self.notified.insert(slot);
     }
 
     /// Lets the caller do something with the virtio device in `slot` and the memory that it works on; its interrupt line
-    /// is up to date afterwards. `None` where there is no such slot.
-    pub fn serve<T>(&mut self, slot: usize, act: impl FnOnce(&mut Slot, &GuestRam) -> T) -> Option<T> {
+    /// is up to date afterwards. Always `Some`, as on the board.
+    pub fn serve<T>(&mut self, slot: SlotId, act: impl FnOnce(&mut Slot, &GuestRam) -> T) -> Option<T> {
         let Self { board, ram, .. } = self;
         board.serve(slot, |device| act(device, ram))
     }
@@ -220,7 +230,7 @@ impl Machine {
 
     /// Moves what the virtio console in `slot` has to the operator's console, for a turn, and to it what was typed, if the
     /// guest has written to it last. `None` where there is no console.
-    pub fn serve_console(&mut self, slot: usize, host: &mut impl Host) -> Option<ConsoleTurn> {
+    pub fn serve_console(&mut self, slot: SlotId, host: &mut impl Host) -> Option<ConsoleTurn> {
         let Self { board, ram, typed_to, .. } = self;
         let turn = board.serve(slot, |device| {
             let Slot::Console(console) = device else { return None };
@@ -245,12 +255,8 @@ impl Machine {
     }
 
     /// The slots of virtio consoles.
-    pub fn consoles(&self) -> impl Iterator<Item = usize> + use<> {
-        let is_console = |slot: &usize| matches!(self.board.slots().get(*slot), Some(Slot::Console(_)));
-        let slots = (0..self.board.slots().len().min(u32::BITS as usize)).filter(is_console);
-        // A bit each: who iterates may change the machine.
-        let found = slots.fold(0_u32, |found, slot| found | 1 << slot);
-        (0..u32::BITS as usize).filter(move |slot| found >> slot & 1 != 0)
+    pub fn consoles(&self) -> SlotSet {
+        SlotId::all().filter(|slot| matches!(self.board.slot(*slot), Some(Slot::Console(_)))).collect()
     }
 
     /// Moves what the operator typed to the serial port, as far as it has room.

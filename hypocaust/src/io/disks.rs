@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use block::{Disk, Operation, OperationKind, SECTOR, Step};
+use devices::SlotId;
 use devices::virtio::Slot;
 use devices::virtio::block::Status;
 use hart::virtio::block::{Ended, Refused, Request};
@@ -74,8 +75,8 @@ pub struct Disks {
 }
 
 /// A request on the host's disk knows whose it is by its tag.
-const fn tag(guest: usize, slot: usize, tag: usize) -> u64 {
-    (guest as u64) << 32 | (slot as u64) << 16 | tag as u64
+const fn tag(guest: usize, slot: SlotId, tag: usize) -> u64 {
+    (guest as u64) << 32 | (slot.index() as u64) << 16 | tag as u64
 }
 
 impl Disks {
@@ -103,10 +104,10 @@ impl Disks {
     }
 
     /// Serves the disk in a slot of a guest, if there is one, for a turn. Whoever calls has to `notify_hosts`.
-    pub fn serve(&mut self, guest: usize, slot: usize, machine: &mut Machine) {
+    pub fn serve(&mut self, guest: usize, slot: SlotId, machine: &mut Machine) {
         let Self { hosts, guests } = self;
         let Some(GuestDisk { disk, host, waits, .. }) =
-            guests.get_mut(guest).and_then(|disks| disks.get_mut(slot))
+            guests.get_mut(guest).and_then(|disks| disks.get_mut(slot.index()))
         else {
             return;
         };
@@ -177,10 +178,14 @@ impl Disks {
                 }
                 continue;
             }
-            let (guest, slot, part) =
-                ((number >> 32) as usize, (number >> 16) as u16 as usize, number as u16 as usize);
+            let (guest, slot, part) = (
+                (number >> 32) as usize,
+                SlotId::new((number >> 16) as u16 as usize),
+                number as u16 as usize,
+            );
             whose = Some(guest);
-            let disk = disks.get_mut(guest).and_then(|disks| disks.get_mut(slot));
+            let Some(slot) = slot else { continue };
+            let disk = disks.get_mut(guest).and_then(|disks| disks.get_mut(slot.index()));
             let (Some(GuestDisk { disk, .. }), Some(guest)) = (disk, guests.get_mut(guest)) else { continue };
             let status = match ended {
                 Ended::Done => Status::Ok,
@@ -201,7 +206,7 @@ impl Disks {
         }
         // There is room again for those that found none.
         for (disks, guest) in disks.iter_mut().zip(guests) {
-            for (slot, disk) in disks.iter_mut().enumerate().filter(|(_, disk)| disk.host == Some(index)) {
+            for (slot, disk) in SlotId::all().zip(disks).filter(|(_, disk)| disk.host == Some(index)) {
                 if core::mem::take(&mut disk.waits) {
                     guest.vm.machine.notify(slot);
                 }

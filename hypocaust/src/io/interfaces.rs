@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use ::net::{Limiter, PortKind, Switch};
 use bundle::{Attach, Mac, Manifest, VmConfig};
+use devices::SlotId;
 use devices::virtio::Slot;
 use devices::virtio::net::Net;
 use hart::memory::HostMemory;
@@ -59,7 +60,7 @@ pub fn open(
     let mut guests = Vec::new();
     for vm in &manifest.vms {
         let mut plugs = Vec::new();
-        for (slot, config) in (vm.disks.len()..).zip(vm.nets.iter().rev()) {
+        for (slot, config) in SlotId::all().skip(vm.disks.len()).zip(vm.nets.iter().rev()) {
             let limiter = config.rate.map(|rate| Limiter::new(rate, frequency, now));
             let (lan, kind) = match config.attach {
                 Attach::Switch(number) => (number as usize, PortKind::Guest(config.mac.0)),

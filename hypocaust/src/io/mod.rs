@@ -48,8 +48,7 @@ impl Io {
     #[inline(never)]
     pub fn serve(&mut self, number: usize, machine: &mut Machine, host: &mut RealHost) {
         let now = host.now();
-        let notified = machine.take_notified();
-        for slot in (0..u32::BITS as usize).filter(|slot| notified >> slot & 1 != 0) {
+        for slot in machine.take_notified() {
             self.disks.serve(number, slot, machine);
             self.nets.serve(number, slot, machine, now);
             if machine.serve_console(slot, host) == Some(ConsoleTurn::More) {

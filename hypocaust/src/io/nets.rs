@@ -8,6 +8,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use ::net::{Counters, Frame, Out, Switch, WAITING};
+use devices::SlotId;
 use devices::virtio::Slot;
 use devices::virtio::net::Received;
 use hart::virtio::net::NetDevice;
@@ -66,7 +67,7 @@ impl Lan {
 #[derive(Clone, Copy, Debug)]
 pub struct Plug {
     /// Its slot on the guest's board.
-    pub slot: usize,
+    pub slot: SlotId,
     /// Its switch.
     pub lan: usize,
     /// Its port there.
@@ -110,7 +111,7 @@ impl Nets {
         let is_there = |plug: &&Plug| (plug.lan, plug.port) == (lan, port);
         let found = self.guests.iter().zip(guests).find_map(|(plugs, guest)| {
             let plug = plugs.iter().find(is_there)?;
-            guest.vm.machine.board.slots().get(plug.slot)
+            guest.vm.machine.board.slot(plug.slot)
         });
         match found {
             Some(Slot::Net(net)) => net.dropped(),
@@ -119,7 +120,7 @@ impl Nets {
     }
 
     /// Serves the interface in a slot of a guest, if there is one, for a turn. Whoever calls has to `notify_hosts`.
-    pub fn serve(&mut self, guest: usize, slot: usize, machine: &mut Machine, now: u64) {
+    pub fn serve(&mut self, guest: usize, slot: SlotId, machine: &mut Machine, now: u64) {
         let Self { lans, guests, frame } = self;
         let plug = guests.get(guest).and_then(|plugs| plugs.iter().find(|plug| plug.slot == slot));
         let Some((plug, lan)) = plug.and_then(|plug| Some((plug, lans.get_mut(plug.lan)?))) else { return };

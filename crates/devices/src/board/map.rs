@@ -3,8 +3,8 @@
 use isa::Width;
 use memory::GuestPhysAddr;
 
-/// How many virtio-mmio transports there are.
-pub const VIRTIO_SLOTS: usize = 8;
+use crate::slots::SlotId;
+
 /// The UART's interrupt source.
 pub const UART_IRQ: u32 = 10;
 /// The RTC's interrupt source.
@@ -25,8 +25,8 @@ pub enum Device {
     Plic,
     Rtc,
     Finisher,
-    /// The transport with this index, below [`VIRTIO_SLOTS`].
-    Virtio(usize),
+    /// A virtio transport.
+    Virtio(SlotId),
 }
 
 /// A device's place.
@@ -97,9 +97,9 @@ const fn region(
     Region { name, device, base: GuestPhysAddr(base), size, claimed, irq }
 }
 
-const fn virtio(slot: usize) -> Region {
+const fn virtio(slot: u8) -> Region {
     let base = VIRTIO_BASE + VIRTIO_STEP * slot as u64;
-    region("virtio-mmio", Device::Virtio(slot), base, 0x200, 0x1000, Some(VIRTIO_IRQ + slot as u32))
+    region("virtio-mmio", Device::Virtio(SlotId(slot)), base, 0x200, 0x1000, Some(VIRTIO_IRQ + slot as u32))
 }
 
 #[cfg(test)]
@@ -117,6 +117,15 @@ mod tests {
                 assert!(one.irq.is_none() || one.irq != other.irq, "{} and {}", one.name, other.name);
             }
         }
+    }
+
+    #[test]
+    fn every_transport_is_in_the_list() {
+        let listed = MAP.iter().filter_map(|region| match region.device {
+            Device::Virtio(slot) => Some(slot),
+            _ => None,
+        });
+        assert!(listed.eq(SlotId::all()));
     }
 
     #[test]

@@ -171,7 +171,7 @@ fn board_with_disk(ram: &GuestRam) -> Board {
         Slot::Block(Block::new(Disk { sectors: 1, ..Disk::default() }))
     ];
     board.slots = Board::new(2, WALL, slots).slots;
-    board.serve(2, |slot| {
+    board.serve(SLOT, |slot| {
         let mut ring = bring_up(slot, VERSION_1, 1, 8).remove(0);
         // The header is zeros: a read of sector 0.
         ring.offer_chain(ram, 0, &[(DATA, 16)], &[(DATA + 512, 513)]);
@@ -180,7 +180,7 @@ fn board_with_disk(ram: &GuestRam) -> Board {
 }
 
 fn take(board: &mut Board, ram: &GuestRam) -> Option<Token> {
-    let disk = board.serve(2, |slot| match slot {
+    let disk = board.serve(SLOT, |slot| match slot {
         Slot::Block(block) => block.next_request(ram).map(|request| request.token),
         _ => None,
     });
@@ -188,20 +188,22 @@ fn take(board: &mut Board, ram: &GuestRam) -> Option<Token> {
 }
 
 fn complete(board: &mut Board, ram: &GuestRam, token: Token) {
-    board.serve(2, |slot| {
+    board.serve(SLOT, |slot| {
         let Slot::Block(block) = slot else { panic!("a disk") };
         block.complete(ram, token, Status::Ok);
     });
 }
 
 const DISK: u64 = 0x1000_3000;
+/// Where the disk is.
+const SLOT: SlotId = SlotId(2);
 
 #[test]
 fn a_kick_is_an_event_and_a_completed_request_interrupts_until_it_is_acknowledged() {
     let ram = ram();
     let mut board = board_with_disk(&ram);
     assert_eq!(read(&mut board, DISK + 8, Width::Word), Ok(2));
-    assert_eq!(write(&mut board, DISK + 0x50, Width::Word, 0), Ok(Some(BoardEvent::Notified(2))));
+    assert_eq!(write(&mut board, DISK + 0x50, Width::Word, 0), Ok(Some(BoardEvent::Notified(SLOT))));
     assert_eq!(board.in_flight(), 0, "nothing is taken within the store");
     let token = take(&mut board, &ram).unwrap();
     assert!(!board.external_interrupt(0));
@@ -219,7 +221,7 @@ fn a_device_with_requests_in_flight_hands_its_reset_back() {
     let mut board = board_with_disk(&ram);
     let token = take(&mut board, &ram).unwrap();
     assert_eq!(board.in_flight(), 1);
-    assert_eq!(write(&mut board, DISK + 0x70, Width::Word, 0), Ok(Some(BoardEvent::Draining(2))));
+    assert_eq!(write(&mut board, DISK + 0x70, Width::Word, 0), Ok(Some(BoardEvent::Draining(SLOT))));
     complete(&mut board, &ram, token);
     write_word(&mut board, DISK + 0x70, 0);
     assert_eq!(read(&mut board, DISK + 0x70, Width::Word), Ok(0));

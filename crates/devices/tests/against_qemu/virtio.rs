@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use devices::virtio::block::{Block, Disk, Kind, Status};
 use devices::virtio::{Slot, Version};
-use devices::{Board, BoardTime};
+use devices::{Board, BoardTime, SlotId};
 use isa::Width;
 use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, HostPhysAddr};
 
@@ -93,7 +93,7 @@ impl Both {
         let _ = self.board.write(GuestPhysAddr(DISK + offset), Width::Word, value, BoardTime(0)).unwrap();
         let ram = &self.ram;
         // A disk of zeros that forgets what is written.
-        self.board.serve(0, |slot| {
+        self.board.serve(SlotId::new(0).unwrap(), |slot| {
             let Slot::Block(block) = slot else { panic!("a disk") };
             while let Some(request) = block.next_request(ram) {
                 if request.kind == Kind::Read {

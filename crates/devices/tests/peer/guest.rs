@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 
 use devices::virtio::{Slot, Version};
-use devices::{Board, BoardEvent, BoardTime};
+use devices::{Board, BoardEvent, BoardTime, SlotId};
 use isa::Width;
 use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, HostPhysAddr};
 use virtio_drivers::transport::{DeviceStatus, DeviceType, InterruptStatus, Transport};
@@ -138,7 +138,9 @@ impl PeerTransport {
 
     /// Does something with the device, as a caller with news for it.
     pub fn serve(&self, act: impl FnOnce(&mut Slot, &GuestRam)) {
-        MEMORY.with_borrow(|memory| self.board.borrow_mut().serve(SLOT, |device| act(device, &memory.ram)));
+        MEMORY.with_borrow(|memory| {
+            self.board.borrow_mut().serve(SlotId::new(SLOT).unwrap(), |device| act(device, &memory.ram))
+        });
     }
 
     /// Whether the device asks for an interrupt.
@@ -157,7 +159,7 @@ impl PeerTransport {
         match event {
             None => {}
             Some(BoardEvent::Notified(slot)) => {
-                assert_eq!(slot, SLOT);
+                assert_eq!(slot.index(), SLOT);
                 self.serve(|device, ram| self.backend.borrow_mut().serve(device, ram));
             }
             Some(event) => panic!("{event:?}"),
