@@ -125,7 +125,7 @@ core::arch::global_asm!(
     MEMORY_BASE = const layout::MEMORY_BASE,
     MEMORY_SIZE = const layout::MEMORY_SIZE,
     MEMORY_HOST = const layout::MEMORY_HOST,
-    MEMORY_PLAIN = const layout::MEMORY_PLAIN,
+    MEMORY_BLOCKS = const layout::MEMORY_BLOCKS,
     MEMORY_UNWATCHED = const layout::MEMORY_UNWATCHED,
     SETTLED = const layout::SETTLED,
     FAST_FENCES = const layout::FAST_FENCES,

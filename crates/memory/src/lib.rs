@@ -8,11 +8,14 @@
 extern crate alloc;
 
 pub mod addr;
+pub mod block;
 pub mod extents;
 pub mod overlay;
 pub mod ram;
+mod sync;
 
 pub use addr::{GuestPhysAddr, GuestVirtAddr, HostPhysAddr};
+pub use block::Block;
 pub use extents::{Extent, Extents};
 pub use overlay::Overlay;
 pub use ram::{GuestRam, InitialData, NotRam};

@@ -21,9 +21,8 @@ pub struct GuestMemory {
     pub size: u64,
     /// Where it begins in host-physical memory.
     pub host: u64,
-    /// Where the hypervisor has a byte for each block of it, not 0 where the block is filled in and no code of it is
-    /// fetched from elsewhere.
-    pub plain: u64,
+    /// Where the hypervisor has the states of its blocks, 16 bits each, 0 where a block is plain: see `memory::Block`.
+    pub blocks: u64,
     /// Where the hypervisor counts how often a watched page was let go.
     pub unwatched: u64,
 }

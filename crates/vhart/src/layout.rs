@@ -47,7 +47,7 @@ pub const MEMORY_SIZE: usize = offset_of!(VcpuFrame, memory) + offset_of!(GuestM
 /// Its first host-physical address.
 pub const MEMORY_HOST: usize = offset_of!(VcpuFrame, memory) + offset_of!(GuestMemory, host);
 /// Where its blocks' bytes are.
-pub const MEMORY_PLAIN: usize = offset_of!(VcpuFrame, memory) + offset_of!(GuestMemory, plain);
+pub const MEMORY_BLOCKS: usize = offset_of!(VcpuFrame, memory) + offset_of!(GuestMemory, blocks);
 /// Where the count of watched pages that were let go is.
 pub const MEMORY_UNWATCHED: usize = offset_of!(VcpuFrame, memory) + offset_of!(GuestMemory, unwatched);
 /// See `VcpuFrame::settled`.

@@ -119,7 +119,7 @@ fn find_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
         base: ram.base().0,
         size: ram.size(),
         host: ram.host_base().0,
-        plain: ram.plain_blocks().as_ptr().addr() as u64,
+        blocks: ram.blocks().as_ptr().addr() as u64,
         unwatched: core::ptr::from_ref(ram.overlay().unwatched()).addr() as u64,
     };
     // Activating may compare a context with the guest's tables, or drop one for want of room.

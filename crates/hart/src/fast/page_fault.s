@@ -72,16 +72,17 @@ fast_page_fault:
     ld t5, {MEMORY_SIZE}(sp)
     bgeu t4, t5, fast_leave_t5
     srli t5, t4, 21
+    slli t5, t5, 1
     sd t5, {X}(sp) // x0's place is free
     ld t5, {MEMORY_HOST}(sp)
     add t4, t4, t5
     srli t4, t4, 2
     or t3, t3, t4
     ld t4, {X}(sp)
-    ld t5, {MEMORY_PLAIN}(sp)
+    ld t5, {MEMORY_BLOCKS}(sp)
     add t4, t4, t5
-    lbu t4, 0(t4)
-    beqz t4, fast_leave_t5
+    lhu t4, 0(t4)
+    bnez t4, fast_leave_t5
     // The leaf, what it was made of, and that the slot is in use.
     ld t4, {HINT_SHADOW}(t0)
     add t4, t4, t2

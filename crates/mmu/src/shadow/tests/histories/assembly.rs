@@ -1,8 +1,6 @@
 //! What the assembly does between two exits to Rust, a second time: it goes on under another root that it was told of
 //! (`crates/hart/src/fast/sites.s`), and fills in pages by hints (`page_fault.s`).
 
-use core::sync::atomic::Ordering;
-
 use super::hart::Hart;
 use super::machine::History;
 use super::*;
@@ -89,7 +87,7 @@ impl History {
         }
         let Some(host) = guest.host_of(Pte(entry).address()) else { return Served::Left };
         let block = (Pte(entry).address() - RAM_BASE) / BLOCK_SIZE;
-        let is_plain = guest.ram.plain_blocks()[block as usize].load(Ordering::Relaxed) != 0;
+        let is_plain = guest.ram.blocks()[block as usize].is_plain();
         if shadow.pool.entry(table, slot).0 != 0 || !is_plain {
             return Served::Left;
         }
