@@ -9,7 +9,7 @@ use isa::errata::{Errata, Erratum};
 use isa::paging::Mode;
 use isa::{Privilege, TrapInfo};
 use vhart::VcpuFrame;
-use vhart::units::Owner;
+use vhart::units::Held;
 
 use crate::csr;
 use crate::errata;
@@ -80,13 +80,6 @@ pub struct Hart {
     shares_asids: bool,
 }
 
-/// Whose values the units' registers hold; nobody's after the firmware.
-#[derive(Clone, Copy, Debug, Default)]
-struct Held {
-    float: Option<Owner>,
-    vector: Option<Owner>,
-}
-
 /// The frame of the guest that was entered last, for a panic's epitaph.
 static RUNNING: AtomicPtr<VcpuFrame> = AtomicPtr::new(core::ptr::null_mut());
 
@@ -153,10 +146,7 @@ impl Hart {
         self.shares_asids = shares_asids;
         // Another vCPU's reservation is not to be this one's.
         self.break_reservation();
-        let owner = Some(frame.units.owner());
-        let float = if self.held.float == owner { 0 } else { sstatus::FS };
-        let vector = if self.held.vector == owner { 0 } else { sstatus::VS };
-        frame.guarded = sstatus::MXR | frame.csr.unit_mask() & (float | vector);
+        frame.guarded = sstatus::MXR | frame.csr.unit_mask() & self.held.missing(&frame.units);
     }
 
     /// Lets a vCPU go: what it may have changed of its units' registers is saved.
@@ -164,9 +154,11 @@ impl Hart {
         let present = frame.csr.unit_mask() & !frame.guarded;
         if present & sstatus::FS != 0 {
             float::save(&mut frame.units);
+            self.held.saved_float(&mut frame.units);
         }
         if present & sstatus::VS != 0 {
             float::save_vector(&mut frame.units);
+            self.held.saved_vector(&mut frame.units);
         }
         frame.guarded |= frame.csr.unit_mask();
     }
@@ -175,16 +167,15 @@ impl Hart {
     #[cold]
     fn load_units(&mut self, frame: &mut VcpuFrame) {
         let wanted = frame.csr.unit_states() & frame.guarded;
-        let owner = Some(frame.units.owner());
         let mut loaded = 0;
         if wanted & sstatus::FS != 0 {
             float::load(&frame.units);
-            self.held.float = owner;
+            self.held.loaded_float(&frame.units);
             loaded |= sstatus::FS;
         }
         if wanted & sstatus::VS != 0 {
             float::load_vector(&frame.units);
-            self.held.vector = owner;
+            self.held.loaded_vector(&frame.units);
             loaded |= sstatus::VS;
         }
         frame.guarded &= !loaded;
