@@ -43,7 +43,7 @@ impl Place {
 
     /// Takes an empty place for a page with this tag; says whether it was empty.
     fn fill(&self, tag: u64, copy: HostPhysAddr) -> bool {
-        let word = tag << COPY_BITS | copy.0 / PAGE_SIZE;
+        let word = tag << COPY_BITS | (copy.0 / PAGE_SIZE);
         self.0.compare_exchange(0, word, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
