@@ -154,7 +154,10 @@ impl Vcpu {
             return Err(reason);
         }
         self.frame.pc = self.frame.pc.wrapping_add(4);
-        self.state = RunState::Waiting;
+        // WFI may end at any time, and a pause may not.
+        if self.state == RunState::Running {
+            self.state = RunState::Waiting;
+        }
         // It has nothing to do but to wait.
         self.timer.went_on();
         Ok(())

@@ -320,6 +320,9 @@ fn a_root_that_is_not_the_vcpus_own_is_found_at_hand() {
     }
 }
 
+/// SFENCE.VMA x0, x0.
+const SFENCE_VMA: u32 = 0x1200_0073;
+
 /// MRET, of which firmware that complains of SRET, WFI and fences complains, too.
 const MRET: u32 = 0x3020_0073;
 
@@ -356,8 +359,34 @@ fn a_guest_that_makes_the_firmware_print_is_held_back_and_an_interrupt_does_not_
 }
 
 #[test]
+fn a_kernel_is_held_back_where_what_is_carried_out_makes_the_firmware_print_without_end() {
+    for site in [SFENCE_VMA, asm::WFI] {
+        // There is no room for copies.
+        let mut guest = Guest::new();
+        guest.machine.ram.overlay().require_scan();
+        guest.set_csr(CsrAddr::SIE, Interrupt::Software.mask());
+        guest.vcpu.set_line(Interrupt::Software, true);
+        let allowed = (0..).find(|_| {
+            guest.vcpu.frame.pc = ENTRY;
+            guest.execute(site);
+            assert_eq!(guest.pc(), ENTRY + 4);
+            matches!(guest.vcpu.state, RunState::Held(_)) || guest.prepare() == Next::Idle
+        });
+        assert_eq!(allowed, Some(1024));
+        assert_eq!(guest.prepare(), Next::Idle, "an interrupt does not end the pause");
+        let due = vm::deadline_of_sleeper(&guest.machine, &guest.vcpu);
+        guest.tick(due);
+        assert!(matches!(guest.prepare(), Next::Run(_)));
+    }
+}
+
+#[test]
 fn where_the_firmware_does_not_complain_nobody_is_held_back() {
     let mut guest = Guest::new();
-    (0..1000).for_each(|_| complain(&mut guest, Privilege::User));
+    (0..2000).for_each(|_| complain(&mut guest, Privilege::User));
+    for _ in 0..2000 {
+        guest.vcpu.frame.pc = ENTRY;
+        guest.execute(SFENCE_VMA);
+    }
     assert_eq!(guest.vcpu.state, RunState::Running);
 }
