@@ -10,8 +10,11 @@ use crate::block::Block;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::{BLOCK_SIZE, GuestPhysAddr, HostPhysAddr, PAGE_SIZE};
 
-/// Places of the table. A page has one place, which another page may hold.
-const PLACES: u64 = if cfg!(loom) { 1 } else { 4096 };
+/// Sets of places in the table. A page has one set, in which others may hold places.
+const SETS: u64 = if cfg!(loom) { 1 } else { 1024 };
+/// Places of a set: a kernel's code and its modules may lie anywhere in RAM, and as many pages of them at the same distance from
+/// each other have copies all the same.
+const WAYS: usize = if cfg!(loom) { 1 } else { 4 };
 
 /// Which page's copy is where, in one word, so that nobody sees one page with another one's copy: the number of the copy's page
 /// in the lower `COPY_BITS`, and above it the page's `tag`. 0 is an empty place.
@@ -22,11 +25,11 @@ struct Place(AtomicU64);
 /// Virtual-Memory System" and the like.
 const COPY_BITS: u32 = 56 - PAGE_SIZE.ilog2();
 /// Where RAM must end, for tags to tell its pages apart.
-const END: u64 = ((1 << (64 - COPY_BITS)) - 1) * PLACES * PAGE_SIZE;
+const END: u64 = ((1 << (64 - COPY_BITS)) - 1) * SETS * PAGE_SIZE;
 
-/// Tells a page from others that have the same place.
+/// Tells a page from others that have the same set.
 const fn tag(address: GuestPhysAddr) -> u64 {
-    address.0 / (PLACES * PAGE_SIZE) + 1
+    address.0 / (SETS * PAGE_SIZE) + 1
 }
 
 /// The copy that a place's word has.
@@ -57,14 +60,14 @@ impl Place {
         self.0.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed).ok().map(copy_in)
     }
 
-    /// Empties the place with this number; gives the address of the page whose it was.
-    fn clear(&self, number: u64) -> Option<GuestPhysAddr> {
+    /// Empties the place, which is in the set with this number; gives the address of the page whose it was.
+    fn clear(&self, set: u64) -> Option<GuestPhysAddr> {
         // Most are empty, and are not to be written.
         if self.0.load(Ordering::Acquire) == 0 {
             return None;
         }
         let tag = self.0.swap(0, Ordering::AcqRel) >> COPY_BITS;
-        Some(GuestPhysAddr((tag.checked_sub(1)? * PLACES + number) * PAGE_SIZE))
+        Some(GuestPhysAddr((tag.checked_sub(1)? * SETS + set) * PAGE_SIZE))
     }
 }
 
@@ -98,7 +101,7 @@ impl Overlay {
         assert!(base.0.saturating_add(size) <= END, "RAM beyond what the table of copies can tell apart");
         let bits = || (0..(size / PAGE_SIZE).div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         Self {
-            places: (0..PLACES).map(|_| Place(AtomicU64::new(0))).collect(),
+            places: (0..SETS as usize * WAYS).map(|_| Place(AtomicU64::new(0))).collect(),
             blocks: (0..size / BLOCK_SIZE).map(|_| Block::new()).collect(),
             released: AtomicU64::new(0),
             base,
@@ -270,16 +273,16 @@ impl Overlay {
         if !self.touches_block(address) {
             return None;
         }
-        self.place(address)?.copy_of(tag(address))
+        self.set(address).iter().find_map(|place| place.copy_of(tag(address)))
     }
 
-    /// Lets the code of the page of `address` be fetched from `copy`. Says whether it could: the page's place may be
-    /// another's.
+    /// Lets the code of the page of `address`, which is not here, be fetched from `copy`. Says whether it could: all places of
+    /// the page's set may be others'.
     pub(crate) fn insert(&self, address: GuestPhysAddr, copy: HostPhysAddr) -> bool {
-        let (Some(place), Some(block)) = (self.place(address), self.block(address)) else { return false };
+        let Some(block) = self.block(address) else { return false };
         // Counted before it can be found: whoever finds it may take it out, and count it no longer.
         block.add_page();
-        let is_done = place.fill(tag(address), copy);
+        let is_done = self.set(address).iter().any(|place| place.fill(tag(address), copy));
         if !is_done {
             self.leave_block(address, 1);
         }
@@ -289,7 +292,7 @@ impl Overlay {
     /// Takes the page of `address` out; its copy's address, if it was here.
     pub(crate) fn remove(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
         self.block(address)?;
-        let copy = self.place(address)?.empty(tag(address))?;
+        let copy = self.set(address).iter().find_map(|place| place.empty(tag(address)))?;
         // What is there next has to be scanned again.
         self.leave(&self.scanned, address);
         if let Some((word, bit)) = self.bit_of(&self.exempt, address) {
@@ -310,8 +313,8 @@ impl Overlay {
     /// Takes all pages out, watches none, and forgets what was scanned.
     pub(crate) fn clear(&self) {
         self.disturbed.store(false, Ordering::Release);
-        for (number, place) in (0..).zip(&self.places) {
-            if let Some(page) = place.clear(number) {
+        for (set, places) in (0..).zip(self.places.chunks(WAYS)) {
+            for page in places.iter().filter_map(|place| place.clear(set)) {
                 self.leave_block(page, 1);
             }
         }
@@ -379,8 +382,11 @@ impl Overlay {
         }
     }
 
-    fn place(&self, address: GuestPhysAddr) -> Option<&Place> {
-        self.places.get((address.0 / PAGE_SIZE % PLACES) as usize)
+    /// Where the page of `address` may be.
+    #[inline]
+    fn set(&self, address: GuestPhysAddr) -> &[Place] {
+        let first = (address.0 / PAGE_SIZE % SETS) as usize * WAYS;
+        self.places.get(first..first + WAYS).unwrap_or(&[])
     }
 
     fn block(&self, address: GuestPhysAddr) -> Option<&Block> {

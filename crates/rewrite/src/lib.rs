@@ -14,7 +14,7 @@
 //!
 //! Known limit: an instruction that overlaps a site from in front (starting two bytes before it, in a guest that executes
 //! the same bytes both ways) would read the breakpoint as its second half. `vmm` leaves such sites alone where the code
-//! before them shows it, in exact mode wherever it is possible.
+//! before them shows it, in exact mode wherever it is possible, but for those that the firmware complains of.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -348,9 +348,9 @@ impl CodePages {
 }
 
 /// Whether firmware that complains of some instructions does so of `bits`, which has trapped as an illegal instruction: it has
-/// the opcode of CSR accesses, and is none.
+/// the opcode of CSR accesses, and is none: funct3 is 0, or 4, as of the hypervisor extension's loads and stores.
 pub const fn is_reported(bits: u32) -> bool {
-    bits & 0x707f == 0x73
+    bits & 0x307f == 0x73
 }
 
 #[cfg(test)]

@@ -15,7 +15,9 @@ use crate::vcpu::Vcpu;
 /// replaced.
 pub(crate) fn trapped(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKey, pc: u64, bits: u32) {
     let Some(site) = fetched_from(machine, context, pc) else { return };
-    if is_overlapped(machine, context, pc) {
+    // Left as it is, one that the firmware complains of would make it print each time.
+    let is_reported = machine.ram.overlay().wants_scan() && rewrite::is_reported(bits);
+    if !is_reported && is_overlapped(machine, context, pc) {
         return;
     }
     let is_user = context.view.is_user();

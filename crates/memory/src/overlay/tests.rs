@@ -19,12 +19,22 @@ fn a_page_is_found_by_any_of_its_addresses_until_it_is_removed() {
 }
 
 #[test]
-fn a_place_holds_one_page_and_an_address_outside_ram_none() {
-    let overlay = Overlay::new(BASE, 16 * BLOCK_SIZE);
-    assert!(overlay.insert(PAGE, HostPhysAddr(0x1000)));
-    assert!(!overlay.insert(PAGE.wrapping_add(PLACES * PAGE_SIZE), HostPhysAddr(0x2000)));
+fn pages_at_the_same_distance_have_copies_and_an_address_outside_ram_has_none() {
+    let overlay = Overlay::new(BASE, 64 * BLOCK_SIZE);
+    for distance in [SETS, 16 * 256] {
+        let page = |n: u64| PAGE.wrapping_add(n * distance * PAGE_SIZE);
+        let copy = |n: u64| HostPhysAddr(0x1000 * (n + 1));
+        let ways = WAYS as u64;
+        assert!((0..ways).all(|n| overlay.insert(page(n), copy(n))));
+        assert!((0..ways).all(|n| overlay.copy_of(page(n)) == Some(copy(n))));
+        assert!(!overlay.insert(page(ways), copy(ways)) && overlay.copy_of(page(ways)).is_none());
+        // What leaves makes room.
+        assert_eq!(overlay.remove(page(1)), Some(copy(1)));
+        assert!(overlay.insert(page(ways), copy(ways)));
+        assert_eq!([1, 2, ways].map(|n| overlay.copy_of(page(n))), [None, Some(copy(2)), Some(copy(ways))]);
+        overlay.clear();
+    }
     assert!(!overlay.insert(GuestPhysAddr(0), HostPhysAddr(0x2000)));
-    assert_eq!(overlay.copy_of(PAGE.wrapping_add(PLACES * PAGE_SIZE)), None);
 }
 
 #[test]
