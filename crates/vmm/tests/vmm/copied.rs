@@ -181,3 +181,31 @@ fn what_the_firmware_complains_of_is_replaced_whatever_is_in_front_of_it() {
         assert_eq!(is_copied(&guest), complains, "exact: {is_exact}");
     }
 }
+
+#[test]
+fn an_amo_is_carried_out_beside_what_the_firmware_complains_of() {
+    const SFENCE_VMA: u32 = 0x1200_0073;
+    /// amoswap.d a0, s0, (s0), in the page of the instruction, and in another.
+    const SWAP: u32 = 1 << 27 | S0 << 20 | S0 << 15 | 3 << 12 | A0 << 7 | 0x2f;
+    let faults = [Exception::StorePageFault, Exception::LoadPageFault];
+    for (pc, fault) in [ENTRY + 8, LOAD].into_iter().flat_map(|pc| faults.map(|fault| (pc, fault))) {
+        let mut guest = Guest::with_copies();
+        guest.machine.ram.overlay().require_scan();
+        guest.poke(ENTRY, SFENCE_VMA);
+        guest.poke(pc, SWAP);
+        guest.machine.ram.write(GuestPhysAddr(CONSTANT), &42_u64.to_le_bytes()).unwrap();
+        run_at(&mut guest, ENTRY);
+        guest.raise(Exception::InstructionPageFault, ENTRY);
+        assert!(is_copied(&guest));
+        for (address, old, is_done) in
+            [(CONSTANT, 42, true), (CONSTANT, CONSTANT, true), (CONSTANT + 4, 0, false)]
+        {
+            guest.set_reg(S0, address);
+            guest.set_reg(A0, 0);
+            run_at(&mut guest, pc);
+            guest.raise(fault, address);
+            assert_eq!((guest.pc() == pc + 4, is_copied(&guest)), (is_done, is_done), "{address:#x}");
+            assert_eq!(guest.reg(A0), old);
+        }
+    }
+}
