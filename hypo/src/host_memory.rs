@@ -1,9 +1,9 @@
 //! How much RAM the host gets: enough for the guests, the bundle and the hypervisor, in a size that QEMU can load.
 
-use crate::error::{Error, Result};
 use crate::pack::Packed;
 use crate::placement::{Loader, Placement, UNIT};
-use crate::size::Size;
+use hypo_common::error::{Error, Result};
+use hypo_common::size::Size;
 use memory::BLOCK_SIZE;
 use vmm::footprint::Footprint;
 

@@ -4,10 +4,11 @@
 use devicetree::Extension;
 use devicetree::extensions::Policy;
 use hypo::attach::Attachments;
-use hypo::guests::{Named, Ready};
+use hypo::load;
 use hypo::manifest::{Disk, Manifest, Vm};
 use hypo::pack::{Packed, Seed};
-use hypo::status;
+use hypo_common::status;
+use hypo_debian::guests::{Named, Ready};
 use regex::Regex;
 use std::collections::BTreeSet;
 use std::fs;
@@ -89,8 +90,8 @@ fn sources_below(folder: &Path) -> String {
 
 /// Guests without files stand for those that have names.
 fn load(path: &Path) -> Result<Manifest, String> {
-    let prepare = |_: Named| Ok(Ready { vm: Vm::new("", "k".into()), hint: None });
-    Manifest::load(path, prepare).map_err(|error| error.to_string())
+    let prepare = |_: Named| Ok(Ready::new("", "k".into()));
+    load::load(path, prepare).map_err(|error| error.to_string())
 }
 
 /// A folder with a manifest of this text and the files that it names.

@@ -8,8 +8,8 @@ mod sources;
 
 use crate::project::{Project, run as run_command};
 use anyhow::{Result, bail};
-use hypo::image::TARGET;
-use hypo::setup;
+use hypo_common::build::TARGET;
+use hypo_common::setup;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 

@@ -29,7 +29,7 @@ use crate::pace;
 use crate::project::Project;
 use anyhow::{Context, Result, bail};
 use hypo::cli::OnOff;
-use hypo::setup;
+use hypo_common::setup;
 use runner::Case;
 use setting::{DEFAULT_FIRMWARE, Setting};
 use std::path::Path;

@@ -2,15 +2,14 @@
 //! single programs: packages are unpacked here, into a tar archive that keeps owners and modes, and a machine that QEMU
 //! emulates puts them onto the disk and lets dpkg configure them. docs/adr/0014 says why.
 
-use crate::bound;
-use crate::debian::Archive;
+use crate::archive::Archive;
 use crate::dpkg::Unpacked;
-use crate::error::{Error, Result};
-use crate::hardware::Words;
-use crate::manifest::{Reset, Vm};
-use crate::qemu::{Boot, Machine, VIRT, escaped};
-use crate::size::Size;
-use crate::{initramfs, setup};
+use crate::initramfs;
+use hypo_common::bound;
+use hypo_common::error::{Error, Result};
+use hypo_common::qemu::{Boot, Machine, NativeGuest, VIRT, Words, escaped};
+use hypo_common::setup;
+use hypo_common::size::Size;
 use indicatif::ProgressBar;
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -237,11 +236,14 @@ fn configure(
         &[("configure", CONFIGURE)],
     )?;
     fs::write(&initrd, bytes).map_err(|error| Error::file("write", &initrd, &error))?;
-    let mut vm = Vm::new("second-stage", linux.join("Image"));
-    vm.initrd = Some(initrd);
-    vm.append = "console=ttyS0 quiet panic=-1".to_owned();
-    // A kernel that panics ends the machine.
-    vm.on_reset = Reset::Exit;
+    let guest = NativeGuest {
+        kernel: linux.join("Image"),
+        initrd: Some(initrd),
+        append: "console=ttyS0 quiet panic=-1".to_owned(),
+        loads: Vec::new(),
+        // A kernel that panics ends the machine.
+        reset_ends: true,
+    };
     let mut words: Vec<OsString> = Vec::new();
     for (serial, path, options) in [("root", image, "cache=unsafe"), ("tree", tree, "readonly=on")] {
         let mut drive =
@@ -261,8 +263,7 @@ fn configure(
         devices: Words { words, drives: Vec::new() },
         extra: Vec::new(),
     };
-    let kernel = vm.kernel.clone();
-    let line = machine.command_line(Some(Boot::Native { vm: &vm, kernel: &kernel }), None);
+    let line = machine.command_line(Some(Boot::Native(&guest)), None);
     progress.set_message("filling the disk");
     progress.set_position(0);
     let mut configured = 0;
@@ -293,7 +294,8 @@ fn run(line: &[OsString], mut watch: impl FnMut(&str)) -> Result<Vec<String>> {
     let (program, arguments) = line.split_first().ok_or_else(|| Error::new("no command to run"))?;
     let mut command = bound::command(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-    let mut child = command.spawn().map_err(|error| crate::qemu::not_started(Path::new(program), &error))?;
+    let mut child =
+        command.spawn().map_err(|error| hypo_common::qemu::not_started(Path::new(program), &error))?;
     let (sender, lines) = mpsc::channel();
     if let Some(stdout) = child.stdout.take() {
         std::thread::spawn(move || {

@@ -1,6 +1,6 @@
 //! A manifest's text: where in it a key stands, and what the user is told of a mistake. Knows no key's meaning.
 
-use crate::error::Error;
+use hypo_common::error::Error;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::Spanned;

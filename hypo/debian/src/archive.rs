@@ -1,8 +1,8 @@
 //! Packages from Debian's archive for riscv64, whatever this machine's own architecture and release: apt with a
 //! private state, so that the system's package lists stay as they are. apt checks signatures and hashes.
 
-use crate::error::{Error, Result};
-use crate::setup;
+use hypo_common::error::{Error, Result};
+use hypo_common::setup;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs;
 use std::io::{BufRead, BufReader};

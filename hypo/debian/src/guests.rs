@@ -1,12 +1,12 @@
 //! The guests that have names: our own kernel, Debian's Linux, all of Debian, and U-Boot. Fetches or builds what they need, and
 //! fetches what else comes from Debian.
 
-use crate::cache::Cache;
-use crate::debian::{self, Archive};
-use crate::error::{Error, Result};
-use crate::manifest::{Disk, Load, Net, To, Vm};
-use crate::size::{Address, Size};
-use crate::{image, initramfs, modules, rootfs, say, setup};
+use crate::archive::{self, Archive};
+use crate::{initramfs, modules, rootfs};
+use hypo_common::cache::Cache;
+use hypo_common::error::{Error, Result};
+use hypo_common::size::{Address, Size};
+use hypo_common::{build, say, setup};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -66,13 +66,44 @@ pub enum Asset {
     OpenSbi16,
 }
 
-/// A named guest, ready to be packed.
-#[derive(Debug)]
+/// A named guest whose files are there.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Ready {
-    /// The guest.
-    pub vm: Vm,
+    /// Its name.
+    pub name: &'static str,
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The initial RAM disk.
+    pub initrd: Option<PathBuf>,
+    /// The kernel's command line.
+    pub append: String,
+    /// RAM, where it is not as much as any guest's.
+    pub memory: Option<Size>,
+    /// A disk that it writes to.
+    pub disk: Option<PathBuf>,
+    /// Whether it is connected to QEMU's user network.
+    pub has_network: bool,
+    /// More files, and where in its memory they go.
+    pub loads: Vec<(PathBuf, Address)>,
     /// What the operator should know at the start.
     pub hint: Option<String>,
+}
+
+impl Ready {
+    /// A guest of this name and kernel that has nothing else.
+    pub fn new(name: &'static str, kernel: PathBuf) -> Self {
+        Self {
+            name,
+            kernel,
+            initrd: None,
+            append: String::new(),
+            memory: None,
+            disk: None,
+            has_network: false,
+            loads: Vec::new(),
+            hint: None,
+        }
+    }
 }
 
 impl Named {
@@ -111,16 +142,15 @@ impl Named {
     /// Something cannot be built or fetched.
     pub fn prepare(self, cache: impl FnOnce() -> Result<Cache>, scratch: &Path) -> Result<Ready> {
         match self {
-            Self::Minikernel => {
-                Ok(Ready { vm: Vm::new("minikernel", image::build("minikernel")?), hint: None })
-            }
+            Self::Minikernel => Ok(Ready::new("minikernel", build::program("minikernel")?)),
             Self::Linux => {
                 let linux = Asset::Linux.fetch(&cache()?)?;
-                let mut vm = Vm::new("linux", linux.join("Image"));
-                vm.initrd = Some(make_initramfs(&linux, scratch)?);
-                vm.append = "console=ttyS0".to_owned();
-                vm.memory = Size(1 << 30);
-                Ok(Ready { vm, hint: None })
+                Ok(Ready {
+                    initrd: Some(make_initramfs(&linux, scratch)?),
+                    append: "console=ttyS0".to_owned(),
+                    memory: Some(Size(1 << 30)),
+                    ..Ready::new("linux", linux.join("Image"))
+                })
             }
             Self::Debian => {
                 let cache = cache()?;
@@ -129,30 +159,30 @@ impl Named {
                 let (busybox, modules) = (linux.join("busybox"), linux.join("modules"));
                 let archive = initramfs::with_drivers(&busybox, &modules, initramfs::DISK, &[])?;
                 fs::write(&initrd, archive).map_err(|error| Error::file("write", &initrd, &error))?;
-                let mut vm = Vm::new("debian", linux.join("Image"));
-                vm.initrd = Some(initrd);
-                vm.append = format!("console=ttyS0 root=LABEL={}", rootfs::LABEL);
-                vm.memory = Size(1 << 30);
-                vm.disks = vec![Disk::file(own_disk(&debian)?)];
-                vm.nets = vec![Net { to: To::User(Vec::new()), mac: None, rate: None }];
-                Ok(Ready { vm, hint: None })
+                Ok(Ready {
+                    initrd: Some(initrd),
+                    append: format!("console=ttyS0 root=LABEL={}", rootfs::LABEL),
+                    memory: Some(Size(1 << 30)),
+                    disk: Some(own_disk(&debian)?),
+                    has_network: true,
+                    ..Ready::new("debian", linux.join("Image"))
+                })
             }
             Self::UBoot => {
                 let cache = cache()?;
                 let (uboot, linux) = (Asset::UBoot.fetch(&cache)?, Asset::Linux.fetch(&cache)?);
                 let initrd = make_initramfs(&linux, scratch)?;
                 let size = fs::metadata(&initrd).map_err(|error| Error::file("read", &initrd, &error))?.len();
-                let mut vm = Vm::new("u-boot", uboot.join("u-boot.bin"));
-                vm.memory = Size(1 << 30);
-                vm.load = vec![
-                    Load { file: linux.join("Image"), address: UBOOT_KERNEL },
-                    Load { file: initrd, address: UBOOT_INITRD },
-                ];
                 let hint = format!(
                     "Linux is in memory; at U-Boot's prompt type: \
                      booti {UBOOT_KERNEL} {UBOOT_INITRD}:{size:#x} ${{fdtcontroladdr}}"
                 );
-                Ok(Ready { vm, hint: Some(hint) })
+                Ok(Ready {
+                    memory: Some(Size(1 << 30)),
+                    loads: vec![(linux.join("Image"), UBOOT_KERNEL), (initrd, UBOOT_INITRD)],
+                    hint: Some(hint),
+                    ..Ready::new("u-boot", uboot.join("u-boot.bin"))
+                })
             }
         }
     }
@@ -201,7 +231,7 @@ impl Asset {
         let linux = if self == Self::Debian { Some(Self::Linux.fetch(cache)?) } else { None };
         cache.entry(self.folder(), |folder| {
             say::tell(format_args!("fetching {} from Debian's archive", self.name()));
-            let progress = debian::progress_bar();
+            let progress = archive::progress_bar();
             let archive = Archive::open(&progress)?;
             match self {
                 Self::Linux => {
@@ -270,14 +300,14 @@ fn own_disk(folder: &Path) -> Result<PathBuf> {
 /// Unpacks the one file that matches `pattern` as `folder/name`.
 fn take(package: &Path, pattern: &str, folder: &Path, name: &str) -> Result<()> {
     let scratch = scratch(folder)?;
-    debian::unpack(package, &[pattern], scratch.path())?;
+    archive::unpack(package, &[pattern], scratch.path())?;
     place(package, scratch.path(), folder, name)
 }
 
 /// Unpacks a kernel as `folder/Image`, and its modules that guests get as `folder/modules`.
 fn take_kernel(package: &Path, folder: &Path) -> Result<()> {
     let scratch = scratch(folder)?;
-    debian::unpack(package, &["./boot/vmlinux-*", "./usr/lib/modules/*"], scratch.path())?;
+    archive::unpack(package, &["./boot/vmlinux-*", "./usr/lib/modules/*"], scratch.path())?;
     // Already an uncompressed Image, for all its name.
     place(package, &scratch.path().join("boot"), folder, "Image")?;
     let versions = scratch.path().join("usr/lib/modules");

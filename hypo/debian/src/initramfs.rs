@@ -2,8 +2,8 @@
 //! another one mounts a disk and goes on with what is on it.
 
 use crate::cpio::Archive;
-use crate::error::{Error, Result};
 use crate::modules;
+use hypo_common::error::{Error, Result};
 use std::fs;
 use std::path::Path;
 

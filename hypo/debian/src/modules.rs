@@ -2,9 +2,9 @@
 //! modprobe finds them. A package brings no such lists; they are made where it is installed. The modules stay
 //! compressed, as Debian ships them: the guest unpacks those that it loads.
 
-use crate::error::{Error, Result};
 use elf::ElfBytes;
 use elf::endian::LittleEndian;
+use hypo_common::error::{Error, Result};
 use lzma_rust2::XzReader;
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};

@@ -1,8 +1,8 @@
 //! Gets hold of what this machine lacks: Rust's bare-metal target, QEMU, Debian's tools. Installs where that
 //! needs no password; otherwise says what to type.
 
+use crate::build::{self, TARGET};
 use crate::error::{Error, Result};
-use crate::image::{self, TARGET};
 use crate::{qemu, say};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub fn ensure_target() -> Result<()> {
     }
     say::tell(format_args!("adding Rust's target {TARGET}"));
     let mut command = Command::new("rustup");
-    command.args(["target", "add", TARGET]).current_dir(image::workspace());
+    command.args(["target", "add", TARGET]).current_dir(build::workspace());
     let added = command.stdin(Stdio::null()).status().is_ok_and(|status| status.success());
     if added && has_target() {
         return Ok(());
@@ -39,7 +39,7 @@ pub fn add_target() -> String {
 pub fn has_target() -> bool {
     let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let mut command = Command::new(compiler);
-    command.args(["--print", "target-libdir", "--target", TARGET]).current_dir(image::workspace());
+    command.args(["--print", "target-libdir", "--target", TARGET]).current_dir(build::workspace());
     command.stderr(Stdio::null()).output().is_ok_and(|output| {
         let folder = String::from_utf8_lossy(&output.stdout);
         output.status.success() && Path::new(folder.trim()).is_dir()

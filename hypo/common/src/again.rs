@@ -4,13 +4,15 @@ use crate::error::{Error, Result};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
+/// What it is called in lists of processes.
+const NAME: &str = "hypo";
 /// This program, also when its file has been replaced since it was started.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// A command that carries out a hidden subcommand.
 pub fn command(subcommand: &str) -> Command {
     let mut command = Command::new(THIS_PROGRAM);
-    command.arg0(env!("CARGO_PKG_NAME")).arg(subcommand);
+    command.arg0(NAME).arg(subcommand);
     command
 }
 

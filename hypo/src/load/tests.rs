@@ -1,15 +1,18 @@
 use super::*;
-use crate::size::Delay;
+use crate::manifest::{Source, To, Uplink};
 use bundle::{Mac, Partition};
+use hypo_common::size::Address;
 use proptest::prelude::*;
 
 fn parse(text: &str) -> Result<Manifest> {
-    Manifest::parse(Text::new(Path::new("m.toml"), text.to_owned()), |named| {
-        let mut vm = Vm::new("usual", format!("{named:?}").into());
-        vm.append = "usual".into();
-        vm.memory = Size(1 << 30);
-        vm.load = vec![Load { file: "usual".into(), address: Address(8) }];
-        Ok(Ready { vm, hint: Some("hint".into()) })
+    super::parse(Text::new(Path::new("m.toml"), text.to_owned()), |named| {
+        Ok(Ready {
+            append: "usual".into(),
+            memory: Some(Size(1 << 30)),
+            loads: vec![("usual".into(), Address(8))],
+            hint: Some("hint".into()),
+            ..Ready::new("usual", format!("{named:?}").into())
+        })
     })
 }
 
@@ -84,9 +87,9 @@ fn everything_can_be_said() {
     assert_eq!(uplinks, [Some(lan), Some(back), None]);
     let a = &manifest.vms[0];
     assert_eq!((a.memory, a.vcpus, a.weight, a.cap), (Size(64 << 20), 2, 300, Some(50)));
-    assert_eq!((a.on_reset, a.on_stop, a.console), (Reset::Exit, Stop::Restart, Console::Virtio));
+    assert_eq!((a.on_reset, a.on_stop, a.console), (OnReset::Exit, OnStop::Restart, ConsoleConfig::Virtio));
     assert_eq!(a.max_restart_delay, Delay(500));
-    assert_eq!((a.virtio, manifest.vms[1].virtio), (Virtio::Legacy, Virtio::Modern));
+    assert_eq!((a.virtio, manifest.vms[1].virtio), (VirtioTransport::Legacy, VirtioTransport::Modern));
     assert_eq!((a.autostart, a.rewrite, a.fast, a.exact), (false, false, false, true));
     assert_eq!(a.disks[0].source, Source::Host("SERIAL".into()));
     assert_eq!(a.disks[0].partition, Some(Partition::Number(2)));
@@ -120,7 +123,7 @@ fn a_guest_with_a_name_has_what_the_manifest_leaves_out() {
 #[test]
 fn no_guest_is_prepared_for_a_manifest_with_mistakes() {
     let text = "[[vm]]\nname = 'a'\nguest = 'linux'\n[[vm.net]]\nswitch = 'lan'\n";
-    let parsed = Manifest::parse(Text::new(Path::new("m"), text.into()), |_| unreachable!());
+    let parsed = super::parse(Text::new(Path::new("m"), text.into()), |_| unreachable!());
     assert!(parsed.unwrap_err().to_string().contains("there is no switch `lan`"));
 }
 
@@ -178,7 +181,7 @@ fn paths_are_relative_to_the_manifest() {
         "[[vm]]\nname = \"a\"\nkernel = \"k\"\ninitrd = \"/abs\"\n[[vm.disk]]\nfile = \"d\"\n",
     )
     .unwrap();
-    let vm = Manifest::load(&path, |_| unreachable!()).unwrap().vms.remove(0);
+    let vm = load(&path, |_| unreachable!()).unwrap().vms.remove(0);
     assert_eq!(vm.kernel, folder.path().join("k"));
     assert_eq!(vm.initrd, Some("/abs".into()));
     assert_eq!(vm.disks[0].source, Source::File(folder.path().join("d")));

@@ -1,9 +1,7 @@
 //! QEMU's command line and version. Starts nothing that runs a guest: `session` does.
 
 use crate::error::{Error, Result};
-use crate::hardware::Words;
-use crate::manifest::{Reset, Vm};
-use crate::size::Size;
+use crate::size::{Address, Size};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -38,6 +36,30 @@ pub struct Machine {
     pub extra: Vec<String>,
 }
 
+/// QEMU's words for devices.
+#[derive(Clone, Debug, Default)]
+pub struct Words {
+    /// The words.
+    pub words: Vec<OsString>,
+    /// The files of its drives, by number.
+    pub drives: Vec<PathBuf>,
+}
+
+/// A guest that QEMU boots itself.
+#[derive(Clone, Debug)]
+pub struct NativeGuest {
+    /// Its kernel, not compressed.
+    pub kernel: PathBuf,
+    /// Its initial RAM disk.
+    pub initrd: Option<PathBuf>,
+    /// Its kernel's command line.
+    pub append: String,
+    /// More files, and where in its memory they go.
+    pub loads: Vec<(PathBuf, Address)>,
+    /// Whether its reset ends the machine.
+    pub reset_ends: bool,
+}
+
 /// What the machine boots.
 #[derive(Clone, Copy, Debug)]
 pub enum Boot<'a> {
@@ -49,12 +71,7 @@ pub enum Boot<'a> {
         bundle: &'a Path,
     },
     /// A guest, without the hypervisor.
-    Native {
-        /// The guest.
-        vm: &'a Vm,
-        /// Its kernel, not compressed.
-        kernel: &'a Path,
-    },
+    Native(&'a NativeGuest),
 }
 
 impl Machine {
@@ -80,21 +97,21 @@ impl Machine {
         match boot {
             None => {}
             Some(Boot::Hypervisor { image, bundle }) => add(&[&"-kernel", &image, &"-initrd", &bundle]),
-            Some(Boot::Native { vm, kernel }) => {
-                add(&[&"-kernel", &kernel]);
-                if let Some(initrd) = &vm.initrd {
+            Some(Boot::Native(guest)) => {
+                add(&[&"-kernel", &guest.kernel]);
+                if let Some(initrd) = &guest.initrd {
                     add(&[&"-initrd", initrd]);
                 }
-                if !vm.append.is_empty() {
-                    add(&[&"-append", &vm.append]);
+                if !guest.append.is_empty() {
+                    add(&[&"-append", &guest.append]);
                 }
-                for load in &vm.load {
+                for (file, address) in &guest.loads {
                     let mut device = OsString::from("loader,file=");
-                    device.push(escaped(&load.file));
-                    device.push(format!(",addr={},force-raw=on", load.address));
+                    device.push(escaped(file));
+                    device.push(format!(",addr={address},force-raw=on"));
                     add(&[&"-device", &device]);
                 }
-                if vm.on_reset == Reset::Exit {
+                if guest.reset_ends {
                     add(&[&"-no-reboot"]);
                 }
             }
@@ -215,8 +232,6 @@ pub fn as_shell(line: &[OsString]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::Load;
-    use crate::size::Address;
 
     fn machine() -> Machine {
         Machine {
@@ -244,16 +259,17 @@ mod tests {
 
     #[test]
     fn a_native_guest_gets_the_same_words() {
-        let mut vm = Vm::new("g", "k".into());
-        vm.initrd = Some("rd".into());
-        vm.append = "console=ttyS0 it's".into();
-        vm.load = vec![Load { file: "a,b".into(), address: Address(0x8400_0000) }];
-        vm.on_reset = Reset::Exit;
+        let guest = NativeGuest {
+            kernel: "k".into(),
+            initrd: Some("rd".into()),
+            append: "console=ttyS0 it's".into(),
+            loads: vec![("a,b".into(), Address(0x8400_0000))],
+            reset_ends: true,
+        };
         let mut machine = machine();
         machine.icount = true;
         machine.extra = vec!["-s".into()];
-        let line =
-            as_shell(&machine.command_line(Some(Boot::Native { vm: &vm, kernel: Path::new("k") }), None));
+        let line = as_shell(&machine.command_line(Some(Boot::Native(&guest)), None));
         assert!(
             line.ends_with(
                 "-icount shift=0,sleep=off -seed 1 \

@@ -3,7 +3,7 @@
 //! package: `rootfs` lets the system itself do that. The records are described in deb(5), dpkg's "Internals" and
 //! dpkg-query(1).
 
-use crate::error::{Error, Result};
+use hypo_common::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
