@@ -19,7 +19,7 @@ use monitor::{Operator, View};
 use rewrite::CodePages;
 use scheduler::{Scheduler, Tuning};
 use vhart::Units;
-use vmm::footprint::Footprint;
+use vmm::footprint::{Footprint, HEAP};
 use vmm::machine::{Clock, Machine};
 use vmm::vm::{Boot, Vm};
 use vmm::{Vcpu, timer::Alarm, tree};
@@ -31,9 +31,6 @@ use crate::host::{Level, RealHost};
 use crate::io::{Io, attach, interfaces};
 use crate::random;
 use crate::world::{Guest, Interrupts, World};
-
-/// The heap: the manifest, and what serves all guests. Each guest adds to it.
-const HEAP: u64 = 2 << 20;
 
 /// Bytes of a guest's `rng-seed`: what Linux's generator takes at once, twice.
 const SEED_BYTES: usize = 64;

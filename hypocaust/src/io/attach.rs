@@ -14,17 +14,13 @@ use entropy::{Purpose, Root};
 use hart::Hart;
 use hart::memory::HostMemory;
 use memory::PAGE_SIZE;
+use vmm::footprint::{MOST_KEPT, RESERVE};
 
 use super::disks::{Disks, GuestDisk};
 use super::host_disks::{HostDisk, Reader};
 use crate::Stage;
 use crate::host::{Level, RealHost};
 use crate::world::Interrupts;
-
-/// The most of what is written to a disk that is kept in RAM, in bytes.
-const MOST_KEPT: u64 = 256 << 20;
-/// What is left for everything else, in bytes.
-const RESERVE: u64 = 4 << 20;
 
 /// Finds and checks everything that the guests' disks are made of.
 ///
