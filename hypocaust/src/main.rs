@@ -30,7 +30,7 @@ use hart::space::MAX_DEVICES;
 use hart::{HostSpace, Image, Plan};
 use memory::{Extent, HostPhysAddr};
 
-/// What the first stage hands to the second: plain numbers, no pointers.
+/// What the first stage hands to the second: plain numbers, no pointers (*no-pointer-crosses*).
 struct Stage {
     hart_id: u64,
     machine: HostInfo,

@@ -3,7 +3,7 @@
 //! A breakpoint of ours in virtual supervisor mode is looked up by pc in the frame's table of sites, which says what
 //! serves it (`fast/vectors.s`, `sites.s`, `operands.s`); a user's ecall, which has a vector of its own, enters the
 //! guest's kernel; a page fault is served where the tables of its range are known (`page_fault.s`). What is out of the
-//! ordinary, here and in each block, goes to `exit_saved` *before* anything was changed, and Rust does the whole of it:
+//! ordinary, here and in each block, goes to `exit_saved` before anything was changed (*bail-first*), and Rust does all of it:
 //! so the rules are Rust's, and this is a copy of the common cases, compared with it by running the guests with and
 //! without.
 //!

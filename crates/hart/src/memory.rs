@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use isa::paging::PageTable;
-use memory::{Extent, Extents, HostPhysAddr, PAGE_SIZE};
+use memory::{Extent, Extents, HostPhysAddr, PAGE_SIZE, covers};
 
 use spin::mutex::TicketMutex;
 
@@ -21,7 +21,7 @@ pub struct HostMemory<'a> {
     shared: Option<SharedMemory>,
 }
 
-/// The memory that was handed out to be shared with guests, all that the host's devices may reach. A handle; ranges
+/// The memory that was handed out to be shared with guests, all that the host's devices may reach: *shared-dma*. A handle; ranges
 /// are added while set-up goes on.
 #[derive(Clone, Debug)]
 pub struct SharedMemory {
@@ -33,10 +33,7 @@ pub struct SharedMemory {
 impl SharedMemory {
     /// Whether all of `extent` is shared and it is not empty.
     pub(crate) fn contains(&self, extent: Extent) -> bool {
-        let ranges = self.ranges.lock();
-        let after = ranges.partition_point(|range| range.start <= extent.start);
-        let range = after.checked_sub(1).and_then(|last| ranges.get(last));
-        extent.size > 0 && range.is_some_and(|range| extent.end() <= range.end())
+        covers(&self.ranges.lock(), extent)
     }
 
     /// Where the memory at `address` is, if it is shared.

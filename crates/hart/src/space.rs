@@ -8,7 +8,7 @@
 //!
 //! On a host with Sv57 or Sv48 the window is one root entry in the middle of the address space, which a guest's
 //! narrower mode cannot name; with Sv39 it is as many gigabytes as it takes, where the guest leaves a hole.
-//! Nothing is writable and executable, and nothing is accessible to user mode.
+//! Nothing is writable and executable (*write-xor-execute*), and nothing is accessible to user mode.
 
 use arrayvec::ArrayVec;
 use core::cell::UnsafeCell;
@@ -304,6 +304,8 @@ impl Mapper<'_> {
     }
 
     fn map_page(&mut self, address: u64, physical: u64, level: usize, flags: u64) -> Result<(), SpaceError> {
+        const BOTH: u64 = Pte::W | Pte::X;
+        assert!(flags & BOTH != BOTH, "a page would be writable and executable");
         let mut table = 0;
         for above in (level + 1..self.mode.levels()).rev() {
             let slot = paging::index(address, above);

@@ -16,7 +16,7 @@ mod sync;
 
 pub use addr::{GuestPhysAddr, GuestVirtAddr, HostPhysAddr};
 pub use block::Block;
-pub use extents::{Extent, Extents};
+pub use extents::{Extent, Extents, covers};
 pub use overlay::Overlay;
 pub use ram::{GuestRam, InitialData, NotRam};
 

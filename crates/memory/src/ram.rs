@@ -1,7 +1,8 @@
 //! Guest RAM: contiguous host memory that is filled in, block by block, when it is first looked at.
 //!
 //! A block starts as what the bundle says it holds, or zero, so nothing that was in the memory before can reach
-//! the guest, starting a VM costs next to nothing, and a reset is `forget`. All accesses are atomic words: other
+//! the guest (*zeroed-ram*), starting a VM costs next to nothing, and a reset is `forget`. There is no other way to the memory
+//! than by guest-physical address, in bounds: *checked-ram*. All accesses are atomic words: other
 //! harts run the guest meanwhile. Copying is in `copy`, what devices do in `dma`.
 
 mod copy;

@@ -147,7 +147,7 @@ impl VcpuFrame {
         if reg == Reg::ZERO { 0 } else { self.x.get(reg.index()).copied().unwrap_or(0) }
     }
 
-    /// Sets a register; x0 stays 0.
+    /// Sets a register; x0 stays 0: *one-x0*.
     #[inline]
     pub fn set(&mut self, reg: Reg, value: u64) {
         if reg != Reg::ZERO

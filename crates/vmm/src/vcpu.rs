@@ -131,7 +131,7 @@ impl Vcpu {
         self.frame.get(base).wrapping_add_signed(i64::from(offset))
     }
 
-    /// Carries out what a handler decided.
+    /// Carries out what a handler decided. Only this file moves the pc: *one-pc*.
     ///
     /// # Errors
     /// The reason, where the virtual machine ends.

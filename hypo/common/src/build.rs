@@ -6,7 +6,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The target that everything bare-metal is built for.
+/// The target that everything bare-metal is built for. It has neither F nor V, so those registers stay the guest's:
+/// *integer-only*.
 pub const TARGET: &str = "riscv64imac-unknown-none-elf";
 /// The workspace's profile for it.
 pub const PROFILE: &str = "image";
@@ -68,6 +69,13 @@ fn executable_in(messages: &str, name: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// *integer-only*
+    #[test]
+    fn the_target_has_neither_floating_point_nor_vectors() {
+        let isa = TARGET.split('-').next().unwrap().strip_prefix("riscv64").unwrap();
+        assert!(!isa.contains(['f', 'd', 'q', 'v', 'g']), "{isa}");
+    }
 
     #[test]
     fn the_program_is_found_among_cargos_messages() {

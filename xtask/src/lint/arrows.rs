@@ -1,4 +1,4 @@
-//! The one-way arrows between our crates, as a table, and their check against what cargo says.
+//! The one-way arrows between our crates (*one-way-arrows*), as a table, and their check against what cargo says.
 
 use crate::project::Project;
 use anyhow::{Result, bail};
@@ -100,6 +100,7 @@ mod tests {
         assert_eq!(violations("surprise", [].into_iter()).len(), 1);
     }
 
+    /// *one-way-arrows*
     #[test]
     fn the_table_has_no_cycle() {
         // Each crate's arrows point to crates that stand above it in the table.

@@ -4,6 +4,7 @@
 
 mod arrows;
 mod circles;
+mod invariants;
 mod sources;
 
 use crate::project::{Project, run as run_command};
@@ -13,8 +14,8 @@ use hypo_common::setup;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-/// Crates that must not panic, whatever their input, which is a guest's or on its way to one. The only place where this is
-/// asked for.
+/// Crates that must not panic, whatever their input, which is a guest's or on its way to one: *no-guest-panic*. The only place
+/// where this is asked for.
 const GUEST_PATHS: &[&str] = &[
     "block",
     "bundle",
@@ -66,6 +67,8 @@ pub fn run() -> Result<bool> {
     step("crate arrows", &|| arrows::check(&project));
     step("circles of files", &|| circles::check(&project));
     step("unsafe code", &|| sources::unsafe_only_where_it_may_be(&project));
+    step("who moves the pc", &|| sources::one_file_moves_the_pc(&project));
+    step("invariants", &|| invariants::check(&project));
     step("length of files", &|| sources::warn_of_long_rooms(&project));
     step("clippy, host crates", &|| clippy_host(&project));
     step("clippy, bare-metal crates", &|| clippy_bare(&project));

@@ -1,4 +1,5 @@
-//! Rules about source files themselves: where unsafe code may be, and how long a file is.
+//! Rules about source files themselves: where unsafe code may be (*one-unsafe-crate*), who moves a guest's pc (*one-pc*), and
+//! how long a file is.
 
 use crate::project::Project;
 use anyhow::{Context, Result, bail};
@@ -14,6 +15,10 @@ const IMAGE: &str = "hypocaust";
 const DENY: &str = "#![deny(unsafe_code)]";
 /// The one line of the image that may say `unsafe`.
 const NAMED: &str = "#[unsafe(no_mangle)]";
+
+/// Where guests' instructions are served, and the files of it that may move a guest's pc: `frame.rs` by handing a hart over.
+const SERVING: &[&str] = &["crates/vmm/src", "crates/vhart/src", "hypocaust/src"];
+const MOVES_PC: &[&str] = &["crates/vmm/src/vcpu.rs", "crates/vhart/src/frame.rs"];
 
 /// Directories whose crates may hold unsafe code: the hypervisor's one such crate, and what runs beside it on the bare
 /// machine, below (our firmware) and above (guests).
@@ -44,6 +49,31 @@ pub fn unsafe_only_where_it_may_be(project: &Project) -> Result<()> {
     if wrong.is_empty() { Ok(()) } else { bail!("{}", wrong.join("\n")) }
 }
 
+/// Fails with a line for each place that moves a guest's pc and is not `vcpu.rs`.
+pub fn one_file_moves_the_pc(project: &Project) -> Result<()> {
+    let mut wrong = Vec::new();
+    for path in source_files(project, &["*.rs"])? {
+        let serves = SERVING.iter().any(|place| path.starts_with(place));
+        if serves && !MOVES_PC.iter().any(|file| path == Path::new(file)) {
+            let text = read(&project.root().join(&path))?;
+            wrong.extend(pc_line(&text).map(|line| format!("{}: `{line}`", path.display())));
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { bail!("{}", wrong.join("\n")) }
+}
+
+/// The first line that assigns to a field `pc`.
+fn pc_line(source: &str) -> Option<&str> {
+    let assigns = |line: &&str| {
+        line.split_once(".pc").is_some_and(|(_, rest)| {
+            let rest = rest.trim_start();
+            let rest = rest.trim_start_matches(['+', '-', '|', '&', '^']);
+            rest.starts_with('=') && !rest.starts_with("==")
+        })
+    };
+    source.lines().map(str::trim).filter(|line| !line.starts_with("//")).find(assigns)
+}
+
 /// Prints a line for each long file; never fails, as a long file may have a reason.
 pub fn warn_of_long_rooms(project: &Project) -> Result<()> {
     for path in source_files(project, &["*.rs", "*.s"])? {
@@ -68,7 +98,7 @@ fn unsafe_line(source: &str) -> Option<&str> {
 }
 
 /// The checkout's files with these names, relative to its top; files that git ignores are not among them.
-fn source_files(project: &Project, names: &[&str]) -> Result<Vec<PathBuf>> {
+pub fn source_files(project: &Project, names: &[&str]) -> Result<Vec<PathBuf>> {
     let output = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
         .args(names)
@@ -79,7 +109,7 @@ fn source_files(project: &Project, names: &[&str]) -> Result<Vec<PathBuf>> {
     Ok(listing.lines().map(PathBuf::from).filter(|path| project.root().join(path).exists()).collect())
 }
 
-fn read(path: &Path) -> Result<String> {
+pub fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
@@ -87,6 +117,7 @@ fn read(path: &Path) -> Result<String> {
 mod tests {
     use super::*;
 
+    /// *one-unsafe-crate*
     #[test]
     fn only_the_attribute_itself_counts() {
         assert!(has_line("//! Head.\n#![no_std]\n#![forbid(unsafe_code)]\n", FORBID));
@@ -98,6 +129,15 @@ mod tests {
         let entry = "#![deny(unsafe_code)]\n#[allow(unsafe_code)]\n#[unsafe(no_mangle)]\nfn entry() {}\n";
         assert_eq!(unsafe_line(entry), None);
         assert_eq!(unsafe_line("// unsafe {}\nlet x = unsafe { y() };"), Some("let x = unsafe { y() };"));
+    }
+
+    /// *one-pc*
+    #[test]
+    fn an_assignment_to_a_pc_is_found() {
+        for line in ["vcpu.frame.pc = 0;", "frame.pc += 4;", "self.frame.pc=pc;"] {
+            assert_eq!(pc_line(&format!("// x.pc = 1\nlet a = 1;\n    {line}\n")), Some(line));
+        }
+        assert_eq!(pc_line("if frame.pc == pc {}\nlet pc = vcpu.frame.pc;\nf(frame.pc)"), None);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! What guests get of randomness on a machine whose firmware gives none: each life of each guest, in each boot of one
-//! bundle, has to get something else. QEMU's `sifive_u` is such a machine.
+//! bundle, has to get something else (*own-randomness*). QEMU's `sifive_u` is such a machine.
 
 use super::runner::{Case, silent};
 use super::setting::DEFAULT_FIRMWARE;

@@ -297,6 +297,7 @@ fn a_space_that_rust_enters_after_the_assembly_has_left_it_has_its_own_roots() {
     assert_eq!(guest.vcpu.frame.roots, own);
 }
 
+/// *own-root*
 #[test]
 fn a_root_that_is_not_the_vcpus_own_is_found_at_hand() {
     let mut tables = Tables::new();
