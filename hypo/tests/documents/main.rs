@@ -1,6 +1,9 @@
 //! The documents say what the code does: tables that live in code are compared with their copies, links and file names
 //! lead somewhere, and every difference that Linux's log may show is explained.
 
+mod examples;
+mod figures;
+
 use devicetree::Extension;
 use devicetree::extensions::Policy;
 use hypo::attach::Attachments;
@@ -293,6 +296,18 @@ fn the_window_is_laid_out_as_documented() {
     for row in table {
         assert!(document.contains(&format!("|{row}")), "|{row}");
     }
+}
+
+#[test]
+fn the_architecture_has_each_crate() {
+    let text = read("ARCHITECTURE.md");
+    let table = rows(section(&text, "## The crates"));
+    let documented: BTreeSet<String> =
+        table[1..].iter().map(|cells| cells[0].trim_matches('`').to_owned()).collect();
+    let folders = fs::read_dir(root().join("crates")).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut there: BTreeSet<String> = folders.map(|name| format!("crates/{}", name.display())).collect();
+    there.insert("hypocaust".to_owned());
+    assert_eq!(documented, there);
 }
 
 #[test]
