@@ -233,7 +233,7 @@ fn the_sbi_extensions_are_those_of_the_dispatcher() {
     let text = read("docs/differences.md");
     let table = rows(section(&text, "## Firmware"));
     let source = read("crates/vmm/src/sbi/mod.rs");
-    let line = Regex::new(r"(?m)^ +(0x[0-9a-f]+) => (\w+)::(\w+),$").unwrap();
+    let line = Regex::new(r"(?m)^ +(0x[0-9a-f]+) => (\w+?)(?:::|_)(\w+),$").unwrap();
     let mut found = 0;
     for capture in line.captures_iter(&source) {
         let [id, module, function] = capture.extract::<3>().1;
