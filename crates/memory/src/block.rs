@@ -1,6 +1,6 @@
 //! The state of a block of RAM in one atomic word: whether it is filled in, and how many of its pages are guarded or have a
 //! copy. 0 is a plain block, of which the fast path maps any page as it is. All of it is in one word because a block that one
-//! hart sees filled in and another one sees without guarded pages need not be both at one time.
+//! hart sees filled in and another one sees without guarded pages need not be both at one time: *plain-block*.
 
 use crate::sync::{AtomicU16, Ordering};
 

@@ -88,7 +88,7 @@ impl<'a> Source<'a> {
         let is_test =
             ["fuzz/", "guests/", "tests/", "xtask/src/test/"].iter().any(|top| name.starts_with(top))
                 || name.contains("/tests/")
-                || name.ends_with("/tests.rs");
+                || ["/tests.rs", "/races.rs"].iter().any(|end| name.ends_with(end));
         let (code, tests) = match text.split_once("\n#[cfg(test)]\nmod tests {") {
             _ if is_test => ("", text),
             Some(parts) => parts,

@@ -1,4 +1,4 @@
-//! What two harts do to the overlay at one time, in all interleavings. `cargo xtask test` runs these with `--cfg loom`.
+//! What two harts do to the overlay at one time, in all interleavings: *plain-block*. `cargo xtask test` runs these with `--cfg loom`.
 
 use loom::sync::Arc;
 use loom::thread;
