@@ -215,6 +215,7 @@ fn enter<P: Platform>(world: &mut World<P>, hart: &mut Hart<P>, number: usize) {
 
 /// Runs a guest until `until`, in ticks, at the latest.
 #[inline(never)]
+#[allow(clippy::panic, reason = "what the scanner finds is a bug of ours")]
 fn run_guest<P: Platform>(world: &mut World<P>, hart: &mut Hart<P>, number: usize, until: u64) -> Left {
     let World { host, io, guests, check_every, recent, .. } = world;
     let port = &mut hart.port;
