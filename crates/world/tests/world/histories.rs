@@ -80,6 +80,7 @@ struct Sum {
     stuck: u64,
     by_policy: u64,
     with_the_last: u64,
+    requests: u64,
 }
 
 impl History {
@@ -235,6 +236,7 @@ impl History {
         if disk.under_way.is_empty() {
             assert_eq!(disk.unsafe_writes, 0, "what was written is flushed at the end");
         }
+        sum.requests += state.programs.iter().map(|program| program.requests_done).sum::<u64>();
         sum.lives += state.programs.iter().map(|program| program.lives).sum::<u64>();
     }
 
@@ -326,7 +328,7 @@ fn setup(number: usize, random: &mut Random) -> Setup {
         max_restart_delay: [0, 5, 30, 1000][random.below(4) as usize],
         ..VmConfig::default()
     };
-    Setup { config, has_disk: true, plan: live }
+    Setup { config, has_disk: true, has_net: false, plan: live }
 }
 
 fn play(seeds: core::ops::Range<u64>, harts: usize, ticks: u64, enough: u64) -> Sum {
@@ -353,7 +355,7 @@ fn half_of_ten_thousand_lives(first: u64) {
     let sum = play(first..first + 10_000, 4, FREQUENCY, 5_000);
     println!("{sum:?}");
     assert!(sum.lives >= 5_000, "{sum:?}");
-    assert!(sum.by_policy > 0 && sum.with_the_last > 0 && sum.refusals > 0, "{sum:?}");
+    assert!(sum.by_policy > 0 && sum.with_the_last > 0 && sum.refusals > 0 && sum.requests > 0, "{sum:?}");
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn crash(program: &mut Program, _: &mut Random) {
 fn setup(name: &str, plan: fn(&mut Program, &mut Random), change: impl FnOnce(&mut VmConfig)) -> Setup {
     let mut config = VmConfig { name: name.into(), device_tree: 0x10_0000, ..VmConfig::default() };
     change(&mut config);
-    Setup { config, has_disk: true, plan }
+    Setup { config, has_disk: true, has_net: false, plan }
 }
 
 fn play(plan: fn(&mut Program, &mut Random), change: impl FnOnce(&mut VmConfig), seed: u64) -> Driver {

@@ -7,7 +7,9 @@ use std::sync::atomic::AtomicU64;
 
 use ::devices::Board;
 use ::devices::virtio::block::Block;
+use ::devices::virtio::net::Net;
 use ::devices::virtio::{Slot, block as virtio_block};
+use ::net::{PortKind, Switch};
 use block::gpt::Range;
 use block::{Disk, HostAbilities, Writes};
 use bundle::VmConfig;
@@ -28,12 +30,15 @@ use world::console::{Console, Output};
 use world::host::HostAccess;
 use world::io::Io;
 use world::io::disks::{Disks, GuestDisk, HostDisk};
-use world::io::nets::Nets;
+use world::io::nets::{HostNic, Lan, Nets, Plug};
 use world::run::Recent;
 use world::{Guest, Hart, HartId, HartSet, Interrupts, Queues, World};
 
-use super::devices::{DISK_SOURCE, DiskState, LINE_SOURCE, LineState, SimDisk, SimInterrupts, SimLine};
-use super::program::{ENTRY, KERNEL, KERNEL_AT, Program, RAM};
+use super::devices::{
+    DISK_SOURCE, DiskState, LINE_SOURCE, LineState, NIC_SOURCE, NicState, SimDisk, SimInterrupts, SimLine,
+    SimNic,
+};
+use super::program::{ENTRY, KERNEL, KERNEL_AT, Program, RAM, mac};
 use super::random::Random;
 use super::{FREQUENCY, HartState, Port, Shared, Sim, State, View};
 
@@ -44,6 +49,8 @@ pub struct Setup {
     pub config: VmConfig,
     /// It has a disk.
     pub has_disk: bool,
+    /// It has a port at the switch, and a disk.
+    pub has_net: bool,
     /// How its lives go.
     pub plan: fn(&mut Program, &mut Random),
 }
@@ -92,6 +99,7 @@ pub fn make(setups: &[Setup], harts: usize, seed: u64) -> Made {
         harts: (0..harts).map(|_| HartState::new()).collect(),
         quantum_end: u64::MAX,
         line: LineState::new(10),
+        nic: NicState::default(),
         disk: DiskState::new(),
         claimed: 0,
         programs,
@@ -109,7 +117,9 @@ pub fn make(setups: &[Setup], harts: usize, seed: u64) -> Made {
     console.set_guests(setups.iter().map(|setup| setup.config.name.clone()).collect(), Shown::All);
     let mut asids = AsidSpace::new(16, setups.len());
     let mut guests = Vec::new();
-    let mut disks = Vec::new();
+    let (mut disks, mut plugs) = (Vec::new(), Vec::new());
+    let mut switch = Switch::new("lan".into());
+    switch.connect("uplink".into(), PortKind::Uplink([2, 0, 0, 0, 1, 0]), None);
     for (number, setup) in setups.iter().enumerate() {
         let (mut slots, mut own) = (Vec::new(), Vec::new());
         if setup.has_disk {
@@ -124,6 +134,14 @@ pub fn make(setups: &[Setup], harts: usize, seed: u64) -> Made {
             })));
             own.push(GuestDisk::new(1, "`disk`".into(), disk, Some(0)));
         }
+        let mut own_plugs = Vec::new();
+        if setup.has_net {
+            assert!(setup.has_disk, "the interface is in the second slot");
+            let port = switch.connect(setup.config.name.clone(), PortKind::Guest(mac(number)), None);
+            own_plugs.push(Plug { slot: slots.len(), lan: 0, port });
+            slots.push(Slot::Net(Net::new(mac(number))));
+        }
+        plugs.push(own_plugs);
         disks.push(own);
         let window = Window { first_slot: 511, entries: Default::default() };
         let tables = vec![PageTable::EMPTY; 2 * MIN_TABLES].leak();
@@ -158,16 +176,13 @@ pub fn make(setups: &[Setup], harts: usize, seed: u64) -> Made {
         scheduler
     };
     let hosts = vec![HostDisk::new(SimDisk(state.clone()), DISK_SOURCE, "disk".into())];
+    let nic = HostNic { device: SimNic(state.clone()), source: NIC_SOURCE, is_behind: false };
+    let lan = Lan { switch, nic: Some(nic) };
     let streams = (0..setups.len()).map(|guest| root.stream(Purpose::Device, guest)).collect();
     let world = World {
         host: HostAccess::new(console, view, true, 2),
         interrupts: Some(Interrupts { plic: SimInterrupts(state.clone()), console: Some(LINE_SOURCE) }),
-        io: Io::new(
-            Disks::new(hosts, disks),
-            Nets::new(Vec::new(), setups.iter().map(|_| Vec::new()).collect()),
-            streams,
-            FREQUENCY,
-        ),
+        io: Io::new(Disks::new(hosts, disks), Nets::new(vec![lan], plugs), streams, FREQUENCY),
         guests,
         queues: Queues::new((0..harts).map(|_| scheduler())),
         kicks: HartSet::default(),

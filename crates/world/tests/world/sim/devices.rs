@@ -1,4 +1,5 @@
-//! The host's devices: a line that takes bytes slowly or not at all, a disk that answers late, wrongly or never.
+//! The host's devices: a line that takes bytes slowly or not at all, a disk that answers late, wrongly or never, a network
+//! interface.
 
 use std::collections::VecDeque;
 
@@ -12,6 +13,7 @@ use super::{FREQUENCY, Shared};
 /// The sources at the interrupt controller.
 pub const LINE_SOURCE: u32 = 10;
 pub const DISK_SOURCE: u32 = 1;
+pub const NIC_SOURCE: u32 = 2;
 
 /// Bytes that wait in the UART.
 const FIFO: u64 = 15;
@@ -230,6 +232,8 @@ impl InterruptController for SimInterrupts {
             None
         } else if state.disk.interrupts(state.now) {
             Some(DISK_SOURCE)
+        } else if state.nic.is_raised {
+            Some(NIC_SOURCE)
         } else {
             state.line.interrupts(state.now).then_some(LINE_SOURCE)
         };
@@ -244,20 +248,42 @@ impl InterruptController for SimInterrupts {
     }
 }
 
-/// A network interface: none is attached yet.
+/// The network interface, as far as the machine knows it.
+#[derive(Debug, Default)]
+pub struct NicState {
+    arrived: VecDeque<Vec<u8>>,
+    /// It interrupts: once for all that has arrived until it is answered.
+    pub is_raised: bool,
+    /// Frames that it has sent.
+    pub sent: u64,
+}
+
+impl NicState {
+    /// A frame arrives.
+    pub fn arrive(&mut self, frame: Vec<u8>) {
+        self.arrived.push_back(frame);
+        self.is_raised = true;
+    }
+}
+
+/// The host's network interface.
 #[derive(Debug)]
-pub struct SimNic;
+pub struct SimNic(pub Shared);
 
 impl NicDriver for SimNic {
     fn send(&mut self, _: &[u8]) -> bool {
-        false
+        self.0.borrow_mut().nic.sent += 1;
+        true
     }
 
     fn notify(&mut self) {}
 
-    fn receive<R>(&mut self, _: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        None
+    fn receive<R>(&mut self, to: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        let frame = self.0.borrow_mut().nic.arrived.pop_front()?;
+        Some(to(&frame))
     }
 
-    fn acknowledge_interrupt(&mut self) {}
+    fn acknowledge_interrupt(&mut self) {
+        self.0.borrow_mut().nic.is_raised = false;
+    }
 }

@@ -70,6 +70,8 @@ pub struct State {
     pub quantum_end: u64,
     /// The line to the terminal.
     pub line: devices::LineState,
+    /// The host's network interface.
+    pub nic: devices::NicState,
     /// The host's disk.
     pub disk: devices::DiskState,
     /// Sources of the interrupt controller that were claimed and not completed.
@@ -87,7 +89,8 @@ pub struct State {
 impl State {
     /// Whether the interrupt controller interrupts, which it does to the first hart.
     fn external(&self) -> bool {
-        self.claimed == 0 && (self.line.interrupts(self.now) || self.disk.interrupts(self.now))
+        let disk = self.disk.interrupts(self.now);
+        self.claimed == 0 && (disk || self.nic.is_raised || self.line.interrupts(self.now))
     }
 
     /// The interrupts that are pending at a hart, as bits of sip.
