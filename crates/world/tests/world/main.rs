@@ -6,3 +6,4 @@ mod histories;
 mod lives;
 mod model;
 mod sim;
+mod wakes;
