@@ -15,7 +15,7 @@ use hart::memory::HostMemory;
 use memory::{BLOCK_SIZE, Extent, Extents, GuestPhysAddr, GuestRam, InitialData, PAGE_SIZE};
 use mmu::shadow::HostPaging;
 use mmu::{AsidBlock, AsidSpace, ShadowMmu, TlbPolicy, Window};
-use monitor::{Operator, View};
+use monitor::{Operator, View as Shown};
 use rewrite::CodePages;
 use scheduler::{Scheduler, Tuning};
 use vhart::Units;
@@ -23,14 +23,20 @@ use vmm::footprint::{Footprint, HEAP};
 use vmm::machine::{Clock, Machine};
 use vmm::vm::{Boot, Vm};
 use vmm::{Vcpu, timer::Alarm, tree};
+use world::console::Console;
+use world::host::{HostAccess, Level};
+use world::io::Io;
+use world::{Guest, HartId, HartSet, Interrupts, Queues, World};
 
 use crate::Stage;
-use crate::console::Console;
 use crate::drivers::{plic::Plic, rtc, uart::Uart};
-use crate::host::{Level, RealHost};
-use crate::io::{Io, attach, interfaces};
+use crate::io::{attach, interfaces};
 use crate::random;
-use crate::world::{Guest, Interrupts, World};
+use crate::real::{Line, Port, Real, View};
+use crate::{OUTPUT, RECENT};
+
+/// The hart that this boots on, the only one that takes turns.
+const FIRST_HART: HartId = HartId(0);
 
 /// Bytes of a guest's `rng-seed`: what Linux's generator takes at once, twice.
 const SEED_BYTES: usize = 64;
@@ -39,7 +45,7 @@ const SEED_BYTES: usize = 64;
 ///
 /// # Errors
 /// One line that says what is missing.
-pub fn prepare(stage: &Stage) -> Result<World, String> {
+pub fn prepare(stage: &Stage) -> Result<(World<Real>, world::Hart<Real>), String> {
     let isa = stage.machine.common_isa().extensions;
     let hart = Hart::take_over(isa.contains(Extension::Sstc), isa.contains(Extension::V));
     let mut memory = HostMemory::new(&stage.space, free_memory(stage)?);
@@ -77,7 +83,7 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
         slots.push(Slot::Entropy(Entropy::new()));
         let parts = Parts { number: entity, config, slots, payload, asids: asids.deal() };
         let vm = build_vm(stage, &hart, parts, &random, &mut memory)?;
-        guests.push(Guest::new(vm, entity, config, stage.machine.timebase_frequency));
+        guests.push(Guest::new(vm, FIRST_HART, entity, config, stage.machine.timebase_frequency));
     }
     let blocks: Vec<_> = guests
         .iter()
@@ -88,41 +94,39 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
     attach::give_room(&mut disks, &manifest, &mut host, &mut memory, &random)?;
     hart.fence_i();
     let view = match manifest.host.show {
-        Show::First => View::Guest,
-        Show::All => View::All,
+        Show::First => Shown::Guest,
+        Show::All => Shown::All,
     };
     host.console.set_guests(manifest.vms.iter().map(|config| config.name.clone()).collect(), view);
+    let alarm =
+        Alarm::new(hart.sets_timer_cheaply(), stage.machine.timebase_frequency, hart::firmware::call_ticks());
     let mut world = World {
         shares_asids: asids.policy() == TlbPolicy::FlushOnEntry,
-        alarm: Alarm::new(
-            hart.sets_timer_cheaply(),
-            stage.machine.timebase_frequency,
-            hart::firmware::call_ticks(),
-        ),
-        counted: hart.counts(),
-        hart,
         host,
         interrupts,
         io: Io::new(disks, nets, random_devices(&random, guests.len()), stage.machine.timebase_frequency),
         guests,
-        scheduler,
-        current: None,
+        queues: Queues::new([scheduler]),
+        kicks: HartSet::default(),
+        recent: &RECENT,
         check_every: manifest.host.check_every,
         ending: None,
         operator: Operator::default(),
         facts: facts(stage, &memory, randomness),
         clock: Clock::new(stage.machine.timebase_frequency),
         started: hart::time::now(),
-        idle: 0,
     };
+    let mut hart = world::Hart::new(FIRST_HART, Port(hart), alarm);
     for (number, config) in manifest.vms.iter().enumerate().filter(|(_, config)| config.autostart) {
-        world.start(number).map_err(|reason| format!("guest `{}` cannot start: {reason}", config.name))?;
+        world
+            .start(&mut hart, number)
+            .map_err(|reason| format!("guest `{}` cannot start: {reason}", config.name))?;
     }
     if !manifest.vms.iter().any(|config| config.autostart) {
         // Only the operator can start one.
         world.host.console.open_monitor();
     }
-    Ok(world)
+    Ok((world, hart))
 }
 
 /// What is said where there is not even memory for small things.
@@ -146,17 +150,18 @@ fn free_memory(stage: &Stage) -> Result<Extents, String> {
     Ok(free)
 }
 
-fn open_host(stage: &Stage, hart: &Hart, manifest: &Manifest) -> RealHost {
+fn open_host(stage: &Stage, hart: &Hart, manifest: &Manifest) -> HostAccess<Real> {
     let uart = stage.machine.console.and_then(|console| {
         let registers = stage.space.device(console.registers.start)?;
         Some(Uart::new(registers, console.kind))
     });
-    let console = Console::new(uart, stage.machine.timebase_frequency);
-    RealHost::new(console, hart.features().counters, manifest.host.log_level)
+    let line = uart.map_or(Line::Firmware, Line::Uart);
+    let console = Console::new(line, View, &OUTPUT, stage.machine.timebase_frequency);
+    HostAccess::new(console, View, hart.features().counters, manifest.host.log_level)
 }
 
 /// The interrupts of the host's devices, where it can deliver them; without them, nothing can be typed, and no disk used.
-fn open_interrupts(stage: &Stage) -> Option<Interrupts> {
+fn open_interrupts(stage: &Stage) -> Option<Interrupts<Real>> {
     let machine = &stage.machine;
     let plic = machine.plic?;
     let own = machine.harts.iter().find(|hart| hart.id == stage.hart_id)?;
@@ -270,7 +275,12 @@ fn host_paging(stage: &Stage, asids: Option<AsidBlock>) -> HostPaging {
 }
 
 /// Where guests' random numbers come from. Warns where they can be predicted.
-fn gather_randomness(stage: &Stage, hart: &Hart, manifest: &Manifest, host: &mut RealHost) -> Collector {
+fn gather_randomness(
+    stage: &Stage,
+    hart: &Hart,
+    manifest: &Manifest,
+    host: &mut HostAccess<Real>,
+) -> Collector {
     let sources = random::gather(stage, hart, manifest);
     if !sources.is_unpredictable() {
         host.say(

@@ -1,13 +1,13 @@
 //! The hart that this runs on: what it has, the state that goes with a vCPU, and how a guest is run, interrupted and
 //! fenced. The way into the guest and out of it is `switch`.
 
-use core::ops::{AddAssign, Sub};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use isa::csr::sstatus;
 use isa::errata::{Errata, Erratum};
 use isa::paging::Mode;
 use isa::{Privilege, TrapInfo};
+use trace::HartCounts;
 use vhart::VcpuFrame;
 use vhart::units::Held;
 
@@ -31,37 +31,6 @@ pub struct HartFeatures {
     pub vlenb: usize,
     /// The timer is set by a CSR, stimecmp.
     pub sstc: bool,
-}
-
-/// How often the hart did what instruction counts do not show.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct HartCounts {
-    /// Runs of a guest, each of which ended with an exit to Rust.
-    pub runs: u64,
-    /// Fences of all addresses.
-    pub flushes_all: u64,
-    /// Fences of one address.
-    pub flushes_address: u64,
-}
-
-impl Sub for HartCounts {
-    type Output = Self;
-
-    fn sub(self, before: Self) -> Self {
-        Self {
-            runs: self.runs.wrapping_sub(before.runs),
-            flushes_all: self.flushes_all.wrapping_sub(before.flushes_all),
-            flushes_address: self.flushes_address.wrapping_sub(before.flushes_address),
-        }
-    }
-}
-
-impl AddAssign for HartCounts {
-    fn add_assign(&mut self, more: Self) {
-        self.runs = self.runs.wrapping_add(more.runs);
-        self.flushes_all = self.flushes_all.wrapping_add(more.flushes_all);
-        self.flushes_address = self.flushes_address.wrapping_add(more.flushes_address);
-    }
 }
 
 /// The state of the real hart that is kept from one run to the next.

@@ -26,6 +26,6 @@ pub mod time;
 pub mod virtio;
 
 pub use boot::Image;
-pub use hart::{Hart, HartCounts, HartFeatures, last_frame};
+pub use hart::{Hart, HartFeatures, last_frame};
 pub use mmio::Mmio;
 pub use space::{HostSpace, Plan};

@@ -1,4 +1,4 @@
-//! The real hart as virtual machines see it.
+//! The host as virtual machines see it: a hart's clocks and registers, and the operator's console.
 
 use alloc::format;
 use core::fmt;
@@ -8,12 +8,14 @@ use vmm::Host;
 use vmm::pmu::HartCounters;
 
 use crate::console::Console;
+use crate::port::{HartView, Platform};
 
-/// The real hart and the operator's console.
-#[derive(Debug)]
-pub struct RealHost {
+/// What virtual machines see of the host.
+pub struct HostAccess<P: Platform> {
     /// The operator's console.
-    pub console: Console,
+    pub console: Console<P>,
+    /// The hart.
+    view: P::View,
     /// The number of the guest that is served now, whose the console is.
     serving: usize,
     /// Whether the hart's cycle and instret can be read.
@@ -35,13 +37,13 @@ pub enum Level {
     Counters = 3,
 }
 
-impl RealHost {
-    /// The host with this console.
-    pub const fn new(console: Console, counters: bool, log_level: u8) -> Self {
-        Self { console, serving: 0, counters, log_level }
+impl<P: Platform> HostAccess<P> {
+    /// The host with this console. `counters` is whether its harts' cycle and instret can be read.
+    pub const fn new(console: Console<P>, view: P::View, counters: bool, log_level: u8) -> Self {
+        Self { console, view, serving: 0, counters, log_level }
     }
 
-    /// What is done from now on is done for this guest.
+    /// What is done from now on is done for this guest. Whoever works for another one says so first.
     pub const fn serve(&mut self, guest: usize) {
         self.serving = guest;
     }
@@ -69,7 +71,7 @@ impl RealHost {
     /// The hart's cycles, to measure costs with; 0 on a hart where reading them would cost a trap.
     #[inline]
     pub fn cost_clock(&self) -> u64 {
-        if self.counters { hart::time::cycle() } else { 0 }
+        if self.counters { self.view.cycle() } else { 0 }
     }
 
     /// Tells the operator something, where the log level lets it.
@@ -80,19 +82,19 @@ impl RealHost {
     }
 }
 
-impl Host for RealHost {
+impl<P: Platform> Host for HostAccess<P> {
     #[inline]
     fn now(&self) -> u64 {
-        hart::time::now()
+        self.view.now()
     }
 
     // A hart without counters to read shows the time: like them, it never goes backwards.
     fn cycle(&self) -> u64 {
-        if self.counters { hart::time::cycle() } else { hart::time::now() }
+        if self.counters { self.view.cycle() } else { self.view.now() }
     }
 
     fn instret(&self) -> u64 {
-        if self.counters { hart::time::instret() } else { hart::time::now() }
+        if self.counters { self.view.instret() } else { self.view.now() }
     }
 
     fn console_write(&mut self, bytes: &[u8]) -> usize {
@@ -104,10 +106,10 @@ impl Host for RealHost {
     }
 
     fn fp_read(&mut self, register: FReg) -> u64 {
-        hart::float::read(register)
+        self.view.fp_read(register)
     }
 
     fn fp_write(&mut self, register: FReg, value: u64) {
-        hart::float::write(register, value);
+        self.view.fp_write(register, value);
     }
 }

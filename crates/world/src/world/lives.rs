@@ -12,8 +12,10 @@ use vmm::machine::ConsoleTurn;
 use vmm::{Host, StopReason};
 
 use super::{Guest, World};
-use crate::finish::Status;
+use crate::hart::Hart;
 use crate::host::Level;
+use crate::port::Platform;
+use crate::status::Status;
 
 /// How long after a turn of a virtio console that has more to say the next one comes: it has no share of the hart that
 /// would bound it.
@@ -92,50 +94,51 @@ impl Guest {
     }
 }
 
-/// What can be done to a guest by its number. It does not run on unchanged; what it has begun may have to be awaited.
-impl World {
+/// What can be done to a guest by its number, by a hart. It does not run on unchanged; what it has begun may have to be awaited,
+/// and where it belongs to another hart, that one goes on with it.
+impl<P: Platform> World<P> {
     /// Starts a stopped guest from the bundle, with fresh memory.
     ///
     /// # Errors
     /// Where there is none, or it is not stopped, or cannot start.
-    pub fn start(&mut self, number: usize) -> Result<(), NotChanged> {
-        self.change(number, Life::start)
+    pub fn start(&mut self, hart: &mut Hart<P>, number: usize) -> Result<(), NotChanged> {
+        self.change(hart, number, Life::start)
     }
 
     /// Stops a guest. Its memory stays, for somebody to look at, until it is started again.
     ///
     /// # Errors
     /// Where there is none, or it is stopped already.
-    pub fn stop(&mut self, number: usize) -> Result<(), NotChanged> {
-        self.change(number, Life::stop)
+    pub fn stop(&mut self, hart: &mut Hart<P>, number: usize) -> Result<(), NotChanged> {
+        self.change(hart, number, Life::stop)
     }
 
     /// Lets a guest stand still. The clocks that it sees go on.
     ///
     /// # Errors
     /// Where there is none, or it does not run.
-    pub fn pause(&mut self, number: usize) -> Result<(), NotChanged> {
-        self.change(number, |life, _| life.pause())
+    pub fn pause(&mut self, hart: &mut Hart<P>, number: usize) -> Result<(), NotChanged> {
+        self.change(hart, number, |life, _| life.pause())
     }
 
     /// Lets a paused guest go on.
     ///
     /// # Errors
     /// Where there is none, or it is not paused.
-    pub fn resume(&mut self, number: usize) -> Result<(), NotChanged> {
-        self.change(number, |life, _| life.resume())
+    pub fn resume(&mut self, hart: &mut Hart<P>, number: usize) -> Result<(), NotChanged> {
+        self.change(hart, number, |life, _| life.resume())
     }
 
     /// Starts a guest that runs or is paused again from the bundle, with fresh memory.
     ///
     /// # Errors
     /// Where there is none, or it is stopped, or cannot start.
-    pub fn reset(&mut self, number: usize) -> Result<(), NotChanged> {
-        self.change(number, Life::reset)
+    pub fn reset(&mut self, hart: &mut Hart<P>, number: usize) -> Result<(), NotChanged> {
+        self.change(hart, number, Life::reset)
     }
 
     /// Ends a guest that cannot or does not want to go on; what its manifest says is done once it has nothing under way.
-    pub fn ended(&mut self, number: usize, reason: StopReason) {
+    pub fn ended(&mut self, hart: &mut Hart<P>, number: usize, reason: StopReason) {
         let now = self.host.now();
         let Some(guest) = self.guests.get_mut(number) else { return };
         if !guest.life.end(guest.restarts(reason), now) {
@@ -143,29 +146,28 @@ impl World {
         }
         guest.ended = Some(reason);
         guest.is_told = false;
-        let entity = guest.entity;
         // A failure is told when it happens.
-        let _ = self.follow(number);
+        let _ = self.follow(hart, number);
         // It sleeps meanwhile, so nobody else pays for its report and for its next start.
-        self.scheduler.charge_for(entity, now, self.host.now());
+        self.charge(hart.id, number, now);
     }
 
-    /// Goes on with guests that are between two lives, and says when that has to be done again at the latest, in ticks.
-    pub fn advance_lives(&mut self) -> u64 {
+    /// Goes on with guests of this hart that are between two lives, and says when that has to be done again at the latest, in
+    /// ticks.
+    pub fn advance_lives(&mut self, hart: &mut Hart<P>) -> u64 {
         let mut next = u64::MAX;
         for number in 0..self.guests.len() {
-            let Some(Guest { life, entity, allowance, next_turn, .. }) = self.guests.get(number) else {
+            let Some(Guest { life, hart: owner, allowance, next_turn, .. }) = self.guests.get(number) else {
                 continue;
             };
-            let (entity, ends, tells, next_turn) =
-                (*entity, life.deadline(), allowance.deadline(), *next_turn);
-            if ends.min(tells) == u64::MAX {
+            let (ends, tells, next_turn) = (life.deadline(), allowance.deadline(), *next_turn);
+            if ends.min(tells) == u64::MAX || *owner != hart.id {
                 continue;
             }
             let from = self.host.now();
             if ends != u64::MAX && from >= next_turn.min(ends) {
                 // A failure is told when it happens.
-                let more = self.advance(number).unwrap_or(false);
+                let more = self.advance(hart, number).unwrap_or(false);
                 if more && let Some(guest) = self.guests.get_mut(number) {
                     guest.next_turn = self.host.now().saturating_add(self.clock.ticks(CONSOLE_PAUSE));
                 }
@@ -174,7 +176,7 @@ impl World {
                 self.tell_what_is_due(number);
             }
             // The one that ends pays, not the one that runs.
-            self.scheduler.charge_for(entity, from, self.host.now());
+            self.charge(hart.id, number, from);
             let Some(Guest { life, allowance, next_turn, .. }) = self.guests.get(number) else { continue };
             next = next.min(life.deadline()).min(allowance.deadline());
             if *next_turn > from {
@@ -186,27 +188,32 @@ impl World {
 
     fn change(
         &mut self,
+        hart: &mut Hart<P>,
         number: usize,
         change: impl FnOnce(&mut Life, u64) -> Result<(), Refused>,
     ) -> Result<(), NotChanged> {
         let now = self.host.now();
         let guest = self.guests.get_mut(number).ok_or(NotChanged::NoGuest)?;
         change(&mut guest.life, now).map_err(NotChanged::Refused)?;
-        self.follow(number).map_err(|NotRam| NotChanged::NoRoom)
+        self.follow(hart, number).map_err(|NotRam| NotChanged::NoRoom)
     }
 
     /// Lets scheduler, console and disks know of a change of a guest's life, and goes on with it as far as that can be done
-    /// now.
-    fn follow(&mut self, number: usize) -> Result<(), NotRam> {
+    /// now. What is to be done by the guest's own hart is left to that one.
+    fn follow(&mut self, hart: &mut Hart<P>, number: usize) -> Result<(), NotRam> {
         if self.guests.get(number).is_some_and(|guest| matches!(guest.life.phase(), Phase::Ending(_))) {
             self.io.disks.abandon(number);
         }
         self.show_state(number);
-        self.advance(number).map(|_| ())
+        if self.guests.get(number).is_some_and(|guest| guest.hart != hart.id) {
+            self.kick(number);
+            return Ok(());
+        }
+        self.advance(hart, number).map(|_| ())
     }
 
     /// Goes on with a guest that is between two lives; says whether its console wants another turn.
-    fn advance(&mut self, number: usize) -> Result<bool, NotRam> {
+    fn advance(&mut self, hart: &mut Hart<P>, number: usize) -> Result<bool, NotRam> {
         let Some(before) = self.guests.get(number).map(Guest::state) else { return Ok(false) };
         let (unfinished, more) = self.unfinished(number);
         let mut result = Ok(more);
@@ -219,10 +226,10 @@ impl World {
                     if is_cut {
                         self.keep_output(number);
                     }
-                    self.tell_end(number);
+                    self.tell_end(hart, number);
                 }
                 Step::Start => {
-                    if let Err(error) = self.begin(number) {
+                    if let Err(error) = self.begin(hart, number) {
                         result = Err(error);
                         break;
                     }
@@ -238,7 +245,7 @@ impl World {
 
     /// What a guest that ends has not finished, after a turn of its consoles; and whether they want another one.
     fn unfinished(&mut self, number: usize) -> (Unfinished, bool) {
-        let Self { guests, host, io, current, .. } = self;
+        let Self { guests, host, io, .. } = self;
         let Some(guest) = guests.get_mut(number).filter(|it| matches!(it.life.phase(), Phase::Ending(_)))
         else {
             return (Unfinished::default(), false);
@@ -251,9 +258,6 @@ impl World {
             more |= turn == Some(ConsoleTurn::More);
             output |= matches!(turn, Some(ConsoleTurn::More | ConsoleTurn::Full));
         }
-        if let Some(current) = current {
-            host.serve(*current);
-        }
         (Unfinished { output, requests: io.disks.in_flight(number) > 0 }, more)
     }
 
@@ -261,15 +265,16 @@ impl World {
         let now = self.host.now();
         let Some(guest) = self.guests.get(number) else { return };
         self.host.console.set_state(number, guest.state());
+        let Some(queue) = self.queues.get_mut(guest.hart) else { return };
         if guest.life.is_running() {
-            self.scheduler.wake(guest.entity, now);
+            queue.scheduler.wake(guest.entity, now);
         } else {
-            self.scheduler.sleep(guest.entity, now);
+            queue.scheduler.sleep(guest.entity, now);
         }
     }
 
     /// Begins a life.
-    fn begin(&mut self, number: usize) -> Result<(), NotRam> {
+    fn begin(&mut self, hart: &mut Hart<P>, number: usize) -> Result<(), NotRam> {
         self.io.disks.flush(number);
         let Some(guest) = self.guests.get_mut(number) else { return Ok(()) };
         let started = guest.vm.start();
@@ -277,10 +282,10 @@ impl World {
             guest.life.fail();
             self.tell_of_refusal(number, NotChanged::NoRoom);
             self.end_if_last();
-        } else if self.current == Some(number) {
+        } else if hart.current == Some(number) {
             // The hart must not take it for the one that it was.
-            self.count_for(number);
-            self.current = None;
+            self.count_for(hart, number);
+            hart.current = None;
         }
         started
     }

@@ -11,52 +11,36 @@ use hart::memory::HostMemory;
 use hart::virtio::block::{BlockDevice, Ended, Request};
 use hart::virtio::{self, Kind};
 use memory::{Extent, PAGE_SIZE};
+use world::Interrupts;
+use world::host::HostAccess;
+use world::io::PATIENCE;
+use world::io::disks::HostDisk;
 
 use crate::Stage;
-use crate::host::RealHost;
+use crate::real::{Disk, Real};
 use crate::setup::NO_MEMORY;
-use crate::world::Interrupts;
 
-/// Seconds that a disk has for an answer.
-pub const PATIENCE: u64 = 30;
 /// Bytes of zeros that are written where a disk cannot write zeros by itself.
 const ZEROS: u64 = 64 << 10;
 
-/// A disk of the host's.
-#[derive(Debug)]
-pub struct HostDisk {
-    /// Its driver.
-    pub device: BlockDevice,
-    /// Its source at the interrupt controller.
-    pub source: u32,
-    /// Its serial number.
-    pub serial: String,
-    /// A flush that is to be submitted once there is room.
-    pub owes_flush: bool,
-    /// The last flush failed, and the operator was told.
-    pub flush_failed: bool,
-}
-
-impl HostDisk {
-    /// What guests' disks go by.
-    pub fn abilities(&self, zeros: Extent) -> HostAbilities {
-        let own = self.device.abilities();
-        HostAbilities {
-            segments: own.segments,
-            segment_size: own.segment_size,
-            flush: own.flush,
-            discard: own.discard,
-            write_zeroes: own.write_zeroes,
-            zeros,
-        }
+/// What guests' disks go by.
+pub fn abilities(disk: &HostDisk<Disk>, zeros: Extent) -> HostAbilities {
+    let own = disk.device.0.abilities();
+    HostAbilities {
+        segments: own.segments,
+        segment_size: own.segment_size,
+        flush: own.flush,
+        discard: own.discard,
+        write_zeroes: own.write_zeroes,
+        zeros,
     }
 }
 
 /// What set-up waits with, and where it reads to.
 pub struct Reader<'a> {
     hart: &'a Hart,
-    host: &'a mut RealHost,
-    interrupts: &'a Interrupts,
+    host: &'a mut HostAccess<Real>,
+    interrupts: &'a Interrupts<Real>,
     timebase: u64,
     buffer: Extent,
     words: &'static [core::sync::atomic::AtomicU64],
@@ -72,8 +56,8 @@ impl<'a> Reader<'a> {
     pub fn new(
         stage: &Stage,
         hart: &'a Hart,
-        host: &'a mut RealHost,
-        interrupts: &'a Interrupts,
+        host: &'a mut HostAccess<Real>,
+        interrupts: &'a Interrupts<Real>,
         memory: &mut HostMemory,
     ) -> Result<Self, String> {
         let mut take = |size| memory.take_shared(size, PAGE_SIZE).ok_or_else(|| String::from(NO_MEMORY));
@@ -100,9 +84,9 @@ impl<'a> Reader<'a> {
         stage: &Stage,
         memory: &mut HostMemory,
         wanted: &[&str],
-    ) -> Result<Vec<HostDisk>, String> {
+    ) -> Result<Vec<HostDisk<Disk>>, String> {
         virtio::set_up(&stage.space);
-        let mut disks: Vec<HostDisk> = Vec::new();
+        let mut disks: Vec<HostDisk<Disk>> = Vec::new();
         for slot in &stage.machine.virtio {
             let Some(registers) = stage.space.device(slot.registers.start) else { continue };
             if virtio::probe(&registers) != Some(Kind::Block) {
@@ -113,19 +97,13 @@ impl<'a> Reader<'a> {
             };
             let device = BlockDevice::open(&registers, memory.shared()).map_err(|error| broken(&error))?;
             self.interrupts.plic.enable_source(slot.irq);
-            let mut disk = HostDisk {
-                device,
-                source: slot.irq,
-                serial: String::new(),
-                owes_flush: false,
-                flush_failed: false,
-            };
+            let mut disk = HostDisk::new(Disk(device), slot.irq, String::new());
             // A disk without a number cannot be meant.
             if self.run(&mut disk, &Request::Identify).is_err() {
                 self.interrupts.plic.disable_source(slot.irq);
                 continue;
             }
-            disk.serial = String::from_utf8_lossy(disk.device.serial()).trim_end().into();
+            disk.serial = String::from_utf8_lossy(disk.device.0.serial()).trim_end().into();
             if !wanted.contains(&disk.serial.as_str()) {
                 self.interrupts.plic.disable_source(slot.irq);
                 continue;
@@ -142,8 +120,8 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// Why there is no such partition, or the disk cannot be read.
-    pub fn partition(&mut self, disk: &mut HostDisk, which: Which) -> Result<gpt::Range, String> {
-        let capacity = disk.device.abilities().capacity;
+    pub fn partition(&mut self, disk: &mut HostDisk<Disk>, which: Which) -> Result<gpt::Range, String> {
+        let capacity = disk.device.0.abilities().capacity;
         // The second header is for when the first one or its entries are damaged.
         let headers = [gpt::FIRST_HEADER, capacity.saturating_sub(1)];
         let mut first_error = None;
@@ -161,7 +139,7 @@ impl<'a> Reader<'a> {
 
     fn partition_by(
         &mut self,
-        disk: &mut HostDisk,
+        disk: &mut HostDisk<Disk>,
         sector: u64,
         capacity: u64,
         which: Which,
@@ -176,7 +154,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads at most a buffer's worth of sectors.
-    fn read(&mut self, disk: &mut HostDisk, range: gpt::Range) -> Result<Vec<u8>, String> {
+    fn read(&mut self, disk: &mut HostDisk<Disk>, range: gpt::Range) -> Result<Vec<u8>, String> {
         let len = (range.count * SECTOR).min(self.buffer.size);
         let into = [Extent::new(self.buffer.start, len)];
         let request = Request::Read { sector: range.first, into: &into };
@@ -186,13 +164,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Submits a request and waits for it.
-    fn run(&mut self, disk: &mut HostDisk, request: &Request) -> Result<(), &'static str> {
-        disk.device.submit(0, request).map_err(|_| "is too small")?;
-        disk.device.notify();
+    fn run(&mut self, disk: &mut HostDisk<Disk>, request: &Request) -> Result<(), &'static str> {
+        disk.device.0.submit(0, request).map_err(|_| "is too small")?;
+        disk.device.0.notify();
         let deadline = hart::time::now().saturating_add(PATIENCE * self.timebase);
         self.hart.set_timer(deadline);
         let ended = loop {
-            if let Some((_, ended)) = disk.device.completed() {
+            if let Some((_, ended)) = disk.device.0.completed() {
                 break Some(ended);
             }
             if hart::time::now() >= deadline {
@@ -201,7 +179,7 @@ impl<'a> Reader<'a> {
             self.hart.wait_for_interrupt();
             while let Some(source) = self.interrupts.plic.claim() {
                 if source == disk.source {
-                    disk.device.acknowledge_interrupt();
+                    disk.device.0.acknowledge_interrupt();
                 } else if Some(source) == self.interrupts.console {
                     self.host.console.serve_interrupt();
                 }

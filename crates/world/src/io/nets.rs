@@ -10,10 +10,11 @@ use alloc::vec::Vec;
 use ::net::{Counters, Frame, Out, Switch, WAITING};
 use devices::virtio::Slot;
 use devices::virtio::net::Received;
-use hart::virtio::net::NetDevice;
 use lifecycle::Phase;
 use vmm::Machine;
 
+use crate::hart::HartSet;
+use crate::port::{NicDriver, Platform};
 use crate::world::Guest;
 
 /// Frames that a guest may send in a turn, and that are brought in at once.
@@ -23,25 +24,25 @@ const NIC_TURNS: usize = 4;
 
 /// A switch, and the host's interface that is its uplink.
 #[derive(Debug)]
-pub struct Lan {
+pub struct Lan<N> {
     /// The switch.
     pub switch: Switch,
     /// The uplink.
-    pub nic: Option<HostNic>,
+    pub nic: Option<HostNic<N>>,
 }
 
 /// An interface of the host's.
 #[derive(Debug)]
-pub struct HostNic {
+pub struct HostNic<N> {
     /// Its driver.
-    pub device: NetDevice,
+    pub device: N,
     /// Its source at the interrupt controller.
     pub source: u32,
     /// More has arrived than was brought in, and it will not interrupt for that again.
     pub is_behind: bool,
 }
 
-impl Lan {
+impl<N: NicDriver> Lan<N> {
     fn forward(&mut self, from: usize, frame: &[u8], now: u64) {
         if self.switch.forward(from, frame, now) == Out::Uplink
             && let Some(nic) = &mut self.nic
@@ -74,18 +75,17 @@ pub struct Plug {
 }
 
 /// All of them.
-#[derive(Debug)]
-pub struct Nets {
-    lans: Vec<Lan>,
+pub struct Nets<P: Platform> {
+    lans: Vec<Lan<P::Nic>>,
     /// The interfaces of each guest.
     guests: Vec<Vec<Plug>>,
     /// A frame on its way.
     frame: Box<Frame>,
 }
 
-impl Nets {
+impl<P: Platform> Nets<P> {
     /// These switches, and the guests' interfaces.
-    pub fn new(lans: Vec<Lan>, guests: Vec<Vec<Plug>>) -> Self {
+    pub fn new(lans: Vec<Lan<P::Nic>>, guests: Vec<Vec<Plug>>) -> Self {
         Self { lans, guests, frame: Box::default() }
     }
 
@@ -147,8 +147,8 @@ impl Nets {
     }
 
     /// Gives guests what waits for them, as far as they have buffers. What waits for one that is stopped is lost; one that
-    /// is paused finds it later. Gives the last guest that got something.
-    pub fn deliver(&mut self, guests: &mut [Guest]) -> Option<usize> {
+    /// is paused finds it later. Gives the last guest that got something, and adds their harts to `kicks`.
+    pub fn deliver(&mut self, guests: &mut [Guest], kicks: &mut HartSet) -> Option<usize> {
         let mut whose = None;
         if !self.has_waiting() {
             return whose;
@@ -172,6 +172,7 @@ impl Nets {
                         }
                         switch.delivered(plug.port, received == Received::Done);
                         whose = Some(number);
+                        kicks.add(guest.hart);
                     }
                 });
             }
@@ -180,8 +181,14 @@ impl Nets {
     }
 
     /// Serves the interrupt from `source`, if it is an interface's of the host; gives the last guest that got something.
-    pub fn serve_interrupt(&mut self, source: u32, guests: &mut [Guest], now: u64) -> Option<usize> {
-        let is_it = |lan: &Lan| lan.nic.as_ref().is_some_and(|nic| nic.source == source);
+    pub fn serve_interrupt(
+        &mut self,
+        source: u32,
+        guests: &mut [Guest],
+        kicks: &mut HartSet,
+        now: u64,
+    ) -> Option<usize> {
+        let is_it = |lan: &Lan<P::Nic>| lan.nic.as_ref().is_some_and(|nic| nic.source == source);
         let lan = self.lans.iter().position(is_it)?;
         if let Some(Lan { nic: Some(nic), .. }) = self.lans.get_mut(lan) {
             nic.device.acknowledge_interrupt();
@@ -189,7 +196,7 @@ impl Nets {
         let mut whose = None;
         for _ in 0..NIC_TURNS {
             let more = self.lans.get_mut(lan).is_some_and(|lan| lan.bring_in(now));
-            whose = self.deliver(guests).or(whose);
+            whose = self.deliver(guests, kicks).or(whose);
             if !more {
                 break;
             }
@@ -203,10 +210,10 @@ impl Nets {
     }
 
     /// Brings in a turn's worth of that; gives the last guest that got something.
-    pub fn catch_up(&mut self, guests: &mut [Guest], now: u64) -> Option<usize> {
+    pub fn catch_up(&mut self, guests: &mut [Guest], kicks: &mut HartSet, now: u64) -> Option<usize> {
         for lan in self.lans.iter_mut().filter(|lan| lan.nic.as_ref().is_some_and(|nic| nic.is_behind)) {
             lan.bring_in(now);
         }
-        self.deliver(guests)
+        self.deliver(guests, kicks)
     }
 }

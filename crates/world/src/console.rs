@@ -4,7 +4,7 @@
 //! Nothing here waits for the terminal while guests run. What it cannot take now waits in a queue, and what is sent at a time
 //! is bounded (`BURST`): no guest is held up by what another has written, nor by what is said about it.
 //!
-//! Where the host has no UART that we drive, the same queue is sent through the firmware's console, which does not interrupt,
+//! Where the line is the firmware's console, which does not interrupt,
 //! so the run loop looks after it now and then; nothing is read there.
 
 use alloc::collections::VecDeque;
@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use monitor::{Command, Multiplexer, Reply, Screen, State, View};
 use trace::Outbox;
 
-use crate::drivers::uart::Uart;
+use crate::port::{HartView, Platform, TerminalLine};
 
 /// Bytes that wait to be sent.
 const OUTPUT_LENGTH: usize = 16 << 10;
@@ -35,49 +35,43 @@ const LOOK: u64 = 4000;
 const INPUT: usize = 1 << 10;
 
 /// What waits to be sent. Nothing unwinds after a panic, so it is where the epitaph finds it.
-static OUTPUT: Outbox<OUTPUT_LENGTH> = Outbox::new();
+pub type Output = Outbox<OUTPUT_LENGTH>;
 
 /// The line to the terminal.
-#[derive(Debug)]
-struct Line {
-    uart: Option<Uart>,
+struct Line<P: Platform> {
+    wire: P::Line,
+    view: P::View,
+    output: &'static Output,
     /// Bytes that may still go straight to the UART.
     direct: usize,
-    /// Bytes that may wait in `OUTPUT`.
+    /// Bytes that may wait in `output`.
     room: usize,
 }
 
-impl Screen for Line {
+impl<P: Platform> Screen for Line<P> {
     fn put(&mut self, byte: u8) -> bool {
         // The queue is for the time that the UART is busy.
         if let Some(direct) = self.direct.checked_sub(1)
-            && OUTPUT.is_empty()
-            && let Some(uart) = &self.uart
-            && uart.send(byte)
+            && self.output.is_empty()
+            && self.wire.interrupts()
+            && self.wire.send(byte)
         {
             self.direct = direct;
             return true;
         }
-        OUTPUT.len() < self.room && OUTPUT.push(byte)
+        self.output.len() < self.room && self.output.push(byte)
     }
 }
 
-impl Line {
+impl<P: Platform> Line<P> {
     /// Sends what waits until the line is busy, or up to `end` in ticks; at least one byte if the line takes one.
     fn send(&self, end: u64) {
-        while let Some(byte) = OUTPUT.front() {
-            let is_sent = match &self.uart {
-                Some(uart) => uart.send(byte),
-                None => {
-                    hart::firmware::console_putchar(byte);
-                    true
-                }
-            };
-            if !is_sent {
+        while let Some(byte) = self.output.front() {
+            if !self.wire.send(byte) {
                 return;
             }
-            OUTPUT.pop();
-            if hart::time::now() >= end {
+            self.output.pop();
+            if self.view.now() >= end {
                 return;
             }
         }
@@ -85,9 +79,8 @@ impl Line {
 }
 
 /// The operator's console.
-#[derive(Debug)]
-pub struct Console {
-    line: Line,
+pub struct Console<P: Platform> {
+    line: Line<P>,
     consoles: Multiplexer,
     typed: VecDeque<u8>,
     command: Option<Command>,
@@ -101,11 +94,11 @@ pub struct Console {
     left_out: u64,
 }
 
-impl Console {
-    /// A console on `uart`, for nobody yet, on a host with `frequency` ticks a second.
-    pub fn new(uart: Option<Uart>, frequency: u64) -> Self {
+impl<P: Platform> Console<P> {
+    /// A console on `wire`, for nobody yet, on a host with `frequency` ticks a second; what waits is in `output`, which is empty.
+    pub fn new(wire: P::Line, view: P::View, output: &'static Output, frequency: u64) -> Self {
         let mut console = Self {
-            line: Line { uart, direct: DIRECT, room: OUTPUT_OF_GUESTS },
+            line: Line { wire, view, output, direct: DIRECT, room: OUTPUT_OF_GUESTS },
             consoles: Multiplexer::new(Vec::new(), View::Guest),
             typed: VecDeque::with_capacity(INPUT),
             command: None,
@@ -175,11 +168,9 @@ impl Console {
 
     /// Serves the UART's interrupt.
     pub fn serve_interrupt(&mut self) {
-        if let Some(uart) = &self.line.uart {
-            while self.typed.len() < INPUT {
-                let Some(byte) = uart.receive() else { break };
-                self.typed.push_back(byte);
-            }
+        while self.typed.len() < INPUT {
+            let Some(byte) = self.line.wire.receive() else { break };
+            self.typed.push_back(byte);
         }
         self.go_on();
     }
@@ -229,9 +220,9 @@ impl Console {
 
     /// The same while a guest runs, which may write.
     pub fn deadline_of_guests(&self, now: u64) -> u64 {
-        match &self.line.uart {
-            Some(_) => u64::MAX,
-            None => now.saturating_add(LOOK * self.microsecond),
+        match self.line.wire.interrupts() {
+            true => u64::MAX,
+            false => now.saturating_add(LOOK * self.microsecond),
         }
     }
 
@@ -239,7 +230,7 @@ impl Console {
     pub fn serve_deadline(&mut self, now: u64) -> bool {
         let is_due = match self.rests_until {
             Some(until) => now >= until,
-            None => self.line.uart.is_none() && self.has_output(),
+            None => !self.line.wire.interrupts() && self.has_output(),
         };
         if is_due {
             self.rests_until = None;
@@ -256,11 +247,11 @@ impl Console {
             self.line.send(u64::MAX);
             self.consoles.pump(&mut self.line);
         }
-        while self.line.uart.as_ref().is_some_and(Uart::is_sending) {}
+        while self.line.wire.is_sending() {}
     }
 
     fn has_output(&self) -> bool {
-        !OUTPUT.is_empty() || self.consoles.is_behind()
+        !self.line.output.is_empty() || self.consoles.is_behind()
     }
 
     /// Moves on what waits: bytes to the terminal, and bytes typed to whom they are for, up to a command.
@@ -268,12 +259,12 @@ impl Console {
         self.take_typing();
         if self.rests_until.is_none() {
             let burst = BURST * self.microsecond;
-            let end = hart::time::now().saturating_add(burst);
+            let end = self.line.view.now().saturating_add(burst);
             self.line.direct = DIRECT;
             self.line.send(end);
             self.consoles.pump(&mut self.line);
-            let now = hart::time::now();
-            if self.has_output() && (now >= end || self.line.direct == 0 || self.line.uart.is_none()) {
+            let now = self.line.view.now();
+            if self.has_output() && (now >= end || self.line.direct == 0 || !self.line.wire.interrupts()) {
                 self.rests_until = Some(now.saturating_add(burst));
             }
         }
@@ -290,24 +281,15 @@ impl Console {
     /// Asks for interrupts only where they have something to do.
     fn choose_interrupts(&mut self) {
         let wanted = (self.typed.len() < INPUT, self.rests_until.is_none() && self.has_output());
-        if wanted != self.interrupts
-            && let Some(uart) = &self.line.uart
-        {
-            uart.enable_interrupts(wanted.0, wanted.1);
+        if wanted != self.interrupts && self.line.wire.interrupts() {
+            self.line.wire.enable_interrupts(wanted.0, wanted.1);
             self.interrupts = wanted;
         }
     }
 }
 
-/// Sends what waits to be sent through the firmware's console. For the epitaph: the console is in unknown hands then.
-pub fn send_rest() {
-    while let Some(byte) = OUTPUT.pop() {
-        hart::firmware::console_putchar(byte);
-    }
-}
-
 /// Nothing that was shown is lost, however the console ends, and the terminal is as it was.
-impl Drop for Console {
+impl<P: Platform> Drop for Console<P> {
     fn drop(&mut self) {
         self.flush();
         self.consoles.give_back();

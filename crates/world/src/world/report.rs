@@ -11,9 +11,11 @@ use vmm::{Host, StopReason};
 
 use super::World;
 use super::lives::NotChanged;
+use crate::hart::Hart;
 use crate::host::Level;
+use crate::port::Platform;
 
-impl World {
+impl<P: Platform> World<P> {
     /// Tells the operator something about a guest, where the log level lets it, unless too much was said about it already.
     pub(super) fn say_about(&mut self, number: usize, level: Level, message: fmt::Arguments) {
         if level as u8 > self.host.log_level() {
@@ -59,13 +61,13 @@ impl World {
     }
 
     /// Tells how a guest ended, if it did so by itself and that was not told.
-    pub(super) fn tell_end(&mut self, number: usize) {
+    pub(super) fn tell_end(&mut self, hart: &mut Hart<P>, number: usize) {
         let Some(guest) = self.guests.get_mut(number) else { return };
         let Some(reason) = guest.ended.filter(|_| !core::mem::replace(&mut guest.is_told, true)) else {
             return;
         };
         guest.status = guest.status_after(reason);
-        self.report_exits(number);
+        self.report_exits(hart, number);
         let Some(guest) = self.guests.get(number) else { return };
         let name = guest.vm.name.clone();
         if matches!(reason, StopReason::Fatal(_)) {
@@ -125,9 +127,9 @@ impl World {
     }
 
     /// Prints how often a guest left, by kind, and how often what else happened.
-    fn report_exits(&mut self, number: usize) {
-        if self.current == Some(number) {
-            self.count_for(number);
+    fn report_exits(&mut self, hart: &mut Hart<P>, number: usize) {
+        if hart.current == Some(number) {
+            self.count_for(hart, number);
         }
         let Some(guest) = self.guests.get(number) else { return };
         if (Level::Counters as u8) > self.host.log_level() {

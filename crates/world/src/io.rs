@@ -3,10 +3,7 @@
 //! A notified slot is served after the exit that notified it, for a bounded turn; what is left is served before the next
 //! guest runs. The host's devices interrupt when they are done, and nothing is polled.
 
-pub mod attach;
 pub mod disks;
-pub mod host_disks;
-pub mod interfaces;
 pub mod nets;
 
 use alloc::vec::Vec;
@@ -16,20 +13,23 @@ use entropy::Stream;
 use vmm::machine::ConsoleTurn;
 use vmm::{Host, Machine};
 
-use crate::host::{Level, RealHost};
+use crate::hart::Hart;
+use crate::host::{HostAccess, Level};
+use crate::port::{HartPort, Platform};
 use crate::run;
 use crate::world::World;
 use disks::Disks;
-use host_disks::PATIENCE;
 use nets::Nets;
 
+/// Seconds that a disk of the host's has for an answer.
+pub const PATIENCE: u64 = 30;
+
 /// The guests' virtio devices.
-#[derive(Debug)]
-pub struct Io {
+pub struct Io<P: Platform> {
     /// Disks, which have each guest's first slots.
-    pub disks: Disks,
+    pub disks: Disks<P>,
     /// Network interfaces, which have the next.
-    pub nets: Nets,
+    pub nets: Nets<P>,
     /// What entropy devices give out, by guest: what one reads tells it nothing of what others get.
     random: Vec<Stream>,
     /// The guest whose slots are served first.
@@ -38,15 +38,15 @@ pub struct Io {
     patience: u64,
 }
 
-impl Io {
+impl<P: Platform> Io<P> {
     /// These devices, on a host with a timebase of so many ticks a second.
-    pub const fn new(disks: Disks, nets: Nets, random: Vec<Stream>, timebase: u64) -> Self {
+    pub const fn new(disks: Disks<P>, nets: Nets<P>, random: Vec<Stream>, timebase: u64) -> Self {
         Self { disks, nets, random, first: 0, patience: PATIENCE.saturating_mul(timebase) }
     }
 
     /// Serves the slots of guest `number` that were notified, each for a turn. It is the one that the host serves.
     #[inline(never)]
-    pub fn serve(&mut self, number: usize, machine: &mut Machine, host: &mut RealHost) {
+    pub fn serve(&mut self, number: usize, machine: &mut Machine, host: &mut HostAccess<P>) {
         let now = host.now();
         let notified = machine.take_notified();
         for slot in (0..u32::BITS as usize).filter(|slot| notified >> slot & 1 != 0) {
@@ -71,43 +71,40 @@ impl Io {
     }
 }
 
-impl World {
-    /// Gives each guest that runs a turn of its notified slots, a different one first each time. Says whether more is left.
-    pub fn serve_io(&mut self) -> bool {
-        let Self { io, guests, host, scheduler, current, .. } = self;
+impl<P: Platform> World<P> {
+    /// Gives each guest of this hart that runs a turn of its notified slots, a different one first each time. Says whether more is left.
+    pub fn serve_io(&mut self, hart: &Hart<P>) -> bool {
+        let Self { io, guests, host, queues, kicks, .. } = self;
         let count = guests.len();
         io.first = (io.first + 1).checked_rem(count).unwrap_or(0);
         // What the last one to run has sent.
-        io.nets.deliver(guests);
+        io.nets.deliver(guests, kicks);
         if io.nets.is_behind() {
             let from = host.now();
-            if let Some(guest) = io.nets.catch_up(guests, from) {
-                scheduler.charge_for(guest, from, host.now());
+            if let Some(guest) = io.nets.catch_up(guests, kicks, from).and_then(|number| guests.get(number)) {
+                queues.charge(hart.id, guest.hart, guest.entity, from, host.now());
             }
         }
         let mut more = io.nets.is_behind();
         for number in (io.first..count).chain(0..io.first) {
             let Some(guest) = guests.get_mut(number) else { continue };
-            if guest.life.is_running() && guest.vm.machine.is_notified() {
+            if guest.hart == hart.id && guest.life.is_running() && guest.vm.machine.is_notified() {
                 let from = host.now();
                 host.serve(number);
                 io.serve(number, &mut guest.vm.machine, host);
                 more |= guest.vm.machine.is_notified();
                 io.disks.tell_of_full(number, &guest.vm.name, host);
                 let entity = guest.entity;
-                io.nets.deliver(guests);
+                io.nets.deliver(guests, kicks);
                 // Who sends pays, also for what it costs to give it to others.
-                scheduler.charge_for(entity, from, host.now());
+                queues.charge(hart.id, hart.id, entity, from, host.now());
             }
-        }
-        if let Some(current) = current {
-            host.serve(*current);
         }
         more
     }
 
     /// Waits until everything that guests have written is safe, before the machine is powered off: no guest runs any more.
-    pub fn finish_io(&mut self) {
+    pub fn finish_io(&mut self, hart: &mut Hart<P>) {
         for number in 0..self.guests.len() {
             self.io.disks.abandon(number);
             self.io.disks.flush(number);
@@ -121,12 +118,12 @@ impl World {
                 );
                 return;
             }
-            if let Some(deadline) = self.alarm.want(deadline) {
-                self.hart.set_timer(deadline);
+            if let Some(deadline) = hart.alarm.want(deadline) {
+                hart.port.set_timer(deadline);
             }
-            self.hart.wait_for_interrupt();
+            hart.port.wait_for_interrupt();
             // What is typed now comes too late.
-            run::serve_sources(self);
+            run::serve_sources(self, hart);
         }
     }
 }

@@ -10,25 +10,40 @@ use monitor::{Change, Control, Disk, Exits, Guest, HostFacts, KindOfExit, Switch
 use trace::{Event, ExitKind};
 use vmm::Host;
 
-use crate::finish::Status;
-use crate::run;
+use crate::hart::Hart;
+use crate::port::Platform;
+use crate::status::Status;
 use crate::world::{self, World};
 
 /// Carries out what the operator has typed, and says how it went.
-pub fn serve(world: &mut World) {
+pub fn serve<P: Platform>(world: &mut World<P>, hart: &mut Hart<P>) {
     while let Some(command) = world.host.console.take_command() {
         let shown = world.host.console.shown();
         // What it remembers is about the guests, not the other way round.
         let mut operator = core::mem::take(&mut world.operator);
-        let reply = operator.carry_out(command, shown, world);
+        let reply = operator.carry_out(command, shown, &mut Desk { world, hart });
         world.operator = operator;
         world.host.console.answer(reply);
     }
 }
 
-impl Control for World {
+/// The world as a hart that serves the operator reaches it.
+struct Desk<'a, P: Platform> {
+    world: &'a mut World<P>,
+    hart: &'a mut Hart<P>,
+}
+
+impl<P: Platform> Desk<'_, P> {
+    /// How long a guest has run, in ticks.
+    fn ran(&self, guest: &world::Guest) -> u64 {
+        let queue = self.world.queues.get(guest.hart);
+        queue.map_or(0, |queue| queue.scheduler.accounts(guest.entity).ran)
+    }
+}
+
+impl<P: Platform> Control for Desk<'_, P> {
     fn now(&self) -> u64 {
-        self.nanoseconds(self.host.now().wrapping_sub(self.started))
+        self.world.nanoseconds(self.world.host.now().wrapping_sub(self.world.started))
     }
 
     fn guests(&self) -> Vec<Guest> {
@@ -36,34 +51,35 @@ impl Control for World {
             name: guest.vm.name.clone(),
             state: guest.state(),
             vcpus: guest.vm.vcpus.len(),
-            vcpu_time: self.nanoseconds(self.scheduler.accounts(guest.entity).ran),
+            vcpu_time: self.world.nanoseconds(self.ran(guest)),
             memory: guest.vm.machine.ram.size(),
             restarts: guest.life.restarts(),
             exits: guest.exits().map(|(_, count, _)| count).fold(0, u64::wrapping_add),
         };
-        self.guests.iter().map(guest).collect()
+        self.world.guests.iter().map(guest).collect()
     }
 
     fn change(&mut self, guest: usize, change: Change) -> Result<(), String> {
+        let Self { world, hart } = self;
         let done = match change {
-            Change::Start => self.start(guest),
-            Change::Stop => self.stop(guest),
-            Change::Pause => self.pause(guest),
-            Change::Resume => self.resume(guest),
-            Change::Reset => self.reset(guest),
+            Change::Start => world.start(hart, guest),
+            Change::Stop => world.stop(hart, guest),
+            Change::Pause => world.pause(hart, guest),
+            Change::Resume => world.resume(hart, guest),
+            Change::Reset => world.reset(hart, guest),
         };
         done.map_err(|reason| reason.to_string())
     }
 
     fn exits(&self, guest: usize) -> Exits {
-        let Some(guest) = self.guests.get(guest) else { return Exits::default() };
+        let Some(guest) = self.world.guests.get(guest) else { return Exits::default() };
         let kinds = guest.exits().map(|(kind, count, cost)| KindOfExit { name: kind.name(), count, cost });
         let sum = |count: fn(&vmm::Vcpu) -> u64| guest.vm.vcpus.iter().map(count).fold(0, u64::wrapping_add);
         let code = guest.vm.machine.code.counts();
         Exits {
             kinds: kinds.collect(),
             fast: sum(|vcpu| vcpu.frame.fast_exits),
-            unit: if self.host.counts_cycles() { "cycles" } else { "" },
+            unit: if self.world.host.counts_cycles() { "cycles" } else { "" },
             others: Vec::from([
                 ("rewritten", sum(|vcpu| vcpu.exits.get(ExitKind::Rewritten))),
                 ("shadow-fills", sum(|vcpu| vcpu.shadow.fills)),
@@ -76,12 +92,12 @@ impl Control for World {
     }
 
     fn trace(&self, guest: usize) -> Vec<Event> {
-        run::recent(guest).collect()
+        self.world.recent.of(guest).collect()
     }
 
     fn registers(&self, guest: usize) -> String {
         let mut text = String::new();
-        for vcpu in self.guests.get(guest).into_iter().flat_map(|guest| &guest.vm.vcpus) {
+        for vcpu in self.world.guests.get(guest).into_iter().flat_map(|guest| &guest.vm.vcpus) {
             let (id, privilege, frame) = (vcpu.id, vcpu.frame.privilege, &vcpu.frame);
             // Text takes whatever is written.
             let _ = writeln!(text, "hart {id} in {privilege:?} mode, {:?}\n{frame}", vcpu.state);
@@ -101,43 +117,48 @@ impl Control for World {
         address: GuestPhysAddr,
         into: &mut [u8],
     ) -> Result<(), (GuestPhysAddr, u64)> {
-        let Some(guest) = self.guests.get(guest) else { return Err((GuestPhysAddr(0), 0)) };
+        let Some(guest) = self.world.guests.get(guest) else { return Err((GuestPhysAddr(0), 0)) };
         let ram = &guest.vm.machine.ram;
         ram.read(address, into).map_err(|memory::NotRam| (ram.base(), ram.size()))
     }
 
     fn switches(&self) -> Vec<Switch> {
-        self.io.nets.report(&self.guests)
+        self.world.io.nets.report(&self.world.guests)
     }
 
     fn disks(&self) -> Vec<Disk> {
-        let name =
-            |number: usize| self.guests.get(number).map_or_else(String::new, |guest| guest.vm.name.clone());
-        self.io.disks.report().map(|(number, disk)| Disk { guest: name(number), ..disk }).collect()
+        let name = |number: usize| {
+            self.world.guests.get(number).map_or_else(String::new, |guest| guest.vm.name.clone())
+        };
+        self.world.io.disks.report().map(|(number, disk)| Disk { guest: name(number), ..disk }).collect()
     }
 
     fn host(&self) -> HostFacts {
-        let ran = |guest: &world::Guest| self.scheduler.accounts(guest.entity).ran;
-        let alive = self.guests.iter().filter(|guest| guest.state().is_alive()).count();
-        let mut facts = self.facts.clone();
-        facts.push(("guests", format!("{}, {alive} of them started", self.guests.len())));
+        let alive = self.world.guests.iter().filter(|guest| guest.state().is_alive()).count();
+        let mut facts = self.world.facts.clone();
+        let sum = |ticks: &mut dyn Iterator<Item = u64>| ticks.fold(0, u64::wrapping_add);
+        facts.push(("guests", format!("{}, {alive} of them started", self.world.guests.len())));
         HostFacts {
             facts,
-            guest_time: self.nanoseconds(self.guests.iter().map(ran).fold(0, u64::wrapping_add)),
-            idle_time: self.nanoseconds(self.idle),
+            guest_time: self.world.nanoseconds(sum(&mut self
+                .world
+                .guests
+                .iter()
+                .map(|guest| self.ran(guest)))),
+            idle_time: self.world.nanoseconds(sum(&mut self.world.queues.iter().map(|queue| queue.idle))),
         }
     }
 
     fn log_level(&self) -> u8 {
-        self.host.log_level()
+        self.world.host.log_level()
     }
 
     fn set_log_level(&mut self, level: u8) {
-        self.host.set_log_level(level);
+        self.world.host.set_log_level(level);
     }
 
     fn shut_down(&mut self) {
-        self.ending = Some(Status::PoweredOff);
+        self.world.ending = Some(Status::PoweredOff);
     }
 }
 

@@ -4,20 +4,43 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use arrayvec::ArrayVec;
 use block::{Disk, Operation, OperationKind, SECTOR, Step};
 use devices::virtio::Slot;
 use devices::virtio::block::Status;
-use hart::virtio::block::{Ended, Refused, Request};
 use vmm::Machine;
 
-use super::host_disks::HostDisk;
-use crate::host::{Level, RealHost};
+use crate::hart::HartSet;
+use crate::host::{HostAccess, Level};
+use crate::port::{DiskDriver, Platform, Refused};
 use crate::world::Guest;
 
 /// Steps that a disk has in a turn: operations handed to the host's disk, or pieces copied.
 const TURN: usize = 16;
 /// The tag of a flush of ours.
 const FLUSH: u64 = u64::MAX;
+
+/// A disk of the host's.
+#[derive(Debug)]
+pub struct HostDisk<D> {
+    /// Its driver.
+    pub device: D,
+    /// Its source at the interrupt controller.
+    pub source: u32,
+    /// Its serial number.
+    pub serial: String,
+    /// A flush that is to be submitted once there is room.
+    owes_flush: bool,
+    /// The last flush failed, and the operator was told.
+    flush_failed: bool,
+}
+
+impl<D> HostDisk<D> {
+    /// A disk with this driver, source and serial number.
+    pub const fn new(device: D, source: u32, serial: String) -> Self {
+        Self { device, source, serial, owes_flush: false, flush_failed: false }
+    }
+}
 
 /// A guest's disk.
 #[derive(Debug)]
@@ -66,9 +89,8 @@ impl GuestDisk {
 }
 
 /// All disks.
-#[derive(Debug)]
-pub struct Disks {
-    hosts: Vec<HostDisk>,
+pub struct Disks<P: Platform> {
+    hosts: Vec<HostDisk<P::Disk>>,
     /// By guest and slot: the last disk of the manifest is in the first slot.
     guests: Vec<Vec<GuestDisk>>,
 }
@@ -78,9 +100,9 @@ const fn tag(guest: usize, slot: usize, tag: usize) -> u64 {
     (guest as u64) << 32 | (slot as u64) << 16 | tag as u64
 }
 
-impl Disks {
+impl<P: Platform> Disks<P> {
     /// Disks of the host, and of guests by guest and slot.
-    pub const fn new(hosts: Vec<HostDisk>, guests: Vec<Vec<GuestDisk>>) -> Self {
+    pub const fn new(hosts: Vec<HostDisk<P::Disk>>, guests: Vec<Vec<GuestDisk>>) -> Self {
         Self { hosts, guests }
     }
 
@@ -124,8 +146,8 @@ impl Disks {
                     Step::Submit(operation) => {
                         let number = tag(guest, slot, operation.tag);
                         let taken = match &mut host {
-                            Some(host) => submit(host, number, &operation),
-                            None => Err(Refused::Invalid),
+                            Some(host) => host.device.submit(number, &operation),
+                            None => Err(Refused::Unsuitable),
                         };
                         if taken.is_err()
                             && let Some((token, status)) = disk.finished(ram, operation.tag, Status::IoErr)
@@ -161,15 +183,16 @@ impl Disks {
         &mut self,
         source: u32,
         guests: &mut [Guest],
-        console: &mut RealHost,
+        kicks: &mut HartSet,
+        console: &mut HostAccess<P>,
     ) -> Option<usize> {
         let Self { hosts, guests: disks } = self;
         let (index, host) = hosts.iter_mut().enumerate().find(|(_, host)| host.source == source)?;
         let mut whose = None;
         host.device.acknowledge_interrupt();
-        while let Some((number, ended)) = host.device.completed() {
+        while let Some((number, status)) = host.device.completed() {
             if number == FLUSH {
-                let failed = ended != Ended::Done;
+                let failed = status != Status::Ok;
                 let was_told = core::mem::replace(&mut host.flush_failed, failed);
                 if failed && !was_told {
                     let message = format_args!("the host's disk `{}` could not be flushed", host.serial);
@@ -182,11 +205,7 @@ impl Disks {
             whose = Some(guest);
             let disk = disks.get_mut(guest).and_then(|disks| disks.get_mut(slot));
             let (Some(GuestDisk { disk, .. }), Some(guest)) = (disk, guests.get_mut(guest)) else { continue };
-            let status = match ended {
-                Ended::Done => Status::Ok,
-                Ended::Failed => Status::IoErr,
-                Ended::Unsupported => Status::Unsupported,
-            };
+            kicks.add(guest.hart);
             guest.vm.machine.serve(slot, |device, ram| {
                 if let Some((token, status)) = disk.finished(ram, part, status)
                     && let Slot::Block(block) = device
@@ -204,6 +223,7 @@ impl Disks {
             for (slot, disk) in disks.iter_mut().enumerate().filter(|(_, disk)| disk.host == Some(index)) {
                 if core::mem::take(&mut disk.waits) {
                     guest.vm.machine.notify(slot);
+                    kicks.add(guest.hart);
                 }
             }
         }
@@ -211,7 +231,7 @@ impl Disks {
     }
 
     /// Tells the operator, once for each disk, that there is no room for what a guest writes.
-    pub fn tell_of_full(&mut self, guest: usize, name: &str, console: &mut RealHost) {
+    pub fn tell_of_full(&mut self, guest: usize, name: &str, console: &mut HostAccess<P>) {
         let Some(disks) = self.guests.get_mut(guest) else { return };
         for disk in disks {
             let number = disk.number;
@@ -257,21 +277,8 @@ impl Disks {
     }
 }
 
-fn submit(host: &mut HostDisk, tag: u64, operation: &Operation) -> Result<(), Refused> {
-    let sector = operation.sector;
-    let request = match operation.kind {
-        OperationKind::Read => Request::Read { sector, into: &operation.memory },
-        OperationKind::Write => Request::Write { sector, from: &operation.memory },
-        OperationKind::Flush => Request::Flush,
-        OperationKind::Discard { sectors } => Request::Discard { sector, count: sectors },
-        OperationKind::WriteZeroes { sectors, unmap } => {
-            Request::WriteZeroes { sector, count: sectors, unmap }
-        }
-    };
-    host.device.submit(tag, &request)
-}
-
 /// Flushes a disk now, or once there is room. One that has no flush has nothing to lose.
-fn flush(host: &mut HostDisk) {
-    host.owes_flush = host.device.submit(FLUSH, &Request::Flush) == Err(Refused::Full);
+fn flush<D: DiskDriver>(host: &mut HostDisk<D>) {
+    let operation = Operation { tag: 0, kind: OperationKind::Flush, sector: 0, memory: ArrayVec::new() };
+    host.owes_flush = host.device.submit(FLUSH, &operation) == Err(Refused::Full);
 }
