@@ -8,6 +8,7 @@ use isa::{Interrupt, TrapInfo};
 use mmu::TlbFlush;
 use scheduler::Decision;
 use trace::{Event, ExitKind, Ring};
+use vhart::RootSatp;
 use vmm::sbi::sta;
 use vmm::vcpu::{RunState, Vcpu};
 use vmm::vm::{self, Next};
@@ -209,7 +210,7 @@ fn run_guest(world: &mut World, number: usize, until: u64) -> Left {
                 panic!("{violation}");
             }
             if let Some(root) = vm::foreign_root(vcpu) {
-                panic!("invariant own-root broken: the assembly may write {root:#x} to satp");
+                panic!("invariant own-root broken: the assembly may write {root:?}");
             }
             // That is no exit's cost, and no guest's.
             let took = host.cost_clock().wrapping_sub(from);
@@ -232,7 +233,7 @@ fn run_measured(
     hart: &mut Hart,
     host: &RealHost,
     vcpu: &mut Vcpu,
-    root: u64,
+    root: RootSatp,
     executed: &mut u64,
 ) -> TrapInfo {
     let (entered, before) = (host.cost_clock(), host.counters());

@@ -4,9 +4,10 @@
 //! Says which pages those are and where their copies lie, so that shadow tables can be filled accordingly, and notes
 //! when the hypervisor itself writes to one. Decides nothing. Atomic, like RAM: all vCPUs of a VM share it.
 
-use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use crate::{BLOCK_SIZE, GuestPhysAddr, HostPhysAddr, PAGE_SIZE};
 
@@ -37,9 +38,29 @@ pub struct Overlay {
     wants_scan: AtomicBool,
     /// Watched pages, a bit each.
     watched: Box<[AtomicU64]>,
-    unwatched: AtomicU64,
+    state: Arc<RamState>,
     /// The last pages that were watched no longer: `entry` of the count before and the page's number in RAM.
     log: [AtomicU64; LOG],
+}
+
+/// What the assembly asks of a guest's RAM, which lives on as long as anybody may ask.
+#[derive(Debug)]
+pub struct RamState {
+    /// For each block, 1 where it is filled in, no code of it is fetched from elsewhere, and none of it is guarded.
+    pub(crate) plain: Box<[AtomicU8]>,
+    unwatched: AtomicU64,
+}
+
+impl RamState {
+    /// For each block, not 0 where it is filled in, no code of it is fetched from elsewhere, and none of it is guarded.
+    pub fn plain(&self) -> &[AtomicU8] {
+        &self.plain
+    }
+
+    /// See `Overlay::unwatched`.
+    pub const fn unwatched(&self) -> &AtomicU64 {
+        &self.unwatched
+    }
 }
 
 /// Pages that are remembered after they were watched no longer.
@@ -58,7 +79,10 @@ impl Overlay {
             exempt: bits(),
             wants_scan: AtomicBool::new(false),
             watched: bits(),
-            unwatched: AtomicU64::new(0),
+            state: Arc::new(RamState {
+                plain: (0..size / BLOCK_SIZE).map(|_| AtomicU8::new(0)).collect(),
+                unwatched: AtomicU64::new(0),
+            }),
             log: [const { AtomicU64::new(u64::MAX) }; LOG],
         }
     }
@@ -118,7 +142,12 @@ impl Overlay {
     /// How often a page was watched no longer. As long as this stays, nothing was stored to any page that is watched.
     #[inline]
     pub fn unwatched(&self) -> &AtomicU64 {
-        &self.unwatched
+        &self.state.unwatched
+    }
+
+    /// What the assembly asks of the RAM.
+    pub(crate) const fn state(&self) -> &Arc<RamState> {
+        &self.state
     }
 
     /// Watches the page of `address`; says whether it does so from now on.
@@ -130,7 +159,7 @@ impl Overlay {
     pub(crate) fn unwatch(&self, address: GuestPhysAddr) -> bool {
         let was = self.leave(&self.watched, address);
         if was {
-            let count = self.unwatched.fetch_add(1, Ordering::AcqRel);
+            let count = self.state.unwatched.fetch_add(1, Ordering::AcqRel);
             if let (Some(place), Some(offset)) =
                 (self.log.get(count as usize % LOG), address.offset_from(self.base))
             {
@@ -252,7 +281,7 @@ impl Overlay {
         self.disturbed.store(false, Ordering::Release);
         let bits = self.scanned.iter().chain(&self.exempt).chain(&self.watched);
         bits.for_each(|word| word.store(0, Ordering::Release));
-        self.unwatched.fetch_add(1, Ordering::AcqRel);
+        self.state.unwatched.fetch_add(1, Ordering::AcqRel);
         self.released.fetch_add(1, Ordering::AcqRel);
     }
 

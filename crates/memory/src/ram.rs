@@ -10,9 +10,13 @@ mod dma;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::overlay::Overlay;
+#[cfg(not(target_arch = "riscv64"))]
+use crate::host::HartAuthority;
+use crate::host::HostWords;
+use crate::overlay::{Overlay, RamState};
 use crate::{BLOCK_SIZE, GuestPhysAddr, HostPhysAddr, PAGE_SIZE};
 
 #[cfg(test)]
@@ -43,8 +47,6 @@ pub struct GuestRam {
     host_base: HostPhysAddr,
     initial: Vec<InitialData>,
     blocks: Box<[AtomicU8]>,
-    /// For each block, 1 where it is `FULL`, no code of it is fetched from elsewhere, and none of it is guarded.
-    plain: Box<[AtomicU8]>,
     /// Counts what the hypervisor wrote: see `writes`.
     writes: AtomicU64,
     overlay: Overlay,
@@ -56,34 +58,33 @@ const BUSY: u8 = 1;
 const FULL: u8 = 2;
 
 impl GuestRam {
-    /// RAM at `guest_base` made of `words`, which lie at `host_base`.
+    /// RAM at `guest_base` made of `words`, of which is said that they lie at `host_base`: for a machine that no hart runs.
     ///
     /// # Panics
-    /// Where a base or the size is not a multiple of `BLOCK_SIZE`: the caller allocates it so.
+    /// As `of`.
+    #[cfg(not(target_arch = "riscv64"))]
     pub fn new(
         words: &'static [AtomicU64],
         guest_base: GuestPhysAddr,
         host_base: HostPhysAddr,
-        mut initial: Vec<InitialData>,
+        initial: Vec<InitialData>,
     ) -> Self {
+        Self::of(HostWords::new(words, host_base, HartAuthority::simulated()), guest_base, initial)
+    }
+
+    /// RAM at `guest_base` made of `words`.
+    ///
+    /// # Panics
+    /// Where a base or the size is not a multiple of `BLOCK_SIZE`: the caller allocates it so.
+    pub fn of(words: HostWords, guest_base: GuestPhysAddr, mut initial: Vec<InitialData>) -> Self {
+        let (words, host_base) = (words.words(), words.at());
         let size = words.len() as u64 * WORD;
         assert!(guest_base.is_aligned(BLOCK_SIZE) && host_base.is_aligned(BLOCK_SIZE), "unaligned guest RAM");
         assert!(size.is_multiple_of(BLOCK_SIZE), "guest RAM is not a whole number of blocks");
         initial.sort_by_key(|piece| piece.address);
         let blocks = (0..size / BLOCK_SIZE).map(|_| AtomicU8::new(EMPTY)).collect();
-        let plain = (0..size / BLOCK_SIZE).map(|_| AtomicU8::new(0)).collect();
         let overlay = Overlay::new(guest_base, size);
-        Self {
-            words,
-            size,
-            guest_base,
-            host_base,
-            initial,
-            blocks,
-            plain,
-            writes: AtomicU64::new(0),
-            overlay,
-        }
+        Self { words, size, guest_base, host_base, initial, blocks, writes: AtomicU64::new(0), overlay }
     }
 
     /// Its first address.
@@ -160,7 +161,12 @@ impl GuestRam {
 
     /// For each block, not 0 where it is filled in, no code of it is fetched from elsewhere, and none of it is guarded.
     pub fn plain_blocks(&self) -> &[AtomicU8] {
-        &self.plain
+        self.state().plain()
+    }
+
+    /// What the assembly asks of it.
+    pub const fn state(&self) -> &Arc<RamState> {
+        self.overlay.state()
     }
 
     /// Where the RAM begins in host memory.
@@ -268,7 +274,7 @@ impl GuestRam {
 
     /// Makes every block its initial self again, lazily. No hart may run the guest meanwhile.
     pub fn forget(&self) {
-        for block in self.blocks.iter().chain(&self.plain) {
+        for block in self.blocks.iter().chain(self.plain_blocks()) {
             block.store(EMPTY, Ordering::Release);
         }
     }
@@ -381,7 +387,7 @@ impl GuestRam {
         else {
             return;
         };
-        if let (Some(plain), Some(state)) = (self.plain.get(block), self.blocks.get(block)) {
+        if let (Some(plain), Some(state)) = (self.plain_blocks().get(block), self.blocks.get(block)) {
             let is_plain = state.load(Ordering::Acquire) == FULL && !self.overlay.touches_block(address);
             plain.store(u8::from(is_plain), Ordering::Release);
         }

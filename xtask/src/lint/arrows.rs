@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("block", &["devices", "memory"]),
     ("net", &[]),
     ("entropy", &[]),
-    ("vhart", &["isa"]),
+    ("vhart", &["isa", "memory"]),
     ("mmu", &["isa", "memory", "vhart"]),
     ("rewrite", &["isa", "memory"]),
     ("lifecycle", &[]),

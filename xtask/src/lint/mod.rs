@@ -64,6 +64,7 @@ pub fn run() -> Result<bool> {
     step("formatting", &|| run_command(&mut project.cargo(&["fmt", "--all", "--check"])));
     step("crate arrows", &|| arrows::check(&project));
     step("unsafe code", &|| sources::unsafe_only_where_it_may_be(&project));
+    step("numbers in assembly", &|| sources::no_numbers_in_assembly(&project));
     step("length of files", &|| sources::warn_of_long_rooms(&project));
     step("clippy, host crates", &|| clippy_host(&project));
     step("clippy, bare-metal crates", &|| clippy_bare(&project));
