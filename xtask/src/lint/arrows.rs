@@ -48,6 +48,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "vmm",
         ],
     ),
+    ("sealed", &["hart", "isa", "memory", "mmu", "vhart", "vmm"]),
     ("hypo", &["block", "bundle", "devices", "devicetree", "isa", "memory", "vmm"]),
     ("xtask", &["hypo"]),
     ("firmware", &[]),

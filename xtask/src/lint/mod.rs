@@ -3,6 +3,7 @@
 //! Every step runs even when an earlier one failed, so that one run names all there is to mend.
 
 mod arrows;
+mod sealed;
 mod sources;
 
 use crate::project::{Project, run as run_command};
@@ -69,6 +70,7 @@ pub fn run() -> Result<bool> {
     step("clippy, host crates", &|| clippy_host(&project));
     step("clippy, bare-metal crates", &|| clippy_bare(&project));
     step("no panics on guest paths", &|| panics(&project));
+    step("wild addresses from safe code", &|| sealed::check(&project));
     if failed.is_empty() {
         println!("lint: all ok");
     } else {
