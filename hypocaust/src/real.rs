@@ -7,7 +7,7 @@ use hart::virtio::block::{self as disk, BlockDevice, Ended, Request};
 use hart::virtio::net::NetDevice;
 use isa::{FReg, TrapInfo};
 use trace::HartCounts;
-use vhart::VcpuFrame;
+use vhart::{RootSatp, VcpuFrame};
 use world::port::{DiskDriver, HartPort, HartView, InterruptController, NicDriver, Refused, TerminalLine};
 
 use crate::drivers::plic::Plic;
@@ -42,7 +42,7 @@ impl HartPort for Port {
     }
 
     #[inline(always)]
-    fn run(&mut self, frame: &mut VcpuFrame, root: u64) -> TrapInfo {
+    fn run(&mut self, frame: &mut VcpuFrame, root: RootSatp) -> TrapInfo {
         self.0.run(frame, root)
     }
 

@@ -13,8 +13,7 @@ use entropy::{Collector, Purpose, Root, Stream};
 use hart::Hart;
 use hart::memory::HostMemory;
 use memory::{BLOCK_SIZE, Extent, Extents, GuestPhysAddr, GuestRam, InitialData, PAGE_SIZE};
-use mmu::shadow::HostPaging;
-use mmu::{AsidBlock, AsidSpace, ShadowMmu, TlbPolicy, Window};
+use mmu::{AsidBlock, AsidSpace, ShadowMmu, TlbPolicy};
 use monitor::{Operator, View as Shown};
 use rewrite::CodePages;
 use scheduler::{Scheduler, Tuning};
@@ -141,7 +140,7 @@ fn free_memory(stage: &Stage) -> Result<Extents, String> {
         let end = ram.end().align_down(PAGE_SIZE);
         free.add(Extent::new(start, end.offset_from(start).unwrap_or(0))).map_err(too_many)?;
     }
-    let image = Extent::new(stage.image.start, stage.image.size);
+    let image = stage.image.extent();
     // The host's device tree has been read: its memory, in the middle of a large machine's RAM, is free again.
     let used = [Some(image), stage.machine.initrd];
     for extent in stage.machine.reserved.iter().copied().chain(used.into_iter().flatten()) {
@@ -216,9 +215,8 @@ fn build_vm(
             memory.available() >> 20
         )
     };
-    let (host_base, words) = memory.take_shared(ram_size, BLOCK_SIZE).ok_or_else(|| no_range(memory))?;
-    let (table_base, tables) =
-        memory.take_tables(beside.tables as usize).ok_or_else(|| String::from(NO_MEMORY))?;
+    let words = memory.take_guest_words(ram_size, BLOCK_SIZE).ok_or_else(|| no_range(memory))?;
+    let tables = memory.take_tables(beside.tables as usize).ok_or_else(|| String::from(NO_MEMORY))?;
     let (copy_base, copies) =
         memory.take_shared(beside.copies * PAGE_SIZE, PAGE_SIZE).ok_or_else(|| String::from(NO_MEMORY))?;
     let initial = config
@@ -234,25 +232,25 @@ fn build_vm(
 
     let machine = &stage.machine;
     let host_isa = machine.common_isa();
-    let paging = host_paging(stage, asids);
-    let mode = paging.widest_guest_mode();
+    let shadow = ShadowMmu::new(tables, asids);
+    let mode = shadow.host().widest_guest_mode();
     // Filled at each start.
     let tree = tree::build(config, host_isa, mode, machine.timebase_frequency, &[0; SEED_BYTES]);
     let wall = machine.rtc.and_then(|rtc| stage.space.device(rtc)).map_or(0, |rtc| rtc::now(&rtc));
     let clock = Clock::new(machine.timebase_frequency);
     let boot_wall = wall.saturating_sub(clock.board_time(hart::time::now()).0);
 
-    let ram = GuestRam::new(words, tree::RAM_BASE, host_base, initial);
+    let ram = GuestRam::of(words, tree::RAM_BASE, initial);
     let transport = match config.virtio {
         VirtioTransport::Modern => virtio::Version::Modern,
         VirtioTransport::Legacy => virtio::Version::Legacy,
     };
     let board = Board::new(1, boot_wall, slots).with_virtio(transport);
     let features = tree::csr_features(host_isa.guest_view(), mode);
-    let mut vcpu = Vcpu::new(0, features, ShadowMmu::new(paging, tables, table_base));
+    let mut vcpu = Vcpu::new(0, features, shadow);
     vcpu.frame.units = Units::new(number as u64, hart.features().vlenb);
     if config.switches.fast {
-        vcpu.frame.sites.set_handlers(hart::fast::handlers());
+        vcpu.frame.fast.sites.set_handlers(hart::fast::handlers());
     }
     // Without room no page is ever copied.
     let mut code = CodePages::new(if config.switches.rewrite { copies } else { &[] }, copy_base);
@@ -264,14 +262,6 @@ fn build_vm(
     let boot = Boot { entry: config.entry, tree_address: GuestPhysAddr(config.device_tree), tree, seeds };
     let vcpus = Vec::from([vcpu]);
     Ok(Vm::new(config.name.clone(), Machine::new(ram, code, board, 1, clock), vcpus, boot))
-}
-
-/// How a vCPU with these ASIDs is translated.
-fn host_paging(stage: &Stage, asids: Option<AsidBlock>) -> HostPaging {
-    let space = &stage.space;
-    let window =
-        Window { first_slot: space.first_slot(), entries: space.root_entries().iter().copied().collect() };
-    HostPaging { mode: space.mode(), window, asids }
 }
 
 /// Where guests' random numbers come from. Warns where they can be predicted.

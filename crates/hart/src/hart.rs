@@ -8,8 +8,8 @@ use isa::errata::{Errata, Erratum};
 use isa::paging::Mode;
 use isa::{Privilege, TrapInfo};
 use trace::HartCounts;
-use vhart::VcpuFrame;
 use vhart::units::Held;
+use vhart::{RootSatp, VcpuFrame};
 
 use crate::csr;
 use crate::errata;
@@ -154,34 +154,33 @@ impl Hart {
             self.held.loaded_vector(&frame.units);
             loaded |= sstatus::VS;
         }
-        frame.guarded &= !loaded;
-        frame.status_guard &= !loaded;
+        frame.take_units(loaded);
     }
 
-    /// Runs a guest in user mode under the shadow root that `satp` names, until it traps and Rust is to serve that.
+    /// Runs a guest in user mode under a shadow root, until it traps and Rust is to serve that.
     // A call of its own would cost each exit 5 % more.
     #[inline(always)]
-    pub fn run(&mut self, frame: &mut VcpuFrame, satp: u64) -> TrapInfo {
+    pub fn run(&mut self, frame: &mut VcpuFrame, root: RootSatp) -> TrapInfo {
         // The fast path may have changed it.
-        if csr::read!("satp") != satp {
+        if csr::read!("satp") != root.bits() {
             // The shadow root carries the hypervisor's window, so this code stays mapped.
-            csr::write!("satp", satp);
+            csr::write!("satp", root.bits());
             // Not before: until then the hart may cache what it likes under the root of the vCPU that has left.
             if core::mem::take(&mut self.shares_asids) {
                 self.flush_all();
-            } else if frame.flush_on_switch != 0 {
+            } else if frame.fast.flushes_on_switch() {
                 fence_all();
                 frame.switch_flushes = frame.switch_flushes.wrapping_add(1);
             }
         }
-        let senvcfg = frame.senvcfg[frame.privilege as usize];
+        let senvcfg = frame.fast.senvcfg(frame.privilege);
         if senvcfg != self.senvcfg {
             self.senvcfg = senvcfg;
             if self.features.senvcfg {
                 csr::write!("senvcfg", senvcfg);
             }
         }
-        if frame.switch_senvcfg != 0 {
+        if frame.fast.switches_senvcfg() {
             self.senvcfg = u64::MAX;
         }
         let counters = frame.csr.native_counters();
@@ -196,7 +195,7 @@ impl Hart {
         // SPP, SUM and MXR are clear, and user mode does not ask SIE.
         csr::write!("sstatus", sstatus::UXL_64 | sstatus::SPIE | frame.csr.unit_states());
         let vector = match frame.privilege {
-            _ if !frame.sites.is_fast() => exit,
+            _ if !frame.fast.sites.is_fast() => exit,
             Privilege::User => fast::fast_vector_user,
             Privilege::Supervisor => fast::fast_vector,
         };

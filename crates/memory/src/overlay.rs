@@ -5,6 +5,7 @@
 //! when the hypervisor itself writes to one. Decides nothing. Atomic, like RAM: all vCPUs of a VM share it.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use crate::block::Block;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
@@ -75,8 +76,6 @@ impl Place {
 #[derive(Debug)]
 pub struct Overlay {
     places: Box<[Place]>,
-    /// The blocks of RAM. Each counts its pages that have a copy, are watched, and are scanned: the sum.
-    blocks: Box<[Block]>,
     /// How often a block had none of those any more.
     released: AtomicU64,
     base: GuestPhysAddr,
@@ -88,9 +87,29 @@ pub struct Overlay {
     wants_scan: AtomicBool,
     /// Watched pages, a bit each.
     watched: Box<[AtomicU64]>,
-    unwatched: AtomicU64,
+    state: Arc<RamState>,
     /// The last pages that were watched no longer: `entry` of the count before and the page's number in RAM.
     log: [AtomicU64; LOG],
+}
+
+/// What the assembly asks of a guest's RAM, which lives on as long as anybody may ask.
+#[derive(Debug)]
+pub struct RamState {
+    /// The blocks of RAM. Each counts its pages that have a copy, are watched, and are scanned: the sum.
+    blocks: Box<[Block]>,
+    unwatched: AtomicU64,
+}
+
+impl RamState {
+    /// The blocks of RAM, `BLOCK_SIZE` each.
+    pub fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    /// See `Overlay::unwatched`.
+    pub const fn unwatched(&self) -> &AtomicU64 {
+        &self.unwatched
+    }
 }
 
 /// Pages that are remembered after they were watched no longer.
@@ -102,7 +121,6 @@ impl Overlay {
         let bits = || (0..(size / PAGE_SIZE).div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         Self {
             places: (0..SETS as usize * WAYS).map(|_| Place(AtomicU64::new(0))).collect(),
-            blocks: (0..size / BLOCK_SIZE).map(|_| Block::new()).collect(),
             released: AtomicU64::new(0),
             base,
             disturbed: AtomicBool::new(false),
@@ -110,7 +128,10 @@ impl Overlay {
             exempt: bits(),
             wants_scan: AtomicBool::new(false),
             watched: bits(),
-            unwatched: AtomicU64::new(0),
+            state: Arc::new(RamState {
+                blocks: (0..size / BLOCK_SIZE).map(|_| Block::new()).collect(),
+                unwatched: AtomicU64::new(0),
+            }),
             log: core::array::from_fn(|_| AtomicU64::new(u64::MAX)),
         }
     }
@@ -170,7 +191,12 @@ impl Overlay {
     /// How often a page was watched no longer. As long as this stays, nothing was stored to any page that is watched.
     #[inline]
     pub fn unwatched(&self) -> &AtomicU64 {
-        &self.unwatched
+        &self.state.unwatched
+    }
+
+    /// What the assembly asks of the RAM.
+    pub(crate) const fn state(&self) -> &Arc<RamState> {
+        &self.state
     }
 
     /// Watches the page of `address`; says whether it does so from now on.
@@ -182,7 +208,7 @@ impl Overlay {
     pub(crate) fn unwatch(&self, address: GuestPhysAddr) -> bool {
         let was = self.leave(&self.watched, address);
         if was {
-            let count = self.unwatched.fetch_add(1, Ordering::AcqRel);
+            let count = self.state.unwatched.fetch_add(1, Ordering::AcqRel);
             if let (Some(place), Some(offset)) =
                 (self.log.get(count as usize % LOG), address.offset_from(self.base))
             {
@@ -260,7 +286,7 @@ impl Overlay {
 
     /// The blocks of RAM.
     pub(crate) fn blocks(&self) -> &[Block] {
-        &self.blocks
+        self.state.blocks()
     }
 
     /// How often `touches_block` has become false of a block. As long as this stays, it stays true where it is.
@@ -325,7 +351,7 @@ impl Overlay {
             self.leave_all(number, word);
         }
         self.exempt.iter().for_each(|word| word.store(0, Ordering::Release));
-        self.unwatched.fetch_add(1, Ordering::AcqRel);
+        self.state.unwatched.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Takes the bits of 64 pages out of a word with this number.
@@ -349,7 +375,7 @@ impl Overlay {
     pub(crate) fn passes_by(&self, address: GuestPhysAddr, len: u64) -> bool {
         let offset = address.0.wrapping_sub(self.base.0);
         len <= BLOCK_SIZE - offset % BLOCK_SIZE
-            && self.blocks.get((offset / BLOCK_SIZE) as usize).is_some_and(|block| !block.has_pages())
+            && self.blocks().get((offset / BLOCK_SIZE) as usize).is_some_and(|block| !block.has_pages())
     }
 
     /// The pages among the `len` bytes at `address` that may have a copy or be guarded.
@@ -390,7 +416,7 @@ impl Overlay {
     }
 
     fn block(&self, address: GuestPhysAddr) -> Option<&Block> {
-        self.blocks.get((address.offset_from(self.base)? / BLOCK_SIZE) as usize)
+        self.blocks().get((address.offset_from(self.base)? / BLOCK_SIZE) as usize)
     }
 }
 

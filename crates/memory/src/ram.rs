@@ -10,10 +10,14 @@ mod dma;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::block::Block;
-use crate::overlay::Overlay;
+#[cfg(not(target_arch = "riscv64"))]
+use crate::host::HartAuthority;
+use crate::host::HostWords;
+use crate::overlay::{Overlay, RamState};
 use crate::{BLOCK_SIZE, GuestPhysAddr, HostPhysAddr, PAGE_SIZE};
 
 #[cfg(test)]
@@ -49,16 +53,26 @@ pub struct GuestRam {
 }
 
 impl GuestRam {
-    /// RAM at `guest_base` made of `words`, which lie at `host_base`.
+    /// RAM at `guest_base` made of `words`, of which is said that they lie at `host_base`: for a machine that no hart runs.
     ///
     /// # Panics
-    /// Where a base or the size is not a multiple of `BLOCK_SIZE`: the caller allocates it so.
+    /// As `of`.
+    #[cfg(not(target_arch = "riscv64"))]
     pub fn new(
         words: &'static [AtomicU64],
         guest_base: GuestPhysAddr,
         host_base: HostPhysAddr,
-        mut initial: Vec<InitialData>,
+        initial: Vec<InitialData>,
     ) -> Self {
+        Self::of(HostWords::new(words, host_base, HartAuthority::simulated()), guest_base, initial)
+    }
+
+    /// RAM at `guest_base` made of `words`.
+    ///
+    /// # Panics
+    /// Where a base or the size is not a multiple of `BLOCK_SIZE`: the caller allocates it so.
+    pub fn of(words: HostWords, guest_base: GuestPhysAddr, mut initial: Vec<InitialData>) -> Self {
+        let (words, host_base) = (words.words(), words.at());
         let size = words.len() as u64 * WORD;
         assert!(guest_base.is_aligned(BLOCK_SIZE) && host_base.is_aligned(BLOCK_SIZE), "unaligned guest RAM");
         assert!(size.is_multiple_of(BLOCK_SIZE), "guest RAM is not a whole number of blocks");
@@ -126,6 +140,11 @@ impl GuestRam {
     /// Its blocks, `BLOCK_SIZE` each.
     pub fn blocks(&self) -> &[Block] {
         self.overlay.blocks()
+    }
+
+    /// What the assembly asks of it.
+    pub const fn state(&self) -> &Arc<RamState> {
+        self.overlay.state()
     }
 
     /// Where the RAM begins in host memory.

@@ -22,7 +22,7 @@ pub(crate) fn trapped(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKe
     }
     let is_user = context.view.is_user();
     if machine.code.trapped(&machine.ram, site, bits, is_user) == Change::Remap {
-        let writable = vcpu.frame.filled_writable != 0;
+        let writable = vcpu.frame.fast.filled_writable != 0;
         let page = site.align_down(PAGE_SIZE);
         vcpu.shadow.remap(&machine.ram, context, GuestVirtAddr(pc), page, writable);
         fence_others(machine, vcpu);
@@ -56,7 +56,7 @@ pub(crate) fn scan(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKey, 
     match change {
         Change::None => {}
         Change::Remap => {
-            let writable = vcpu.frame.filled_writable != 0;
+            let writable = vcpu.frame.fast.filled_writable != 0;
             vcpu.shadow.remap(&machine.ram, context, GuestVirtAddr(address), page, writable);
             fence_others(machine, vcpu);
         }
@@ -90,8 +90,8 @@ pub(crate) fn replaced(machine: &mut Machine, vcpu: &mut Vcpu) -> Option<Replace
     {
         return None;
     }
-    let (pc, tag) = (vcpu.frame.pc, vcpu.frame.roots.tag);
-    if let Some(bits) = vcpu.frame.sites.find(pc, tag) {
+    let (pc, tag) = (vcpu.frame.pc, vcpu.frame.fast.roots.tag);
+    if let Some(bits) = vcpu.frame.fast.sites.find(pc, tag) {
         return Some(Replaced::Whole(bits));
     }
     find_replaced(machine, vcpu)
@@ -101,7 +101,7 @@ pub(crate) fn replaced(machine: &mut Machine, vcpu: &mut Vcpu) -> Option<Replace
 #[cold]
 #[inline(never)]
 fn find_replaced(machine: &mut Machine, vcpu: &mut Vcpu) -> Option<Replaced> {
-    let (pc, tag) = (vcpu.frame.pc, vcpu.frame.roots.tag);
+    let (pc, tag) = (vcpu.frame.pc, vcpu.frame.fast.roots.tag);
     let context = vcpu.context();
     let rights = context.view.rights();
     let site = translate(&machine.ram, context.satp, GuestVirtAddr(pc), Access::Fetch, rights).ok()?;
@@ -112,7 +112,7 @@ fn find_replaced(machine: &mut Machine, vcpu: &mut Vcpu) -> Option<Replaced> {
     let is_torn = rewrite::is_torn(site.address);
     if weighed == Weighed::No && !is_torn {
         let tag = if site.global { 0 } else { tag };
-        vcpu.frame.sites.insert(pc, tag, bits, site.address.0 / PAGE_SIZE);
+        vcpu.frame.fast.sites.insert(pc, tag, bits, site.address.0 / PAGE_SIZE);
     }
     follow_weighing(machine, vcpu, site.address, weighed);
     Some(if is_torn { Replaced::Torn } else { Replaced::Whole(bits) })
@@ -144,7 +144,7 @@ fn follow_weighing(machine: &Machine, vcpu: &mut Vcpu, address: GuestPhysAddr, w
     match weighed {
         Weighed::No | Weighed::Counted => {}
         Weighed::Begins => {
-            vcpu.frame.sites.forget_page(address.0 / PAGE_SIZE);
+            vcpu.frame.fast.sites.forget_page(address.0 / PAGE_SIZE);
             fence_others(machine, vcpu);
         }
         Weighed::Ended(copy) => follow_end(machine, vcpu, address, copy),
@@ -154,7 +154,7 @@ fn follow_weighing(machine: &Machine, vcpu: &mut Vcpu, address: GuestPhysAddr, w
 /// Drops what maps the code of a page at `host`, in a copy that has ended or in RAM.
 pub(crate) fn follow_end(machine: &Machine, vcpu: &mut Vcpu, page: GuestPhysAddr, host: HostPhysAddr) {
     vcpu.shadow.drop_page(host);
-    vcpu.frame.sites.forget_page(page.0 / PAGE_SIZE);
+    vcpu.frame.fast.sites.forget_page(page.0 / PAGE_SIZE);
     fence_others(machine, vcpu);
 }
 
@@ -181,7 +181,7 @@ pub(crate) fn store(machine: &mut Machine, vcpu: &mut Vcpu, address: GuestPhysAd
     if let Ok(Some(ended)) = machine.code.store(&machine.ram, address, bytes) {
         return follow_end(machine, vcpu, address, ended);
     }
-    vcpu.frame.sites.forget_page(address.0 / PAGE_SIZE);
+    vcpu.frame.fast.sites.forget_page(address.0 / PAGE_SIZE);
     fence_others(machine, vcpu);
 }
 

@@ -5,7 +5,7 @@ use block::Operation;
 use devices::virtio::block::Status;
 use isa::{FReg, TrapInfo};
 use trace::HartCounts;
-use vhart::VcpuFrame;
+use vhart::{RootSatp, VcpuFrame};
 
 /// What everything runs on. A type for each seam, so that all calls are direct.
 pub trait Platform {
@@ -33,7 +33,7 @@ pub trait HartPort {
     fn leave(&mut self, frame: &mut VcpuFrame);
 
     /// Runs the guest under the shadow root that `root`, a value for satp, names until it traps.
-    fn run(&mut self, frame: &mut VcpuFrame, root: u64) -> TrapInfo;
+    fn run(&mut self, frame: &mut VcpuFrame, root: RootSatp) -> TrapInfo;
 
     /// Forgets all address translations.
     fn flush_all(&mut self);

@@ -7,6 +7,7 @@ use isa::{Interrupt, TrapInfo};
 use mmu::TlbFlush;
 use scheduler::{Decision, Scheduler};
 use trace::{Event, ExitKind, Ring};
+use vhart::RootSatp;
 use vmm::sbi::sta;
 use vmm::vcpu::{RunState, Vcpu};
 use vmm::vm::{self, Next};
@@ -291,7 +292,7 @@ fn run_guest<P: Platform>(world: &mut World<P>, hart: &mut Hart<P>, number: usiz
                 panic!("{violation}");
             }
             if let Some(root) = vm::foreign_root(vcpu) {
-                panic!("invariant own-root broken: the assembly may write {root:#x} to satp");
+                panic!("invariant own-root broken: the assembly may write {root:?}");
             }
             // That is no exit's cost, and no guest's.
             let took = host.cost_clock().wrapping_sub(from);
@@ -316,7 +317,7 @@ fn run_measured<P: Platform>(
     port: &mut P::Port,
     host: &HostAccess<P>,
     vcpu: &mut Vcpu,
-    root: u64,
+    root: RootSatp,
     executed: &mut u64,
 ) -> TrapInfo {
     let (entered, before) = (host.cost_clock(), host.counters());

@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("block", &["devices", "memory"]),
     ("net", &[]),
     ("entropy", &[]),
-    ("vhart", &["isa"]),
+    ("vhart", &["isa", "memory"]),
     ("mmu", &["isa", "memory", "vhart"]),
     ("rewrite", &["isa", "memory"]),
     ("lifecycle", &[]),
@@ -68,6 +68,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "world",
         ],
     ),
+    ("sealed", &["hart", "isa", "memory", "mmu", "vhart", "vmm"]),
     ("hypo-common", &[]),
     ("hypo-debian", &["hypo-common"]),
     (

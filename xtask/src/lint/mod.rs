@@ -5,6 +5,7 @@
 mod arrows;
 mod circles;
 mod invariants;
+mod sealed;
 mod sources;
 
 use crate::project::{Project, run as run_command};
@@ -70,10 +71,12 @@ pub fn run() -> Result<bool> {
     step("unsafe code", &|| sources::unsafe_only_where_it_may_be(&project));
     step("who moves the pc", &|| sources::one_file_moves_the_pc(&project));
     step("invariants", &|| invariants::check(&project));
+    step("numbers in assembly", &|| sources::no_numbers_in_assembly(&project));
     step("length of files", &|| sources::warn_of_long_rooms(&project));
     step("clippy, host crates", &|| clippy_host(&project));
     step("clippy, bare-metal crates", &|| clippy_bare(&project));
     step("no panics on guest paths", &|| panics(&project));
+    step("wild addresses from safe code", &|| sealed::check(&project));
     if failed.is_empty() {
         println!("lint: all ok");
     } else {

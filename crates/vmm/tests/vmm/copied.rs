@@ -73,8 +73,8 @@ fn load(guest: &mut Guest) -> bool {
 }
 
 fn is_known_to_the_assembly(guest: &mut Guest) -> bool {
-    let tag = guest.vcpu.frame.roots.tag;
-    guest.vcpu.frame.sites.find(ENTRY, tag).is_some()
+    let tag = guest.vcpu.frame.fast.roots.tag;
+    guest.vcpu.frame.fast.sites.find(ENTRY, tag).is_some()
 }
 
 #[test]

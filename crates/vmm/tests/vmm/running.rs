@@ -1,11 +1,13 @@
 //! Between exits: timers, interrupt lines, waiting, and the hardware state that a vCPU runs with.
 
+use std::num::NonZeroU64;
+
 use isa::csr::{CsrAddr, senvcfg, sstatus};
 use isa::paging::{Mode, Satp};
 use isa::{Exception, Interrupt, Privilege};
-use memory::GuestPhysAddr;
+use memory::{GuestPhysAddr, HartAuthority};
 use mmu::TlbFlush;
-use vhart::{Roots, Space};
+use vhart::{RootSatp, Roots, Space};
 use vmm::CsrFeatures;
 use vmm::vcpu::RunState;
 use vmm::vm::{self, Entry, Next};
@@ -253,15 +255,20 @@ fn each_virtual_mode_runs_with_its_own_environment() {
     entry(&mut guest);
     let all = senvcfg::CBIE_FLUSH | senvcfg::CBCFE | senvcfg::CBZE;
     let flushes = senvcfg::FIOM | senvcfg::CBIE_FLUSH | senvcfg::CBZE;
-    assert_eq!(guest.vcpu.frame.senvcfg, [flushes, all], "an invalidation becomes a flush");
-    assert_eq!(guest.vcpu.frame.switch_extra, 1);
+    assert_eq!(environment(&guest), ([flushes, all], true), "an invalidation becomes a flush");
     guest.set_csr(CsrAddr::SENVCFG, 0);
     entry(&mut guest);
-    assert_eq!(guest.vcpu.frame.senvcfg, [0, all]);
+    assert_eq!(environment(&guest), ([0, all], true));
     let bare = CsrFeatures { cache_blocks: false, cache_zero: false, widest_mode: Mode::Sv39, ..FEATURES };
     let mut guest = Guest::with_features(bare);
     entry(&mut guest);
-    assert_eq!((guest.vcpu.frame.senvcfg, guest.vcpu.frame.switch_extra), ([0, 0], 0));
+    assert_eq!(environment(&guest), ([0, 0], false));
+}
+
+/// The real senvcfg in virtual user and supervisor mode, and whether the assembly is to switch between them.
+fn environment(guest: &Guest) -> ([u64; 2], bool) {
+    let fast = &guest.vcpu.frame.fast;
+    ([Privilege::User, Privilege::Supervisor].map(|mode| fast.senvcfg(mode)), fast.switches_senvcfg())
 }
 
 #[test]
@@ -284,17 +291,17 @@ fn a_space_that_rust_enters_after_the_assembly_has_left_it_has_its_own_roots() {
         guest.set_csr(CsrAddr::SATP, satp);
         entry(&mut guest);
     }
-    let own = guest.vcpu.frame.roots;
-    let others = guest.vcpu.frame.spaces.get(other).expect("it was entered").roots;
+    let own = guest.vcpu.frame.fast.roots;
+    let others = guest.vcpu.frame.fast.spaces.get(other).expect("it was entered").roots;
     assert_ne!(own.supervisor_sum, others.supervisor_sum);
     assert_eq!(own.supervisor, others.supervisor, "kernels share theirs");
     // A third space takes the place of the first one, and the assembly goes to the second.
-    guest.vcpu.frame.spaces.forget_asid(1);
+    guest.vcpu.frame.fast.spaces.forget_asid(1);
     guest.set_csr(CsrAddr::SATP, other);
-    guest.vcpu.frame.roots = others;
+    guest.vcpu.frame.fast.roots = others;
     guest.set_csr(CsrAddr::SATP, one);
     entry(&mut guest);
-    assert_eq!(guest.vcpu.frame.roots, own);
+    assert_eq!(guest.vcpu.frame.fast.roots, own);
 }
 
 /// *own-root*
@@ -305,19 +312,23 @@ fn a_root_that_is_not_the_vcpus_own_is_found_at_hand() {
     tables.map(&mut guest, ENTRY, ENTRY, RWX);
     tables.enable(&mut guest);
     guest.prepare();
-    assert_ne!(guest.vcpu.frame.roots.user, 0);
-    assert!(guest.vcpu.frame.spaces.get(Tables::satp()).is_some());
+    assert!(guest.vcpu.frame.fast.roots.user.is_some());
+    assert!(guest.vcpu.frame.fast.spaces.get(Tables::satp()).is_some());
     assert_eq!(vm::foreign_root(&guest.vcpu), None);
-    let own = guest.vcpu.frame.roots;
+    let own = guest.vcpu.frame.fast.roots;
     // Another root's ASID, another table, and no root's: in the present space, and in one that is remembered.
     for change in [1 << 44, 1, 1 << 12] {
-        guest.vcpu.frame.roots.user = own.user ^ change;
-        assert_eq!(vm::foreign_root(&guest.vcpu), Some(own.user ^ change));
-        guest.vcpu.frame.roots = own;
-        let roots = Roots { supervisor_sum: own.supervisor_sum ^ change, ..own };
-        guest.vcpu.frame.spaces.insert(Space { satp: Tables::satp(), roots });
-        assert_eq!(vm::foreign_root(&guest.vcpu), Some(own.supervisor_sum ^ change));
-        guest.vcpu.frame.spaces.insert(Space { satp: Tables::satp(), roots: own });
+        let changed = |root: Option<RootSatp>| {
+            let bits = NonZeroU64::new(root.expect("it is at hand").bits() ^ change);
+            bits.map(|bits| RootSatp::new(bits, HartAuthority::simulated()))
+        };
+        guest.vcpu.frame.fast.roots.user = changed(own.user);
+        assert_eq!(vm::foreign_root(&guest.vcpu), changed(own.user));
+        guest.vcpu.frame.fast.roots = own;
+        let roots = Roots { supervisor_sum: changed(own.supervisor_sum), ..own };
+        guest.vcpu.frame.fast.spaces.insert(Space { satp: Tables::satp(), roots });
+        assert_eq!(vm::foreign_root(&guest.vcpu), changed(own.supervisor_sum));
+        guest.vcpu.frame.fast.spaces.insert(Space { satp: Tables::satp(), roots: own });
     }
 }
 

@@ -14,14 +14,14 @@ use block::gpt::Range;
 use block::{Disk, HostAbilities, Writes};
 use bundle::VmConfig;
 use entropy::{Collector, Purpose};
-use isa::paging::{Mode, PageTable};
-use memory::{BLOCK_SIZE, Extent, GuestPhysAddr, GuestRam, HostPhysAddr, InitialData};
+use isa::paging::Mode;
+use memory::{BLOCK_SIZE, Extent, GuestPhysAddr, GuestRam, HartAuthority, HostPhysAddr, InitialData};
 use mmu::shadow::MIN_TABLES;
-use mmu::{AsidSpace, HostPaging, ShadowMmu, Window};
+use mmu::{AsidSpace, ShadowMmu};
 use monitor::{Operator, View as Shown};
 use rewrite::CodePages;
 use scheduler::{Scheduler, Tuning};
-use vhart::Units;
+use vhart::{HostTables, SharedTable, Units, Window};
 use vmm::machine::{Clock, Machine};
 use vmm::timer::Alarm;
 use vmm::vm::{Boot, Vm};
@@ -144,9 +144,10 @@ pub fn make(setups: &[Setup], harts: usize, seed: u64) -> Made {
         plugs.push(own_plugs);
         disks.push(own);
         let window = Window { first_slot: 511, entries: Default::default() };
-        let tables = vec![PageTable::EMPTY; 2 * MIN_TABLES].leak();
-        let paging = HostPaging { mode: Mode::Sv57, window, asids: asids.deal() };
-        let mut vcpu = Vcpu::new(0, FEATURES, ShadowMmu::new(paging, tables, HostPhysAddr(0x1_0000_0000)));
+        let tables: Vec<_> = (0..2 * MIN_TABLES).map(|_| SharedTable::filled_with(0)).collect();
+        let base = HostPhysAddr(0x1_0000_0000);
+        let tables = HostTables::new(tables.leak(), base, Mode::Sv57, window, HartAuthority::simulated());
+        let mut vcpu = Vcpu::new(0, FEATURES, ShadowMmu::new(tables, asids.deal()));
         vcpu.frame.units = Units::new(number as u64, 0);
         let initial = KERNEL.iter().zip(0..).map(|(word, n)| InitialData {
             address: GuestPhysAddr(KERNEL_AT + 8 * n),

@@ -17,7 +17,7 @@ use std::rc::Rc;
 
 use isa::{FReg, Interrupt, TrapInfo};
 use trace::HartCounts;
-use vhart::VcpuFrame;
+use vhart::{RootSatp, VcpuFrame};
 use world::Platform;
 use world::port::{HartPort, HartView};
 
@@ -164,7 +164,7 @@ impl HartPort for Port {
         self.state.borrow_mut().harts[self.id].current = None;
     }
 
-    fn run(&mut self, frame: &mut VcpuFrame, _: u64) -> TrapInfo {
+    fn run(&mut self, frame: &mut VcpuFrame, _: RootSatp) -> TrapInfo {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         let hart = &mut state.harts[self.id];

@@ -55,7 +55,7 @@ impl History {
         let Rig { guest, shadow } = &mut self.rig;
         let is_user = matches!(key.view, View::User { .. });
         let found_by = match address >> 63 {
-            0 => shadow.satp(root),
+            0 => shadow.satp(root).bits(),
             _ if is_user => return Served::Left,
             _ => 0,
         };
@@ -77,11 +77,11 @@ impl History {
         };
         let (table, slot) = (TablePool::numbered(hint.table), paging::index(address, 0));
         let entry = guest.get(GuestPhysAddr(hint.guest_table), slot).0;
-        if entry & hint.mask != hint.value {
+        if entry & hint.ready.mask() != hint.ready.value() {
             return if entry & Pte::V == 0 { refused } else { Served::Left };
         }
         let written = if entry & Pte::D != 0 { entry & Pte::W } else { 0 };
-        let flags = entry & hint.kept | written;
+        let flags = entry & hint.ready.kept() | written;
         if flags & wanted == 0 {
             return if entry & wanted == 0 { refused } else { Served::Left };
         }
