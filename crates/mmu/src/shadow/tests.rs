@@ -17,7 +17,7 @@ use std::vec;
 use std::vec::Vec;
 
 use isa::paging::{Mode, Pte, Satp};
-use memory::{BLOCK_SIZE, HartAuthority, PAGE_SIZE};
+use memory::{BLOCK_SIZE, HartAuthority, HostPhysAddr, PAGE_SIZE};
 use vhart::{SharedTable, Window};
 
 use super::*;
