@@ -56,7 +56,7 @@ impl Place {
         if word >> COPY_BITS != tag {
             return None;
         }
-        // Another hart may empty it, too: it is one's.
+        // Where two harts empty it at one time, one of them gets the copy.
         self.0.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed).ok().map(copy_in)
     }
 
