@@ -71,8 +71,8 @@ const NEVER_SET: u64 = sstatus::SIE | sstatus::SUM | sstatus::MXR | sstatus::FS 
 impl Hart {
     /// Takes over the hart that this runs on: finds its features and lets its interrupts end a guest's run.
     ///
-    /// Interrupts stay off while the hypervisor runs: sstatus.SIE is never set, *interrupts-off*. `sstc` and `vector` are whether its ISA is said
-    /// to have Sstc and V; whether the firmware lets us use the first is tried.
+    /// Interrupts stay off while the hypervisor runs: sstatus.SIE is never set, *interrupts-off*. `sstc` and `vector` are whether
+    /// its ISA is said to have Sstc and V; whether the firmware lets us use the first is tried.
     pub fn take_over(sstc: bool, vector: bool) -> Self {
         // Firmware may have left a unit on.
         csr::write!("sstatus", sstatus::UXL_64);
@@ -115,7 +115,8 @@ impl Hart {
     }
 
     /// Takes a vCPU on, which runs here until `leave`. What its unit's registers hold is loaded when it turns the unit on,
-    /// if another's is there (*own-units*). `shares_asids` is whether the hart may have cached what others have under the ASIDs of this one.
+    /// if another's is there (*own-units*). `shares_asids` is whether the hart may have cached what others have under the ASIDs of
+    /// this one.
     pub fn enter(&mut self, frame: &mut VcpuFrame, shares_asids: bool) {
         assert!(csr::read!("sstatus") & NEVER_SET == 0, "sstatus is not plain");
         RUNNING.store(frame, Ordering::Relaxed);

@@ -57,7 +57,7 @@ impl Place {
         if word >> COPY_BITS != tag {
             return None;
         }
-        // Another hart may empty it, too: it is one's.
+        // Where two harts empty it at one time, one of them gets the copy.
         self.0.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed).ok().map(copy_in)
     }
 
@@ -76,6 +76,8 @@ impl Place {
 #[derive(Debug)]
 pub struct Overlay {
     places: Box<[Place]>,
+    /// Pages that have a place, a bit each: most have none, and need not be looked for in their sets.
+    copied: Box<[AtomicU64]>,
     /// How often a block had none of those any more.
     released: AtomicU64,
     base: GuestPhysAddr,
@@ -121,6 +123,7 @@ impl Overlay {
         let bits = || (0..(size / PAGE_SIZE).div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         Self {
             places: (0..SETS as usize * WAYS).map(|_| Place(AtomicU64::new(0))).collect(),
+            copied: bits(),
             released: AtomicU64::new(0),
             base,
             disturbed: AtomicBool::new(false),
@@ -296,7 +299,7 @@ impl Overlay {
 
     /// Where the code of the page of `address` is fetched from, if it is here.
     pub fn copy_of(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
-        if !self.touches_block(address) {
+        if !self.is_in(&self.copied, address) {
             return None;
         }
         self.set(address).iter().find_map(|place| place.copy_of(tag(address)))
@@ -311,13 +314,18 @@ impl Overlay {
         let is_done = self.set(address).iter().any(|place| place.fill(tag(address), copy));
         if !is_done {
             self.leave_block(address, 1);
+        } else if let Some((word, bit)) = self.bit_of(&self.copied, address) {
+            word.fetch_or(bit, Ordering::AcqRel);
         }
         is_done
     }
 
     /// Takes the page of `address` out; its copy's address, if it was here.
     pub(crate) fn remove(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
-        self.block(address)?;
+        let (word, bit) = self.bit_of(&self.copied, address)?;
+        if word.load(Ordering::Relaxed) & bit == 0 || word.fetch_and(!bit, Ordering::AcqRel) & bit == 0 {
+            return None;
+        }
         let copy = self.set(address).iter().find_map(|place| place.empty(tag(address)))?;
         // What is there next has to be scanned again.
         self.leave(&self.scanned, address);
@@ -350,7 +358,7 @@ impl Overlay {
         for (number, word) in self.watched.iter().enumerate() {
             self.leave_all(number, word);
         }
-        self.exempt.iter().for_each(|word| word.store(0, Ordering::Release));
+        self.exempt.iter().chain(&self.copied).for_each(|word| word.store(0, Ordering::Release));
         self.state.unwatched.fetch_add(1, Ordering::AcqRel);
     }
 

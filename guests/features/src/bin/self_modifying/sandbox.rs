@@ -29,11 +29,8 @@ struct Cell<T>(UnsafeCell<T>);
 unsafe impl<T> Sync for Cell<T> {}
 
 static STATE: Cell<State> = Cell(UnsafeCell::new(State::ZERO));
-#[expect(dead_code, reason = "only the assembly below uses the field")]
-struct Kept(UnsafeCell<[u64; 16]>);
-// SAFETY: as above.
-unsafe impl Sync for Kept {}
-static KEPT: Kept = Kept(UnsafeCell::new([0; 16]));
+/// The registers that a C function must keep, of the caller of `sandbox_enter`.
+static KEPT: Cell<[u64; 16]> = Cell(UnsafeCell::new([0; 16]));
 
 // The vector takes no register for granted: the code may have changed all, sscratch among them. It clobbers sscratch.
 global_asm!(r"
