@@ -4,15 +4,14 @@
 mod macs;
 
 use crate::disk::{self, Identity, Wanted};
-use crate::error::{Error, Result};
-use crate::hardware::{Drive, Nic};
-use crate::manifest::{Console, Disk, Manifest, Source, To, Uplink, Vm, switch_index};
-use crate::size::Size;
+use crate::manifest::{Disk, Forward, Manifest, Source, To, Uplink, Vm, switch_index};
 use block::SECTOR;
 use block::gpt::Range;
 use bundle::{
-    Attach, ConsoleConfig, DiskConfig, DiskSource, MAX_DEVICES, NetConfig, Partition, SwitchConfig,
+    Attach, ConsoleConfig, DiskConfig, DiskSource, MAX_DEVICES, Mac, NetConfig, Partition, SwitchConfig,
 };
+use hypo_common::error::{Error, Result};
+use hypo_common::size::Size;
 use macs::Macs;
 use std::path::{Path, PathBuf};
 
@@ -34,6 +33,28 @@ pub struct Attachments {
     pub switches: Vec<SwitchConfig>,
     /// Each guest's devices, in the order of the manifest.
     pub guests: Vec<Devices>,
+}
+
+/// A host disk that QEMU makes of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drive {
+    /// The file; absolute, so that a colon in it is no protocol of QEMU's.
+    pub file: PathBuf,
+    /// The serial number that it goes by.
+    pub serial: String,
+    /// Whether nobody writes to it.
+    pub readonly: bool,
+    /// The bytes that the file is to get, where it is not there yet.
+    pub create: Option<u64>,
+}
+
+/// A host NIC that QEMU connects to its user network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nic {
+    /// The address that it goes by.
+    pub mac: Mac,
+    /// Ports of this machine that lead to it.
+    pub forward: Vec<Forward>,
 }
 
 /// One guest's devices, in the order of their slots.
@@ -293,13 +314,13 @@ fn shortened(text: &str, len: usize) -> String {
 }
 
 fn check_slots(vm: &Vm) -> Result<()> {
-    let consoles = ConsoleConfig::from(vm.console).devices();
+    let consoles = vm.console.devices();
     let devices = vm.disks.len() + vm.nets.len() + consoles;
     // One is for entropy.
     if devices < MAX_DEVICES {
         return Ok(());
     }
-    let and_console = if vm.console == Console::Virtio { " and a virtio console" } else { "" };
+    let and_console = if vm.console == ConsoleConfig::Virtio { " and a virtio console" } else { "" };
     Err(Error::new(format_args!(
         "guest `{}` has {} disks and {} nets{and_console}; a guest has {} slots for them",
         vm.name,

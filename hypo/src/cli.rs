@@ -1,11 +1,13 @@
 //! The command line: what can be asked for. Carries nothing out: `run` and its neighbours do.
 
 use crate::firmware::Firmware;
-use crate::guests::Asset;
-use crate::manifest::{Disk, Load, Net, Virtio};
-use crate::size::{Address, Size};
-use crate::status;
-use clap::{Args, Parser, Subcommand};
+use crate::manifest::{Disk, Load, Net};
+use bundle::VirtioTransport;
+use clap::builder::PossibleValue;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hypo_common::size::{Address, Size};
+use hypo_common::status;
+use hypo_debian::guests::Asset;
 use regex::bytes::Regex;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -35,7 +37,7 @@ pub enum Command {
     #[command(name = crate::keeper::SUBCOMMAND, hide = true)]
     KeepTerminal,
     /// For hypo itself: becomes a program that ends with its parent
-    #[command(name = crate::bound::SUBCOMMAND, hide = true)]
+    #[command(name = hypo_common::bound::SUBCOMMAND, hide = true)]
     Bound(BoundOptions),
 }
 
@@ -114,7 +116,7 @@ pub struct VmOptions {
     /// The transport of the guests' virtio devices, as QEMU's force-legacy=false (modern) or true (legacy) [default:
     /// modern]
     #[arg(long, value_name = "modern|legacy")]
-    pub virtio: Option<Virtio>,
+    pub virtio: Option<Transport>,
     /// Drop at the end what guests write to disks
     #[arg(long)]
     pub snapshot: bool,
@@ -150,6 +152,23 @@ impl From<OnOff> for bool {
     }
 }
 
+/// The transport of virtio devices as an option.
+#[derive(Clone, Copy, Debug)]
+pub struct Transport(pub VirtioTransport);
+
+impl ValueEnum for Transport {
+    fn value_variants<'a>() -> &'a [Self] {
+        const { &[Self(VirtioTransport::ALL[0]), Self(VirtioTransport::ALL[1])] }
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0.name()).help(match self.0 {
+            VirtioTransport::Modern => "Version 2, as QEMU's with `force-legacy=false`",
+            VirtioTransport::Legacy => "Version 1, as QEMU's are by default",
+        }))
+    }
+}
+
 /// The machine that QEMU emulates, and the hypervisor on it.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "The host")]
@@ -171,10 +190,10 @@ pub struct HostOptions {
     #[arg(long, value_name = "MODEL")]
     pub cpu: Option<String>,
     /// QEMU's machine
-    #[arg(long, value_name = "MODEL", default_value = crate::qemu::VIRT)]
+    #[arg(long, value_name = "MODEL", default_value = hypo_common::qemu::VIRT)]
     pub machine: String,
     /// QEMU's program
-    #[arg(long, value_name = "PATH", default_value = crate::setup::QEMU)]
+    #[arg(long, value_name = "PATH", default_value = hypo_common::setup::QEMU)]
     pub qemu: PathBuf,
     /// Count instructions: each takes one nanosecond of the machine's time
     #[arg(long)]

@@ -2,8 +2,8 @@
 //! alone tells neither. The machine stands still until this listens, so that not even the shortest run goes
 //! unnoticed. QEMU's documentation, "QEMU Machine Protocol Specification".
 
-use crate::error::{Error, Result};
 use crate::events::Event;
+use hypo_common::error::{Error, Result};
 use serde::Deserialize;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};

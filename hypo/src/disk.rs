@@ -1,11 +1,11 @@
 //! Disk images on the developer's machine: whether a file can be a disk, and where its partitions are. Reads no more
 //! than that takes.
 
-use crate::error::{Error, Result};
-use crate::size::Size;
 use block::SECTOR;
 use block::gpt::{FIRST_HEADER, GptError, Header, Range, Which};
 use bundle::Partition;
+use hypo_common::error::{Error, Result};
+use hypo_common::size::Size;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};

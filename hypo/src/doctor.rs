@@ -1,10 +1,10 @@
 //! `hypo doctor`: what this machine has and lacks, and what to type. Installs nothing.
 
-use crate::cache::Cache;
-use crate::error::Result;
-use crate::guests::Asset;
-use crate::status::Status;
-use crate::{image, qemu, say, setup};
+use hypo_common::cache::Cache;
+use hypo_common::error::Result;
+use hypo_common::status::Status;
+use hypo_common::{build, qemu, say, setup};
+use hypo_debian::guests::Asset;
 use std::fmt;
 use std::path::Path;
 
@@ -57,7 +57,7 @@ fn finding(what: impl Into<String>, needed: bool, present: bool, remedy: impl Fn
 }
 
 fn toolchain() -> Finding {
-    finding(format!("Rust's target {}", image::TARGET), true, setup::has_target(), setup::add_target)
+    finding(format!("Rust's target {}", build::TARGET), true, setup::has_target(), setup::add_target)
 }
 
 fn emulator() -> Finding {

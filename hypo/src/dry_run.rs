@@ -1,16 +1,16 @@
 //! `hypo run --dry-run`: what would be run, as text. Starts no guest; QEMU is only asked for its device tree.
 
 use crate::attach::{Devices, Sectors};
-use crate::error::{Error, Result};
 use crate::hardware::host_text;
 use crate::layout::Region;
 use crate::pack::Packed;
-use crate::qemu::{self, Boot, Machine, as_shell};
-use crate::say;
-use crate::size::Size;
 use bundle::{Attach, ConsoleConfig, SwitchConfig, VirtioTransport, VmConfig};
 use devices::board::MAP;
 use devicetree::{HostInfo, to_dts};
+use hypo_common::error::{Error, Result};
+use hypo_common::qemu::{self, Boot, Machine, as_shell};
+use hypo_common::say;
+use hypo_common::size::Size;
 use isa::paging::Mode;
 use std::fmt::Write;
 use std::path::Path;
@@ -35,7 +35,7 @@ pub fn print(packed: &Packed, machine: &Machine, boot: Boot<'_>, scratch: &Path)
         parts.push(format!("The host's disks and NICs:\n{host}"));
     }
     match boot {
-        Boot::Native { .. } => {
+        Boot::Native(_) => {
             let tree = machine.device_tree(Some(boot), scratch)?;
             parts.push(format!("Device tree by QEMU:\n{}", as_text(&tree)?));
         }
@@ -121,11 +121,11 @@ fn slots(config: &VmConfig, devices: &Devices, switches: &[SwitchConfig]) -> Str
     });
     let console = (config.console == ConsoleConfig::Virtio).then(|| "console".to_owned());
     let all = disks.chain(nets).chain(console).chain(["entropy".to_owned()]).enumerate();
-    let transport = match config.virtio {
-        VirtioTransport::Modern => "modern, version 2",
-        VirtioTransport::Legacy => "legacy, version 1",
+    let version = match config.virtio {
+        VirtioTransport::Modern => 2,
+        VirtioTransport::Legacy => 1,
     };
-    let mut text = format!("  virtio transport: {transport}\n");
+    let mut text = format!("  virtio transport: {}, version {version}\n", config.virtio.name());
     text.extend(all.map(|(slot, what)| format!("  slot {slot}  {what}\n")));
     let cap = config.cap.map(|cap| format!(", at most {cap} % of a hart")).unwrap_or_default();
     let start = if config.autostart { "" } else { "; started by the operator" };

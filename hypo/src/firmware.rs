@@ -1,9 +1,9 @@
 //! The M-mode firmware below: which one is asked for, and its file. QEMU's own OpenSBI needs none.
 
-use crate::cache::Cache;
-use crate::error::{Error, Result};
-use crate::guests::Asset;
-use crate::{image, setup};
+use hypo_common::cache::Cache;
+use hypo_common::error::{Error, Result};
+use hypo_common::{build, setup};
+use hypo_debian::guests::Asset;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -59,7 +59,7 @@ impl Firmware {
             Self::RustSbi => {
                 setup::ensure_target()?;
                 // QEMU loads ELF files, too.
-                image::build("firmware")
+                build::program("firmware")
             }
             Self::File(path) if path.is_file() => Ok(path.clone()),
             Self::File(path) => Err(Error::new(format_args!(

@@ -1,49 +1,18 @@
 //! The devices that QEMU is given, in its words: the host's, which the hypervisor drives, and a guest's own where it
 //! runs without the hypervisor. Decides nothing: `attach` does.
 
-use crate::attach::{Devices, Sectors};
-use crate::error::{Error, Result};
-use crate::manifest::{Console, Forward, Manifest, To, Uplink, Virtio};
-use crate::qemu::escaped;
-use crate::size::Size;
-use bundle::{MAX_DEVICES, Mac};
+use crate::attach::{Devices, Drive, Nic, Sectors};
+use crate::manifest::{Forward, Manifest, To, Uplink};
+use bundle::{ConsoleConfig, MAX_DEVICES, Mac, VirtioTransport};
+use hypo_common::error::{Error, Result};
+use hypo_common::qemu::{Words, escaped};
+use hypo_common::size::Size;
 use std::ffi::OsString;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What QEMU calls its drives, with the number behind.
 pub const DRIVE: &str = "disk";
-
-/// QEMU's words for devices.
-#[derive(Clone, Debug, Default)]
-pub struct Words {
-    /// The words.
-    pub words: Vec<OsString>,
-    /// The files of its drives, by number.
-    pub drives: Vec<PathBuf>,
-}
-
-/// A host disk that QEMU makes of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drive {
-    /// The file; absolute, so that a colon in it is no protocol of QEMU's.
-    pub file: PathBuf,
-    /// The serial number that it goes by.
-    pub serial: String,
-    /// Whether nobody writes to it.
-    pub readonly: bool,
-    /// The bytes that the file is to get, where it is not there yet.
-    pub create: Option<u64>,
-}
-
-/// A host NIC that QEMU connects to its user network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Nic {
-    /// The address that it goes by.
-    pub mac: Mac,
-    /// Ports of this machine that lead to it.
-    pub forward: Vec<Forward>,
-}
 
 /// QEMU's words for the host's disks and NICs.
 pub fn host_words(drives: &[Drive], nics: &[Nic]) -> Words {
@@ -76,7 +45,7 @@ pub fn native_words(manifest: &Manifest, devices: &Devices, drives: &[Drive]) ->
     let net_bus = |number: usize| bus(disks + nets - 1 - number);
     let mut others = (disks + nets..MAX_DEVICES).map(bus);
     let mut other_bus = || others.next().unwrap_or_default();
-    let is_legacy = vm.virtio == Virtio::Legacy;
+    let is_legacy = vm.virtio == VirtioTransport::Legacy;
     let mut words: Vec<OsString> =
         vec!["-global".into(), format!("virtio-mmio.force-legacy={is_legacy}").into()];
     let mut files = Vec::new();
@@ -116,7 +85,7 @@ pub fn native_words(manifest: &Manifest, devices: &Devices, drives: &[Drive]) ->
         };
         words.extend(net_words(number, &backend, config.mac, &net_bus(number)));
     }
-    if vm.console == Console::Virtio {
+    if vm.console == ConsoleConfig::Virtio {
         words.extend(["-device".into(), format!("virtio-serial-device{}", other_bus()).into()]);
         words.extend(
             ["-chardev", "null,id=console0", "-device", "virtconsole,chardev=console0"].map(Into::into),

@@ -1,22 +1,11 @@
 //! How much RAM the host gets: enough for the guests, the bundle and the hypervisor, in a size that QEMU can load.
 
-use crate::error::{Error, Result};
+use crate::attach::GuestDisk;
 use crate::pack::Packed;
 use crate::placement::{Loader, Placement, UNIT};
-use crate::size::Size;
-use memory::BLOCK_SIZE;
-use vmm::footprint::Footprint;
-
-/// What the hypervisor gets beside its guests and the bundle.
-const HYPERVISOR_MEMORY: u64 = 96 << 20;
-/// What it gets for each guest: shadow tables, copies of code, queues; and of each guest's RAM this part again.
-const GUEST_MEMORY: u64 = 32 << 20;
-const TABLES_PART: u64 = 64;
-/// The most that it gets for what a guest writes to a `snapshot`.
-const MOST_KEPT: u64 = 256 << 20;
-/// What it cannot do without: its heap, what its drivers of disks and NICs take, and a little for each `snapshot`.
-const LEAST_MEMORY: u64 = 16 << 20;
-const LEAST_KEPT: u64 = 1 << 20;
+use hypo_common::error::{Error, Result};
+use hypo_common::size::Size;
+use vmm::footprint;
 
 /// RAM for the guests in a bundle of `bundle` bytes: `wanted`, or as much as they need. What is not touched costs nothing.
 ///
@@ -27,7 +16,7 @@ pub fn choose(wanted: Option<Size>, packed: &Packed, bundle: u64, loader: Loader
         None => loader.smallest(bundle, beside(packed)).ok_or_else(nothing_holds)?,
         Some(memory) => {
             let memory = Size(memory.0.div_ceil(UNIT).saturating_mul(UNIT));
-            let least = least(packed);
+            let least = footprint::least(&packed.manifest.vms);
             match loader.place_in(memory.0, bundle, least) {
                 Some(place) => place,
                 None => {
@@ -47,24 +36,9 @@ fn nothing_holds() -> Error {
 
 /// What there is beside the bundle where nobody says how much.
 fn beside(packed: &Packed) -> u64 {
-    let guests: u64 =
-        packed.manifest.vms.iter().map(|vm| vm.memory + vm.memory / TABLES_PART + GUEST_MEMORY).sum();
     let disks = packed.attachments.guests.iter().flat_map(|devices| &devices.disks);
-    let kept: u64 = disks
-        .filter(|disk| disk.snapshot)
-        .map(|disk| disk.capacity().unwrap_or(MOST_KEPT).min(MOST_KEPT))
-        .sum();
-    guests + kept + HYPERVISOR_MEMORY
-}
-
-/// The least that there has to be beside the bundle, in one stretch.
-fn least(packed: &Packed) -> u64 {
-    let guests = packed.manifest.vms.iter().map(|vm| {
-        let kept = vm.disks.iter().filter(|disk| disk.snapshot).count() as u64 * LEAST_KEPT;
-        // The guest's RAM is aligned.
-        vm.memory + BLOCK_SIZE + Footprint::of(vm).bytes() + kept
-    });
-    guests.sum::<u64>() + LEAST_MEMORY
+    let kept = disks.filter(|disk| disk.snapshot).map(GuestDisk::capacity);
+    footprint::plenty(&packed.manifest.vms, kept)
 }
 
 fn too_little(memory: Size, packed: &Packed, bundle: u64, enough: Size) -> Error {
@@ -100,13 +74,11 @@ pub fn this_machine_has(memory: Size) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use memory::{Extent, Extents, HostPhysAddr, PAGE_SIZE};
+    use bundle::VmConfig;
+    use memory::{BLOCK_SIZE, Extent, Extents, HostPhysAddr, PAGE_SIZE};
+    use vmm::footprint::{Footprint, HEAP};
 
     const MIB: u64 = 1 << 20;
-
-    fn of_guest(ram: u64) -> u64 {
-        ram + BLOCK_SIZE + Footprint::with(ram, 0).bytes()
-    }
 
     /// Gives out memory as the hypervisor's set-up does; `None` where there is no piece for something.
     fn set_up(place: Placement, bundle: (u64, u64), guests: &[u64]) -> Option<()> {
@@ -116,7 +88,7 @@ mod tests {
         free.remove(Extent::new(HostPhysAddr(place.image), IMAGE)).unwrap();
         free.remove(Extent::new(HostPhysAddr(bundle.0), bundle.1)).unwrap();
         let mut take = |size, align| free.allocate(size, align).map(drop);
-        take(2 * MIB, PAGE_SIZE)?;
+        take(HEAP, PAGE_SIZE)?;
         for &ram in guests {
             let Footprint { heap, tables, copies } = Footprint::with(ram, 0);
             take(heap, PAGE_SIZE)?;
@@ -132,7 +104,9 @@ mod tests {
         let lone = (4..=14).step_by(2).map(|shift| vec![MIB << shift]);
         let several = [vec![1024 * MIB; 2], vec![16 * MIB, 2048 * MIB, 256 * MIB], vec![64 * MIB; 32]];
         for guests in lone.chain(several) {
-            let least = guests.iter().map(|ram| of_guest(*ram)).sum::<u64>() + LEAST_MEMORY;
+            let configs: Vec<_> =
+                guests.iter().map(|ram| VmConfig { memory: *ram, ..VmConfig::default() }).collect();
+            let least = footprint::least(&configs);
             for (version, distance) in [((7, 2), 128 * MIB), ((10, 0), 512 * MIB)] {
                 let loader = Loader::of_version(version);
                 for bundle in [1, 40, 1000, 2048].map(|mib| mib * MIB + 4096) {

@@ -1,71 +1,20 @@
-//! Builds what runs on the bare machine: the hypervisor's image and our own guests.
+//! The hypervisor's image as QEMU loads it: flat, or with an address.
 
-use crate::error::{Error, Result};
 use crate::kernel::Kernel;
-use serde::Deserialize;
-use std::ffi::OsString;
+use hypo_common::build;
+use hypo_common::error::{Error, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-/// The target that everything bare-metal is built for.
-pub const TARGET: &str = "riscv64imac-unknown-none-elf";
-/// The workspace's profile for it.
-pub const PROFILE: &str = "image";
 /// The hypervisor's package and program.
 const HYPERVISOR: &str = "hypocaust";
-
-/// A line of cargo's `--message-format=json`, as far as it matters.
-#[derive(Deserialize)]
-struct Message {
-    reason: String,
-    executable: Option<PathBuf>,
-    target: Option<BuiltTarget>,
-}
-
-#[derive(Deserialize)]
-struct BuiltTarget {
-    name: String,
-}
-
-/// The workspace that this program was built in.
-pub fn workspace() -> &'static Path {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.parent().unwrap_or(package)
-}
-
-/// The cargo that started this program, or the one on the path.
-pub fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
-    command.current_dir(workspace());
-    command
-}
-
-/// Builds the program `name` of the package of that name and gives the path of its ELF file.
-///
-/// # Errors
-/// Cargo cannot be started or the program does not compile; cargo has then printed why.
-pub fn build(name: &str) -> Result<PathBuf> {
-    let mut command = cargo();
-    command.args(["build", "--quiet", "--package", name, "--bin", name]);
-    command.args(["--target", TARGET, "--profile", PROFILE, "--message-format=json-render-diagnostics"]);
-    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(|error| {
-        Error::new(format_args!("cannot start cargo: {error}")).remedy("run this through `cargo hypo`")
-    })?;
-    if !output.status.success() {
-        return Err(Error::new(format_args!("`{name}` does not compile; cargo's messages are above")));
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    executable_in(&text, name)
-        .ok_or_else(|| Error::new(format_args!("cargo built no program named `{name}`")))
-}
 
 /// Builds the hypervisor and gives the path of its flat image: a Linux `Image`, whose header is part of it.
 ///
 /// # Errors
 /// It does not compile, or the flat image cannot be written beside it.
 pub fn hypervisor() -> Result<PathBuf> {
-    let elf = build(HYPERVISOR)?;
+    let elf = build::program(HYPERVISOR)?;
     let bytes = fs::read(&elf).map_err(|error| Error::file("read", &elf, &error))?;
     let most = bytes.len() as u64;
     let kernel = Kernel::parse(bytes, most).map_err(|error| Error::new(error).within(elf.display()))?;
@@ -121,32 +70,4 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
             Ok(())
         })
         .map_err(|error| Error::file("write", path, &error))
-}
-
-fn executable_in(messages: &str, name: &str) -> Option<PathBuf> {
-    let parsed = messages.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok());
-    parsed
-        .filter(|message| message.reason == "compiler-artifact")
-        .filter(|message| message.target.as_ref().is_some_and(|target| target.name == name))
-        .find_map(|message| message.executable)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_program_is_found_among_cargos_messages() {
-        let messages = concat!(
-            r#"{"reason":"compiler-artifact","target":{"name":"minikernel"},"executable":null}"#,
-            "\n",
-            r#"{"reason":"compiler-artifact","target":{"name":"other"},"executable":"/x/other"}"#,
-            "\nnot json\n",
-            r#"{"reason":"compiler-artifact","target":{"name":"minikernel"},"executable":"/x/minikernel"}"#,
-            "\n",
-            r#"{"reason":"build-finished","success":true}"#,
-        );
-        assert_eq!(executable_in(messages, "minikernel"), Some("/x/minikernel".into()));
-        assert_eq!(executable_in(messages, "absent"), None);
-    }
 }

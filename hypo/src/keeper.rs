@@ -4,11 +4,11 @@
 //! It sees the end of the run as the end of a pipe. It is in a process group of its own, so that what ends the run's
 //! group does not end it, and has a name of its own, so that `killall hypo` does not, either.
 
-use crate::again;
-use crate::error::{Error, Result};
-use crate::say;
 use crate::signals::{self, in_any_case};
-use crate::status::Status;
+use hypo_common::again;
+use hypo_common::error::{Error, Result};
+use hypo_common::say;
+use hypo_common::status::Status;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, sink, stderr, stdin};

@@ -3,8 +3,8 @@
 
 use crate::kernel::Kernel;
 use crate::payload::Payload;
-use crate::size::Size;
 use bundle::{DEVICE_TREE_SLOT, InitrdRange, RAM_BASE, Segment, VmConfig};
+use hypo_common::size::Size;
 use memory::BLOCK_SIZE;
 use thiserror::Error;
 

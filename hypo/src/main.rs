@@ -3,11 +3,12 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 use clap::Parser;
-use hypo::cache::Cache;
 use hypo::cli::{Cli, Command};
-use hypo::error::Result;
-use hypo::status::Status;
-use hypo::{bound, doctor, keeper, pack, run, say};
+use hypo::{doctor, keeper, pack, run};
+use hypo_common::cache::Cache;
+use hypo_common::error::Result;
+use hypo_common::status::Status;
+use hypo_common::{bound, say};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -38,6 +39,6 @@ fn carry_out(command: &Command) -> Result<Status> {
         }
         Command::Doctor => doctor::run(),
         Command::KeepTerminal => keeper::run(),
-        Command::Bound(options) => bound::run(options),
+        Command::Bound(options) => bound::run(options.parent, &options.command),
     }
 }

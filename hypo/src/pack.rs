@@ -2,15 +2,16 @@
 
 use crate::attach::{Attachments, Devices};
 use crate::cli::PackOptions;
-use crate::error::{Error, Result};
 use crate::hardware::host_text;
 use crate::kernel::{self, Kernel};
 use crate::layout::{Extra, Guest, Region};
+use crate::load::load;
 use crate::manifest::{Manifest, Vm};
 use crate::payload::Payload;
-use crate::say;
-use crate::status::Status;
 use bundle::{DiskConfig, HostSettings, ManifestError, Switches, VmConfig, VmError};
+use hypo_common::error::{Error, Result};
+use hypo_common::say;
+use hypo_common::status::Status;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -24,7 +25,7 @@ const DEFAULT_LOG_LEVEL: u8 = 2;
 /// As [`Packed::new`] and [`Packed::write`].
 pub fn run(options: &PackOptions) -> Result<Status> {
     let scratch = scratch_folder()?;
-    let manifest = Manifest::load(&options.manifest, |named| named.ready(scratch.path()))?;
+    let manifest = load(&options.manifest, |named| named.ready(scratch.path()))?;
     let packed = Packed::new(&manifest, Seed::for_many_boots()?)?;
     packed.write(&options.output)?;
     let told = host_text(&packed.attachments.drives, &packed.attachments.nics);
@@ -82,7 +83,7 @@ impl Packed {
             window: manifest.host.window.map(|address| address.0),
             log_level: manifest.host.log_level.unwrap_or(DEFAULT_LOG_LEVEL),
             check_every: manifest.host.check_every.unwrap_or(0),
-            show: manifest.host.show.into(),
+            show: manifest.host.show,
         };
         let switches = attachments.switches.clone();
         let packed =
@@ -159,10 +160,10 @@ fn configured(vm: &Vm, memory: VmConfig, disks: Vec<DiskConfig>, devices: &Devic
         cap: vm.cap,
         disks,
         nets: devices.nets.clone(),
-        console: vm.console.into(),
-        virtio: vm.virtio.into(),
-        on_reset: vm.on_reset.into(),
-        on_stop: vm.on_stop.into(),
+        console: vm.console,
+        virtio: vm.virtio,
+        on_reset: vm.on_reset,
+        on_stop: vm.on_stop,
         max_restart_delay: vm.max_restart_delay.0,
         autostart: vm.autostart,
         switches: Switches { rewrite: vm.rewrite, fast: vm.fast, exact: vm.exact },

@@ -1,23 +1,26 @@
 //! `hypo run`: from options to a manifest, from that to a bundle and a machine, and then one session.
 
 use crate::attach::Attachments;
-use crate::cache::Cache;
 use crate::cli::{HostOptions, RunOptions, VmOptions};
 use crate::dry_run;
-use crate::error::{Error, Result};
 use crate::firmware::Firmware;
-use crate::guests::{self, Named, Ready};
-use crate::hardware::{Words, host_words, native_words};
-use crate::manifest::{Manifest, Reset, Vm};
+use crate::hardware::{host_words, native_words};
+use crate::load::load;
+use crate::manifest::{Manifest, Vm};
 use crate::pack::{Packed, Seed, scratch_folder};
 use crate::placement::{LOW, Loader};
-use crate::qemu::{self, Boot, Machine, VIRT};
 use crate::session::Session;
-use crate::size::Size;
-use crate::status::Status;
 use crate::watch::Watch;
-use crate::{host_memory, image, kernel, say, setup};
+use crate::{host_memory, image, kernel};
+use bundle::OnReset;
 use devicetree::HostInfo;
+use hypo_common::cache::Cache;
+use hypo_common::error::{Error, Result};
+use hypo_common::qemu::{self, Boot, Machine, NativeGuest, VIRT, Words};
+use hypo_common::size::Size;
+use hypo_common::status::Status;
+use hypo_common::{say, setup};
+use hypo_debian::guests::{Named, forget_disk};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -37,15 +40,15 @@ pub fn run(options: &RunOptions) -> Result<Status> {
     setup::ensure_qemu(&options.host.qemu, options.host.firmware == Firmware::Default)?;
     let firmware = options.host.firmware.prepare(Cache::open)?;
 
-    let native_kernel;
+    let native;
     let (image, bundle);
     let (boot, memory) = if options.host.native {
         let [vm] = manifest.vms.as_slice() else {
             return Err(Error::usage("--native boots one guest, and the manifest has several"));
         };
-        native_kernel = uncompressed(vm, scratch.path())?;
+        native = native_guest(vm, scratch.path())?;
         host_memory::this_machine_has(vm.memory)?;
-        (Boot::Native { vm, kernel: &native_kernel }, vm.memory)
+        (Boot::Native(&native), vm.memory)
     } else {
         setup::ensure_target()?;
         let flat = image::hypervisor()?;
@@ -101,7 +104,7 @@ fn guests(options: &RunOptions, scratch: &Path) -> Result<Manifest> {
             )
             .remedy("leave --fresh out; --snapshot drops what a guest writes to any disk"));
         }
-        guests::forget_disk(&Cache::open()?)?;
+        forget_disk(&Cache::open()?)?;
     }
     let mut manifest = match (&options.vm.kernel, options.guest.as_deref()) {
         (Some(kernel), _) => {
@@ -110,9 +113,9 @@ fn guests(options: &RunOptions, scratch: &Path) -> Result<Manifest> {
         }
         (None, guest) => match Named::from_name(guest.unwrap_or("minikernel")) {
             Some(named) => {
-                let Ready { vm, hint } = named.ready(scratch)?;
-                let mut manifest = Manifest::of(vm);
-                manifest.hints.extend(hint);
+                let ready = named.ready(scratch)?;
+                let mut manifest = Manifest::of(Vm::from(&ready));
+                manifest.hints.extend(ready.hint);
                 manifest
             }
             None => from_file(guest.unwrap_or_default(), scratch)?,
@@ -146,7 +149,7 @@ fn from_file(argument: &str, scratch: &Path) -> Result<Manifest> {
         ))
         .remedy(format_args!("for a kernel write --kernel {argument}")));
     }
-    Manifest::load(path, |named| named.ready(scratch))
+    load(path, |named| named.ready(scratch))
 }
 
 /// A guest's name after its kernel's: what a name may not hold becomes a dash.
@@ -160,9 +163,9 @@ fn guest_name(stem: &str) -> String {
 fn apply(options: &VmOptions, manifest: &mut Manifest) -> Result<()> {
     for vm in &mut manifest.vms {
         if options.no_reboot {
-            vm.on_reset = Reset::Exit;
+            vm.on_reset = OnReset::Exit;
         }
-        vm.virtio = options.virtio.unwrap_or(vm.virtio);
+        vm.virtio = options.virtio.map_or(vm.virtio, |transport| transport.0);
         vm.rewrite = options.rewrite.map_or(vm.rewrite, bool::from);
         vm.fast = options.fast.map_or(vm.fast, bool::from);
         vm.exact |= options.exact;
@@ -213,11 +216,12 @@ fn machine(
     }
     // Other machines have monitor harts beside those that a guest gets.
     let (harts, devices) = match boot {
-        Boot::Native { vm, .. } if is_virt => {
-            let devices = guests.first().ok_or_else(|| Error::new("there is no guest"))?;
+        Boot::Native(_) if is_virt => {
+            let guest = manifest.vms.first().zip(guests.first());
+            let (vm, devices) = guest.ok_or_else(|| Error::new("there is no guest"))?;
             (Some(vm.vcpus), native_words(manifest, devices, drives)?)
         }
-        Boot::Native { .. } => (None, Words::default()),
+        Boot::Native(_) => (None, Words::default()),
         Boot::Hypervisor { .. } => (options.harts, host_words(drives, nics)),
     };
     let mut extra = options.qemu_arg.clone();
@@ -261,6 +265,17 @@ fn machine_that_works(machine: &Machine, scratch: &Path) -> Result<()> {
         (_, None) => Err(refused("it has no PLIC")),
         _ => Ok(()),
     }
+}
+
+/// The guest as QEMU boots it.
+fn native_guest(vm: &Vm, scratch: &Path) -> Result<NativeGuest> {
+    Ok(NativeGuest {
+        kernel: uncompressed(vm, scratch)?,
+        initrd: vm.initrd.clone(),
+        append: vm.append.clone(),
+        loads: vm.load.iter().map(|load| (load.file.clone(), load.address)).collect(),
+        reset_ends: vm.on_reset == OnReset::Exit,
+    })
 }
 
 /// The guest's kernel as QEMU can load it.

@@ -4,18 +4,18 @@
 //! Each stream has a thread (`streams`), and so have signals and QEMU's reports; the main thread only waits for what
 //! they hear.
 
-use crate::again;
-use crate::bound;
 use crate::console::{Escape, help};
 use crate::control::{Report, Socket};
-use crate::error::{Error, Result};
 use crate::events::Reporter;
-use crate::say::Notices;
 use crate::signals;
-use crate::status::Status;
-use crate::streams;
+use crate::streams::{self, Event};
 use crate::terminal::Terminal;
 use crate::watch::{Seen, Watch};
+use hypo_common::again;
+use hypo_common::bound;
+use hypo_common::error::{Error, Result};
+use hypo_common::say::Notices;
+use hypo_common::status::Status;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGCONT, SIGTSTP};
 use std::ffi::OsString;
@@ -47,20 +47,6 @@ pub struct Session<'a> {
     pub debugger: bool,
     /// The files of QEMU's drives, by number.
     pub drives: &'a [PathBuf],
-}
-
-/// What a run hears from its threads. All but signals to stop and to go on end it.
-pub enum Event {
-    /// The watch has seen something.
-    Seen(Seen),
-    /// QEMU has closed its output: it is ending.
-    OutputEnded,
-    /// What the guest prints cannot be written.
-    OutputRefused(io::Error),
-    /// The operator has quit.
-    Quit,
-    /// A signal has come.
-    Signal(i32),
 }
 
 /// Why a run was ended from outside, or that it was not.

@@ -2,11 +2,10 @@
 //! function that sends something on goes on until the stream ends; who calls gives it a thread.
 
 use crate::console::{Escape, piped};
-use crate::say::Notices;
-use crate::session::Event;
 use crate::terminal::Terminal;
-use crate::watch::Watch;
-use std::io::{Read, Write, stdin, stdout};
+use crate::watch::{Seen, Watch};
+use hypo_common::say::Notices;
+use std::io::{self, Read, Write, stdin, stdout};
 use std::process::ChildStdin;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender, SyncSender, TrySendError};
@@ -14,6 +13,20 @@ use std::thread;
 
 /// Pieces of input that wait for a guest that does not read. A terminal's further typing is dropped, a pipe waits.
 const INPUT_BACKLOG: usize = 256;
+
+/// What a run hears from its threads. All but signals to stop and to go on end it.
+pub enum Event {
+    /// The watch has seen something.
+    Seen(Seen),
+    /// QEMU has closed its output: it is ending.
+    OutputEnded,
+    /// What the guest prints cannot be written.
+    OutputRefused(io::Error),
+    /// The operator has quit.
+    Quit,
+    /// A signal has come.
+    Signal(i32),
+}
 
 /// Shows what the guest prints. Returns whether the last line has not ended.
 pub fn show(mut from: impl Read, mut watch: Watch, events: &Sender<Event>) -> bool {

@@ -1,10 +1,10 @@
 //! The operator's terminal, which a run shares with the shell that started it: raw while the run is in the foreground,
 //! as it was before while the run is in the background or stopped, and at the end. Knows no keys; `console` does.
 
-use crate::error::Result;
 use crate::keeper::Keeper;
-use crate::say::Notices;
 use crate::signals::in_any_case;
+use hypo_common::error::Result;
+use hypo_common::say::Notices;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::getpgrp;

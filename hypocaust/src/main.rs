@@ -1,4 +1,4 @@
-//! The hypervisor's image: finds out what the machine is, starts the guests of the bundle, and runs them.
+//! The hypervisor's image: finds out what the machine is, and makes of it and of the bundle a `world` that runs.
 //!
 //! Boots in two stages, see `hart::boot`: `hypocaust_main` plans the address space at the physical address, `main`
 //! does the rest at the virtual one.
@@ -8,17 +8,14 @@
 
 extern crate alloc;
 
-mod console;
-mod control;
 mod drivers;
 mod finish;
-mod host;
 mod io;
 mod panic;
 mod random;
-mod run;
+mod real;
 mod setup;
-mod world;
+mod stage;
 
 use alloc::boxed::Box;
 use core::fmt::Write;
@@ -29,14 +26,8 @@ use hart::console::EarlyConsole;
 use hart::space::MAX_DEVICES;
 use hart::{HostSpace, Image, Plan};
 use memory::{Extent, HostPhysAddr};
-
-/// What the first stage hands to the second: plain numbers, no pointers.
-struct Stage {
-    hart_id: u64,
-    machine: HostInfo,
-    image: Image,
-    space: HostSpace,
-}
+use stage::Stage;
+use world::run;
 
 /// The first stage. The entry code calls it with translation off.
 #[allow(unsafe_code, reason = "the entry code in `hart` needs the name")]
@@ -64,10 +55,14 @@ extern "C" fn hypocaust_main(hart_id: u64, device_tree: u64) -> ! {
 fn main(stage: &mut Stage) -> ! {
     let status = match setup::prepare(stage) {
         // On the heap: what the loop reaches from registers, it reaches with short offsets.
-        Ok(world) => run::run(&mut Box::new(world)),
+        Ok((world, hart)) => {
+            let mut all = Box::new((world, hart));
+            let (world, hart) = &mut *all;
+            run::run(world, hart)
+        }
         Err(error) => {
             let _ = writeln!(EarlyConsole, "hypocaust: {error}");
-            finish::Status::Failed
+            world::Status::Failed
         }
     };
     finish::power_off(&stage.space, stage.machine.finisher, status)

@@ -13,27 +13,29 @@ use entropy::{Collector, Purpose, Root, Stream};
 use hart::Hart;
 use hart::memory::HostMemory;
 use memory::{BLOCK_SIZE, Extent, Extents, GuestPhysAddr, GuestRam, InitialData, PAGE_SIZE};
-use mmu::shadow::HostPaging;
-use mmu::{AsidBlock, AsidSpace, ShadowMmu, TlbPolicy, Window};
-use monitor::{Operator, View};
+use mmu::{AsidBlock, AsidSpace, ShadowMmu, TlbPolicy};
+use monitor::{Operator, View as Shown};
 use rewrite::CodePages;
 use scheduler::{Scheduler, Tuning};
 use vhart::Units;
-use vmm::footprint::Footprint;
+use vmm::footprint::{Footprint, HEAP};
 use vmm::machine::{Clock, Machine};
 use vmm::vm::{Boot, Vm};
 use vmm::{Vcpu, timer::Alarm, tree};
+use world::console::Console;
+use world::host::{HostAccess, Level};
+use world::io::Io;
+use world::{Guest, HartId, HartSet, Interrupts, Queues, World};
 
-use crate::Stage;
-use crate::console::Console;
 use crate::drivers::{plic::Plic, rtc, uart::Uart};
-use crate::host::{Level, RealHost};
-use crate::io::{Io, attach, interfaces};
+use crate::io::{attach, interfaces};
+use crate::panic::{OUTPUT, RECENT};
 use crate::random;
-use crate::world::{Guest, Interrupts, World};
+use crate::real::{Line, Port, Real, View};
+use crate::stage::{NO_MEMORY, Stage};
 
-/// The heap: the manifest, and what serves all guests. Each guest adds to it.
-const HEAP: u64 = 2 << 20;
+/// The hart that this boots on, the only one that takes turns.
+const FIRST_HART: HartId = HartId(0);
 
 /// Bytes of a guest's `rng-seed`: what Linux's generator takes at once, twice.
 const SEED_BYTES: usize = 64;
@@ -42,7 +44,7 @@ const SEED_BYTES: usize = 64;
 ///
 /// # Errors
 /// One line that says what is missing.
-pub fn prepare(stage: &Stage) -> Result<World, String> {
+pub fn prepare(stage: &Stage) -> Result<(World<Real>, world::Hart<Real>), String> {
     let isa = stage.machine.common_isa().extensions;
     let hart = Hart::take_over(isa.contains(Extension::Sstc), isa.contains(Extension::V));
     let mut memory = HostMemory::new(&stage.space, free_memory(stage)?);
@@ -80,7 +82,7 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
         slots.push(Slot::Entropy(Entropy::new()));
         let parts = Parts { number: entity, config, slots, payload, asids: asids.deal() };
         let vm = build_vm(stage, &hart, parts, &random, &mut memory)?;
-        guests.push(Guest::new(vm, entity, config, stage.machine.timebase_frequency));
+        guests.push(Guest::new(vm, FIRST_HART, entity, config, stage.machine.timebase_frequency));
     }
     let blocks: Vec<_> = guests
         .iter()
@@ -91,45 +93,40 @@ pub fn prepare(stage: &Stage) -> Result<World, String> {
     attach::give_room(&mut disks, &manifest, &mut host, &mut memory, &random)?;
     hart.fence_i();
     let view = match manifest.host.show {
-        Show::First => View::Guest,
-        Show::All => View::All,
+        Show::First => Shown::Guest,
+        Show::All => Shown::All,
     };
     host.console.set_guests(manifest.vms.iter().map(|config| config.name.clone()).collect(), view);
+    let alarm =
+        Alarm::new(hart.sets_timer_cheaply(), stage.machine.timebase_frequency, hart::firmware::call_ticks());
     let mut world = World {
         shares_asids: asids.policy() == TlbPolicy::FlushOnEntry,
-        alarm: Alarm::new(
-            hart.sets_timer_cheaply(),
-            stage.machine.timebase_frequency,
-            hart::firmware::call_ticks(),
-        ),
-        counted: hart.counts(),
-        hart,
         host,
         interrupts,
         io: Io::new(disks, nets, random_devices(&random, guests.len()), stage.machine.timebase_frequency),
         guests,
-        scheduler,
-        current: None,
+        queues: Queues::new([scheduler]),
+        kicks: HartSet::default(),
+        recent: &RECENT,
         check_every: manifest.host.check_every,
         ending: None,
         operator: Operator::default(),
         facts: facts(stage, &memory, randomness),
         clock: Clock::new(stage.machine.timebase_frequency),
         started: hart::time::now(),
-        idle: 0,
     };
+    let mut hart = world::Hart::new(FIRST_HART, Port(hart), alarm);
     for (number, config) in manifest.vms.iter().enumerate().filter(|(_, config)| config.autostart) {
-        world.start(number).map_err(|reason| format!("guest `{}` cannot start: {reason}", config.name))?;
+        world
+            .start(&mut hart, number)
+            .map_err(|reason| format!("guest `{}` cannot start: {reason}", config.name))?;
     }
     if !manifest.vms.iter().any(|config| config.autostart) {
         // Only the operator can start one.
         world.host.console.open_monitor();
     }
-    Ok(world)
+    Ok((world, hart))
 }
-
-/// What is said where there is not even memory for small things.
-pub const NO_MEMORY: &str = "the host has too little memory; give QEMU more with --host-memory";
 
 fn free_memory(stage: &Stage) -> Result<Extents, String> {
     let too_many = |_| String::from("the host's memory map has too many ranges");
@@ -140,7 +137,7 @@ fn free_memory(stage: &Stage) -> Result<Extents, String> {
         let end = ram.end().align_down(PAGE_SIZE);
         free.add(Extent::new(start, end.offset_from(start).unwrap_or(0))).map_err(too_many)?;
     }
-    let image = Extent::new(stage.image.start, stage.image.size);
+    let image = stage.image.extent();
     // The host's device tree has been read: its memory, in the middle of a large machine's RAM, is free again.
     let used = [Some(image), stage.machine.initrd];
     for extent in stage.machine.reserved.iter().copied().chain(used.into_iter().flatten()) {
@@ -149,17 +146,18 @@ fn free_memory(stage: &Stage) -> Result<Extents, String> {
     Ok(free)
 }
 
-fn open_host(stage: &Stage, hart: &Hart, manifest: &Manifest) -> RealHost {
+fn open_host(stage: &Stage, hart: &Hart, manifest: &Manifest) -> HostAccess<Real> {
     let uart = stage.machine.console.and_then(|console| {
         let registers = stage.space.device(console.registers.start)?;
         Some(Uart::new(registers, console.kind))
     });
-    let console = Console::new(uart, stage.machine.timebase_frequency);
-    RealHost::new(console, hart.features().counters, manifest.host.log_level)
+    let line = uart.map_or(Line::Firmware, Line::Uart);
+    let console = Console::new(line, View, &OUTPUT, stage.machine.timebase_frequency);
+    HostAccess::new(console, View, hart.features().counters, manifest.host.log_level)
 }
 
 /// The interrupts of the host's devices, where it can deliver them; without them, nothing can be typed, and no disk used.
-fn open_interrupts(stage: &Stage) -> Option<Interrupts> {
+fn open_interrupts(stage: &Stage) -> Option<Interrupts<Real>> {
     let machine = &stage.machine;
     let plic = machine.plic?;
     let own = machine.harts.iter().find(|hart| hart.id == stage.hart_id)?;
@@ -214,9 +212,8 @@ fn build_vm(
             memory.available() >> 20
         )
     };
-    let (host_base, words) = memory.take_shared(ram_size, BLOCK_SIZE).ok_or_else(|| no_range(memory))?;
-    let (table_base, tables) =
-        memory.take_tables(beside.tables as usize).ok_or_else(|| String::from(NO_MEMORY))?;
+    let words = memory.take_guest_words(ram_size, BLOCK_SIZE).ok_or_else(|| no_range(memory))?;
+    let tables = memory.take_tables(beside.tables as usize).ok_or_else(|| String::from(NO_MEMORY))?;
     let (copy_base, copies) =
         memory.take_shared(beside.copies * PAGE_SIZE, PAGE_SIZE).ok_or_else(|| String::from(NO_MEMORY))?;
     let initial = config
@@ -232,25 +229,25 @@ fn build_vm(
 
     let machine = &stage.machine;
     let host_isa = machine.common_isa();
-    let paging = host_paging(stage, asids);
-    let mode = paging.widest_guest_mode();
+    let shadow = ShadowMmu::new(tables, asids);
+    let mode = shadow.host().widest_guest_mode();
     // Filled at each start.
     let tree = tree::build(config, host_isa, mode, machine.timebase_frequency, &[0; SEED_BYTES]);
     let wall = machine.rtc.and_then(|rtc| stage.space.device(rtc)).map_or(0, |rtc| rtc::now(&rtc));
     let clock = Clock::new(machine.timebase_frequency);
     let boot_wall = wall.saturating_sub(clock.board_time(hart::time::now()).0);
 
-    let ram = GuestRam::new(words, tree::RAM_BASE, host_base, initial);
+    let ram = GuestRam::of(words, tree::RAM_BASE, initial);
     let transport = match config.virtio {
         VirtioTransport::Modern => virtio::Version::Modern,
         VirtioTransport::Legacy => virtio::Version::Legacy,
     };
     let board = Board::new(1, boot_wall, slots).with_virtio(transport);
     let features = tree::csr_features(host_isa.guest_view(), mode);
-    let mut vcpu = Vcpu::new(0, features, ShadowMmu::new(paging, tables, table_base));
+    let mut vcpu = Vcpu::new(0, features, shadow);
     vcpu.frame.units = Units::new(number as u64, hart.features().vlenb);
     if config.switches.fast {
-        vcpu.frame.sites.set_handlers(hart::fast::handlers());
+        vcpu.frame.fast.sites.set_handlers(hart::fast::handlers());
     }
     // Without room no page is ever copied.
     let mut code = CodePages::new(if config.switches.rewrite { copies } else { &[] }, copy_base);
@@ -264,16 +261,13 @@ fn build_vm(
     Ok(Vm::new(config.name.clone(), Machine::new(ram, code, board, 1, clock), vcpus, boot))
 }
 
-/// How a vCPU with these ASIDs is translated.
-fn host_paging(stage: &Stage, asids: Option<AsidBlock>) -> HostPaging {
-    let space = &stage.space;
-    let window =
-        Window { first_slot: space.first_slot(), entries: space.root_entries().iter().copied().collect() };
-    HostPaging { mode: space.mode(), window, asids }
-}
-
 /// Where guests' random numbers come from. Warns where they can be predicted.
-fn gather_randomness(stage: &Stage, hart: &Hart, manifest: &Manifest, host: &mut RealHost) -> Collector {
+fn gather_randomness(
+    stage: &Stage,
+    hart: &Hart,
+    manifest: &Manifest,
+    host: &mut HostAccess<Real>,
+) -> Collector {
     let sources = random::gather(stage, hart, manifest);
     if !sources.is_unpredictable() {
         host.say(

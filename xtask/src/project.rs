@@ -3,8 +3,8 @@
 //! All of it comes from `cargo metadata`, so a new crate is known as soon as it is in the workspace.
 
 use anyhow::{Context, Result, bail};
-use hypo::image::{PROFILE, TARGET};
-use hypo::qemu::as_shell;
+use hypo_common::build::{PROFILE, TARGET};
+use hypo_common::qemu::as_shell;
 use serde::Deserialize;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

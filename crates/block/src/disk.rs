@@ -2,7 +2,7 @@
 //!
 //! Each step is bounded, so that a large request holds nobody up. Parts of a request are under way together, and requests
 //! end in any order, as virtio allows. A flush needs to wait for nothing: it covers the writes that were acknowledged
-//! before it, and those the host's disk has acknowledged, too.
+//! before it, and those the host's disk has acknowledged, too: *no-write-lost*.
 //!
 //! This file keeps the accounts; `work` cuts requests into steps; `operation` has what is to be done on the host's disk.
 

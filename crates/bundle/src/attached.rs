@@ -136,6 +136,7 @@ pub enum Attach {
 
 /// A guest's consoles.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ConsoleConfig {
     /// The UART.
     #[default]
@@ -156,6 +157,7 @@ impl ConsoleConfig {
 
 /// Which of virtio's transports a guest's devices have, its empty slots included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum VirtioTransport {
     /// Version 2, of virtio 1.0 and later.
     #[default]
@@ -164,16 +166,38 @@ pub enum VirtioTransport {
     Legacy,
 }
 
+impl VirtioTransport {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Modern, Self::Legacy];
+
+    /// What it is called in a manifest.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Modern => "modern",
+            Self::Legacy => "legacy",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloc::string::ToString;
+    use serde::de::{self, IntoDeserializer};
 
     #[test]
     fn an_ethernet_address_is_written_as_it_is_read() {
         let mac: Mac = "52:54:00:Ab:0c:ff".parse().unwrap();
         assert_eq!(mac, Mac([0x52, 0x54, 0, 0xab, 0x0c, 0xff]));
         assert_eq!(mac.to_string(), "52:54:00:ab:0c:ff");
+    }
+
+    #[test]
+    fn a_transport_is_called_what_a_manifest_reads() {
+        for transport in VirtioTransport::ALL {
+            let name: de::value::StrDeserializer<'_, de::value::Error> = transport.name().into_deserializer();
+            assert_eq!(VirtioTransport::deserialize(name), Ok(transport));
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! This file holds what a bundle says, `attached` what it says of disks and networks; `check` the rules that it keeps;
 //! `format` how it is laid out in bytes.
-//! Laying out a guest's memory is the writer's work, so the hypervisor parses no kernel formats.
+//! Laying out a guest's memory is the writer's work, so the hypervisor parses no kernel formats. A manifest's TOML file reads
+//! settings into the same types, so what a setting may be, and what it is called, is here alone.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -70,6 +71,7 @@ pub struct HostSettings {
 
 /// What the operator's console shows at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Show {
     /// The first guest's console.
     #[default]
@@ -80,6 +82,7 @@ pub enum Show {
 
 /// What happens when a guest asks for a reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum OnReset {
     /// Start again from the bundle with fresh memory.
     #[default]
@@ -92,6 +95,7 @@ pub enum OnReset {
 
 /// What happens when the hypervisor stops a guest that cannot go on, or a guest reports failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum OnStop {
     /// Leave it off for the operator to look at; the others go on.
     #[default]

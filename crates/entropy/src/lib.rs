@@ -1,5 +1,5 @@
 //! Random numbers for guests: mixes what the machine has to offer into one root key, and derives from it an independent
-//! stream for each guest and each purpose.
+//! stream for each guest and each purpose: *own-randomness*.
 //!
 //! Pure: the caller reads the hardware and hands the bytes in. Does not judge how random a source is, only whether an
 //! outsider can compute it.
@@ -274,6 +274,7 @@ mod tests {
         }
     }
 
+    /// *own-randomness*
     #[test]
     fn no_two_streams_begin_alike() {
         let root = gathered(&[(Source::Firmware, &[5; 32])]).finish();

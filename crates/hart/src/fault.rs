@@ -1,5 +1,5 @@
-//! A trap that the hypervisor itself raises is a bug of ours: it ends in a panic, on a stack that is sure to be good. While the
-//! assembly works, traps go to its vectors all the same, and `switch::exit_saved` sends ours here.
+//! A trap that the hypervisor itself raises is a bug of ours: it ends in a panic, on a stack that is sure to be good
+//! (*own-fault*). While the assembly works, traps go to its vectors all the same, and `switch::exit_saved` sends ours here.
 
 /// What the hardware says of a trap that the hypervisor raised.
 #[derive(Clone, Copy, Debug)]

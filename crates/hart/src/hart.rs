@@ -1,15 +1,15 @@
 //! The hart that this runs on: what it has, the state that goes with a vCPU, and how a guest is run, interrupted and
 //! fenced. The way into the guest and out of it is `switch`.
 
-use core::ops::{AddAssign, Sub};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use isa::csr::sstatus;
 use isa::errata::{Errata, Erratum};
 use isa::paging::Mode;
 use isa::{Privilege, TrapInfo};
-use vhart::VcpuFrame;
-use vhart::units::Owner;
+use trace::HartCounts;
+use vhart::units::Held;
+use vhart::{RootSatp, VcpuFrame};
 
 use crate::csr;
 use crate::errata;
@@ -33,37 +33,6 @@ pub struct HartFeatures {
     pub sstc: bool,
 }
 
-/// How often the hart did what instruction counts do not show.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct HartCounts {
-    /// Runs of a guest, each of which ended with an exit to Rust.
-    pub runs: u64,
-    /// Fences of all addresses.
-    pub flushes_all: u64,
-    /// Fences of one address.
-    pub flushes_address: u64,
-}
-
-impl Sub for HartCounts {
-    type Output = Self;
-
-    fn sub(self, before: Self) -> Self {
-        Self {
-            runs: self.runs.wrapping_sub(before.runs),
-            flushes_all: self.flushes_all.wrapping_sub(before.flushes_all),
-            flushes_address: self.flushes_address.wrapping_sub(before.flushes_address),
-        }
-    }
-}
-
-impl AddAssign for HartCounts {
-    fn add_assign(&mut self, more: Self) {
-        self.runs = self.runs.wrapping_add(more.runs);
-        self.flushes_all = self.flushes_all.wrapping_add(more.flushes_all);
-        self.flushes_address = self.flushes_address.wrapping_add(more.flushes_address);
-    }
-}
-
 /// The state of the real hart that is kept from one run to the next.
 #[derive(Debug)]
 pub struct Hart {
@@ -78,13 +47,6 @@ pub struct Hart {
     held: Held,
     /// The next change of the root is to forget all that was cached: a vCPU has come that shares its ASIDs.
     shares_asids: bool,
-}
-
-/// Whose values the units' registers hold; nobody's after the firmware.
-#[derive(Clone, Copy, Debug, Default)]
-struct Held {
-    float: Option<Owner>,
-    vector: Option<Owner>,
 }
 
 /// The frame of the guest that was entered last, for a panic's epitaph.
@@ -102,12 +64,18 @@ const SIE: u64 = 1 << 1 | STIE | 1 << 9;
 /// The timer's bit of sie.
 const STIE: u64 = 1 << 5;
 
+/// Bits of sstatus that are clear while the hypervisor runs, but around its own access to a unit's registers: *plain-sstatus*,
+/// *interrupts-off*.
+const NEVER_SET: u64 = sstatus::SIE | sstatus::SUM | sstatus::MXR | sstatus::FS | sstatus::VS;
+
 impl Hart {
     /// Takes over the hart that this runs on: finds its features and lets its interrupts end a guest's run.
     ///
-    /// Interrupts stay off while the hypervisor runs: sstatus.SIE is never set. `sstc` and `vector` are whether its ISA is said
-    /// to have Sstc and V; whether the firmware lets us use the first is tried.
+    /// Interrupts stay off while the hypervisor runs: sstatus.SIE is never set, *interrupts-off*. `sstc` and `vector` are whether
+    /// its ISA is said to have Sstc and V; whether the firmware lets us use the first is tried.
     pub fn take_over(sstc: bool, vector: bool) -> Self {
+        // Firmware may have left a unit on.
+        csr::write!("sstatus", sstatus::UXL_64);
         let counters = csr::probe!("cycle").is_some() && csr::probe!("instret").is_some();
         let senvcfg = csr::probe!("senvcfg").is_some();
         let sstc = sstc && csr::probe!("0x14d").is_some();
@@ -147,16 +115,15 @@ impl Hart {
     }
 
     /// Takes a vCPU on, which runs here until `leave`. What its unit's registers hold is loaded when it turns the unit on,
-    /// if another's is there. `shares_asids` is whether the hart may have cached what others have under the ASIDs of this one.
+    /// if another's is there (*own-units*). `shares_asids` is whether the hart may have cached what others have under the ASIDs of
+    /// this one.
     pub fn enter(&mut self, frame: &mut VcpuFrame, shares_asids: bool) {
+        assert!(csr::read!("sstatus") & NEVER_SET == 0, "sstatus is not plain");
         RUNNING.store(frame, Ordering::Relaxed);
         self.shares_asids = shares_asids;
         // Another vCPU's reservation is not to be this one's.
         self.break_reservation();
-        let owner = Some(frame.units.owner());
-        let float = if self.held.float == owner { 0 } else { sstatus::FS };
-        let vector = if self.held.vector == owner { 0 } else { sstatus::VS };
-        frame.guarded = sstatus::MXR | frame.csr.unit_mask() & (float | vector);
+        frame.guarded = sstatus::MXR | frame.csr.unit_mask() & self.held.missing(&frame.units);
     }
 
     /// Lets a vCPU go: what it may have changed of its units' registers is saved.
@@ -164,9 +131,11 @@ impl Hart {
         let present = frame.csr.unit_mask() & !frame.guarded;
         if present & sstatus::FS != 0 {
             float::save(&mut frame.units);
+            self.held.saved_float(&mut frame.units);
         }
         if present & sstatus::VS != 0 {
             float::save_vector(&mut frame.units);
+            self.held.saved_vector(&mut frame.units);
         }
         frame.guarded |= frame.csr.unit_mask();
     }
@@ -175,46 +144,44 @@ impl Hart {
     #[cold]
     fn load_units(&mut self, frame: &mut VcpuFrame) {
         let wanted = frame.csr.unit_states() & frame.guarded;
-        let owner = Some(frame.units.owner());
         let mut loaded = 0;
         if wanted & sstatus::FS != 0 {
             float::load(&frame.units);
-            self.held.float = owner;
+            self.held.loaded_float(&frame.units);
             loaded |= sstatus::FS;
         }
         if wanted & sstatus::VS != 0 {
             float::load_vector(&frame.units);
-            self.held.vector = owner;
+            self.held.loaded_vector(&frame.units);
             loaded |= sstatus::VS;
         }
-        frame.guarded &= !loaded;
-        frame.status_guard &= !loaded;
+        frame.take_units(loaded);
     }
 
-    /// Runs a guest in user mode under the shadow root that `satp` names, until it traps and Rust is to serve that.
+    /// Runs a guest in user mode under a shadow root, until it traps and Rust is to serve that.
     // A call of its own would cost each exit 5 % more.
     #[inline(always)]
-    pub fn run(&mut self, frame: &mut VcpuFrame, satp: u64) -> TrapInfo {
+    pub fn run(&mut self, frame: &mut VcpuFrame, root: RootSatp) -> TrapInfo {
         // The fast path may have changed it.
-        if csr::read!("satp") != satp {
+        if csr::read!("satp") != root.bits() {
             // The shadow root carries the hypervisor's window, so this code stays mapped.
-            csr::write!("satp", satp);
+            csr::write!("satp", root.bits());
             // Not before: until then the hart may cache what it likes under the root of the vCPU that has left.
             if core::mem::take(&mut self.shares_asids) {
                 self.flush_all();
-            } else if frame.flush_on_switch != 0 {
+            } else if frame.fast.flushes_on_switch() {
                 fence_all();
                 frame.switch_flushes = frame.switch_flushes.wrapping_add(1);
             }
         }
-        let senvcfg = frame.senvcfg[frame.privilege as usize];
+        let senvcfg = frame.fast.senvcfg(frame.privilege);
         if senvcfg != self.senvcfg {
             self.senvcfg = senvcfg;
             if self.features.senvcfg {
                 csr::write!("senvcfg", senvcfg);
             }
         }
-        if frame.switch_senvcfg != 0 {
+        if frame.fast.switches_senvcfg() {
             self.senvcfg = u64::MAX;
         }
         let counters = frame.csr.native_counters();
@@ -229,7 +196,7 @@ impl Hart {
         // SPP, SUM and MXR are clear, and user mode does not ask SIE.
         csr::write!("sstatus", sstatus::UXL_64 | sstatus::SPIE | frame.csr.unit_states());
         let vector = match frame.privilege {
-            _ if !frame.sites.is_fast() => exit,
+            _ if !frame.fast.sites.is_fast() => exit,
             Privilege::User => fast::fast_vector_user,
             Privilege::Supervisor => fast::fast_vector,
         };

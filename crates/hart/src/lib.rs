@@ -17,6 +17,7 @@ pub mod firmware;
 pub mod float;
 mod hart;
 pub mod heap;
+mod image;
 pub mod memory;
 pub mod mmio;
 pub mod random;
@@ -25,7 +26,7 @@ mod switch;
 pub mod time;
 pub mod virtio;
 
-pub use boot::Image;
-pub use hart::{Hart, HartCounts, HartFeatures, last_frame};
+pub use hart::{Hart, HartFeatures, last_frame};
+pub use image::Image;
 pub use mmio::Mmio;
 pub use space::{HostSpace, Plan};

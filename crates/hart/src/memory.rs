@@ -1,27 +1,32 @@
 //! Host memory as safe slices: each range is handed out once.
 
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use isa::paging::PageTable;
-use memory::{Extent, Extents, HostPhysAddr, PAGE_SIZE};
+use memory::{Extent, Extents, HartAuthority, HostPhysAddr, HostWords, PAGE_SIZE, covers};
+use vhart::{HostTables, SharedTable, Window};
 
 use spin::mutex::TicketMutex;
 
 use crate::space::HostSpace;
+
+/// Whether there is a `HostMemory`.
+static MADE: AtomicBool = AtomicBool::new(false);
 
 /// The host's free memory.
 #[derive(Debug)]
 pub struct HostMemory<'a> {
     space: &'a HostSpace,
     free: Extents,
+    /// What was free at first.
+    all: Extents,
     /// Made when it is first needed: at first there is no heap.
     shared: Option<SharedMemory>,
 }
 
-/// The memory that was handed out to be shared with guests, all that the host's devices may reach. A handle; ranges
+/// The memory that was handed out to be shared with guests, all that the host's devices may reach: *shared-dma*. A handle; ranges
 /// are added while set-up goes on.
 #[derive(Clone, Debug)]
 pub struct SharedMemory {
@@ -33,10 +38,7 @@ pub struct SharedMemory {
 impl SharedMemory {
     /// Whether all of `extent` is shared and it is not empty.
     pub(crate) fn contains(&self, extent: Extent) -> bool {
-        let ranges = self.ranges.lock();
-        let after = ranges.partition_point(|range| range.start <= extent.start);
-        let range = after.checked_sub(1).and_then(|last| ranges.get(last));
-        extent.size > 0 && range.is_some_and(|range| extent.end() <= range.end())
+        covers(&self.ranges.lock(), extent)
     }
 
     /// Where the memory at `address` is, if it is shared.
@@ -54,9 +56,13 @@ impl SharedMemory {
 impl<'a> HostMemory<'a> {
     /// Manages `free`: RAM that the space maps and that nobody uses, as the host's device tree tells.
     ///
-    /// To be made once: what it hands out is nobody else's.
+    /// # Panics
+    /// Where it is made for a second time, for what it hands out is nobody else's; and where the space does not map all of
+    /// `free` as RAM beside the image.
     pub fn new(space: &'a HostSpace, free: Extents) -> Self {
-        Self { space, free, shared: None }
+        assert!(!MADE.swap(true, Ordering::Relaxed), "the host's memory is handed out already");
+        assert!(free.iter().all(|extent| space.maps_ram(extent)), "memory that is not mapped: {free:?}");
+        Self { space, all: free.clone(), free, shared: None }
     }
 
     /// Free bytes.
@@ -87,22 +93,36 @@ impl<'a> HostMemory<'a> {
         Some((address, unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), words.len()) }))
     }
 
-    /// Page tables for ever, holding anything.
-    pub fn take_tables(&mut self, count: usize) -> Option<(HostPhysAddr, &'static mut [PageTable])> {
+    /// Words for a guest's RAM, or for what its kernel fetches instead: as `take_shared`.
+    pub fn take_guest_words(&mut self, size: u64, align: u64) -> Option<HostWords> {
+        let (address, words) = self.take_shared(size, align)?;
+        // SAFETY: they lie there, and are handed out to the caller alone; the host's devices reach them where a guest wants it.
+        Some(HostWords::new(words, address, unsafe { HartAuthority::new() }))
+    }
+
+    /// Shadow tables for ever, holding anything, and what has to be known of the host beside.
+    pub fn take_tables(&mut self, count: usize) -> Option<HostTables> {
         let (address, words) = self.take_words(count as u64 * PAGE_SIZE, PAGE_SIZE)?;
-        // SAFETY: a page table is 512 words, and the alignment was asked for.
-        Some((address, unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), count) }))
+        // SAFETY: the exclusive slice ends here; a table is 512 words, and the alignment was asked for.
+        let tables = unsafe { core::slice::from_raw_parts(words.as_ptr().cast::<SharedTable>(), count) };
+        let space = self.space;
+        let entries = space.root_entries().iter().copied().collect();
+        let window = Window { first_slot: space.first_slot(), entries };
+        // SAFETY: the tables lie there, and are handed out to the caller alone; the space is the one that is in use, and its
+        // window maps the hypervisor.
+        let authority = unsafe { HartAuthority::new() };
+        Some(HostTables::new(tables, address, space.mode(), window, authority))
     }
 
     /// What a boot loader has left in memory: a range that was never free.
     ///
     /// # Panics
-    /// Where it is not aligned to a word or overlaps free memory, which would be handed out again.
+    /// Where it is not aligned to a word, is no mapped RAM, or overlaps memory that was free at first: somebody may have it.
     pub fn given(&self, extent: Extent) -> &'static [u64] {
         assert!(extent.start.is_aligned(8), "unaligned range {extent:?}");
         let end = extent.end();
-        let overlaps = self.free.iter().any(|free| free.start < end && extent.start < free.end());
-        assert!(!overlaps, "{extent:?} is free memory");
+        let overlaps = self.all.iter().any(|free| free.start < end && extent.start < free.end());
+        assert!(!overlaps && self.space.maps_ram(extent), "{extent:?} is free memory, or none");
         let start = self.space.ram_address(extent.start) as *const u64;
         // SAFETY: mapped RAM that is never handed out, so nobody writes it.
         unsafe { core::slice::from_raw_parts(start, (extent.size / 8) as usize) }

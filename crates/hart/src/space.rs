@@ -8,14 +8,15 @@
 //!
 //! On a host with Sv57 or Sv48 the window is one root entry in the middle of the address space, which a guest's
 //! narrower mode cannot name; with Sv39 it is as many gigabytes as it takes, where the guest leaves a hole.
-//! Nothing is writable and executable, and nothing is accessible to user mode.
+//! Nothing is writable and executable (*write-xor-execute*), and nothing is accessible to user mode.
 
 use arrayvec::ArrayVec;
 use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, Ordering};
 use isa::paging::{self, Mode, PageTable, Pte};
-use memory::{Extent, HostPhysAddr, PAGE_SIZE};
+use memory::{Extent, Extents, HostPhysAddr, PAGE_SIZE};
 
-use crate::boot::Image;
+use crate::image::Image;
 use crate::mmio::Mmio;
 
 const GIB: u64 = 1 << 30;
@@ -48,6 +49,10 @@ pub enum SpaceError {
     TooMuch,
     /// The window is not aligned, not canonical, or does not fit.
     BadWindow(u64),
+    /// It is there already.
+    Twice,
+    /// RAM and device registers overlap.
+    Overlap,
 }
 
 /// Ranges of device registers that a plan may name.
@@ -60,6 +65,9 @@ struct Tables(UnsafeCell<[PageTable; TABLES]>);
 
 // SAFETY: `HostSpace::build` is their only user, and runs once, on one hart.
 unsafe impl Sync for Tables {}
+
+/// Whether `HostSpace::build` has run.
+static BUILT: AtomicBool = AtomicBool::new(false);
 
 static HOST_TABLES: Tables = Tables(UnsafeCell::new([PageTable::EMPTY; TABLES]));
 
@@ -78,6 +86,8 @@ pub struct HostSpace {
     root_entries: ArrayVec<Pte, MAX_ROOT_ENTRIES>,
     image: Image,
     ram_floor: u64,
+    /// The RAM that is mapped, without the image.
+    ram: Extents,
     devices: ArrayVec<DevicePlace, MAX_DEVICES>,
 }
 
@@ -87,12 +97,19 @@ impl HostSpace {
     /// # Errors
     /// Where the hart or the plan does not allow it.
     pub fn build(image: Image, plan: &Plan) -> Result<Self, SpaceError> {
+        if BUILT.swap(true, Ordering::Relaxed) {
+            return Err(SpaceError::Twice);
+        }
+        let overlap = |one: &Extent, other: &Extent| one.start < other.end() && other.start < one.end();
+        if plan.ram.iter().any(|ram| plan.devices.iter().any(|device| overlap(ram, device))) {
+            return Err(SpaceError::Overlap);
+        }
         let mode = widest_mode().ok_or(SpaceError::NoTranslation)?;
         let floor = plan.ram.iter().map(|ram| ram.start.0).min().unwrap_or(0) & !(GIB - 1);
         let top = plan.ram.iter().map(|ram| ram.end().0).max().unwrap_or(0);
         let size = RAM + top.saturating_sub(floor).next_multiple_of(GIB);
         let window = place_window(mode, plan.window, size)?;
-        // SAFETY: this is called once, before anything is mapped through the tables.
+        // SAFETY: this point is reached once, before anything is mapped through the tables.
         let tables = unsafe { &mut *HOST_TABLES.0.get() };
         let mut mapper = Mapper { base: tables.as_ptr() as u64, tables, used: 1, mode };
         let mut space = Self {
@@ -102,6 +119,7 @@ impl HostSpace {
             root_entries: ArrayVec::new(),
             image,
             ram_floor: floor,
+            ram: Extents::new(),
             devices: ArrayVec::new(),
         };
         space.map_image(&mut mapper)?;
@@ -145,6 +163,11 @@ impl HostSpace {
     /// The virtual address of RAM, as far as the plan named it and it is not the image.
     pub(crate) fn ram_address(&self, address: HostPhysAddr) -> usize {
         address.0.wrapping_add(self.ram_offset()) as usize
+    }
+
+    /// Whether all of a range is RAM that is mapped.
+    pub(crate) fn maps_ram(&self, extent: Extent) -> bool {
+        self.ram.iter().any(|ram| ram.start <= extent.start && extent.end() <= ram.end())
     }
 
     /// What to add to a physical address in RAM, modulo 2^64.
@@ -203,7 +226,7 @@ impl HostSpace {
         Ok(())
     }
 
-    fn map_ram(&self, mapper: &mut Mapper, ram: &[Extent]) -> Result<(), SpaceError> {
+    fn map_ram(&mut self, mapper: &mut Mapper, ram: &[Extent]) -> Result<(), SpaceError> {
         let image = Extent::new(self.image.start, self.image.size);
         for extent in ram {
             let start = extent.start.align_up(PAGE_SIZE).ok_or(SpaceError::TooMuch)?.0;
@@ -218,6 +241,8 @@ impl HostSpace {
                         to - from,
                         Pte::R | Pte::W,
                     )?;
+                    let mapped = Extent::new(HostPhysAddr(from), to - from);
+                    self.ram.add(mapped).map_err(|_| SpaceError::TooMuch)?;
                 }
             }
         }
@@ -304,6 +329,8 @@ impl Mapper<'_> {
     }
 
     fn map_page(&mut self, address: u64, physical: u64, level: usize, flags: u64) -> Result<(), SpaceError> {
+        const BOTH: u64 = Pte::W | Pte::X;
+        assert!(flags & BOTH != BOTH, "a page would be writable and executable");
         let mut table = 0;
         for above in (level + 1..self.mode.levels()).rev() {
             let slot = paging::index(address, above);

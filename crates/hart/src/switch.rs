@@ -5,6 +5,9 @@ use vhart::{VcpuFrame, layout};
 
 use crate::fault;
 
+/// Bytes of a register.
+const WORD: usize = size_of::<u64>();
+
 #[repr(C)]
 pub(crate) struct RawTrap {
     pub cause: u64,
@@ -29,14 +32,13 @@ pub(crate) unsafe extern "C" fn switch(frame: &mut VcpuFrame, vector: unsafe ext
         "ld t0, {PC}(a0)",
         "csrw sepc, t0",
         // The guest's registers, a0 last.
-        "ld ra, 8(a0)", "ld sp, 16(a0)", "ld gp, 24(a0)", "ld tp, 32(a0)", "ld t0, 40(a0)", "ld t1, 48(a0)",
-        "ld t2, 56(a0)", "ld s0, 64(a0)", "ld s1, 72(a0)", "ld a1, 88(a0)", "ld a2, 96(a0)", "ld a3, 104(a0)",
-        "ld a4, 112(a0)", "ld a5, 120(a0)", "ld a6, 128(a0)", "ld a7, 136(a0)", "ld s2, 144(a0)",
-        "ld s3, 152(a0)", "ld s4, 160(a0)", "ld s5, 168(a0)", "ld s6, 176(a0)", "ld s7, 184(a0)",
-        "ld s8, 192(a0)", "ld s9, 200(a0)", "ld s10, 208(a0)", "ld s11, 216(a0)", "ld t3, 224(a0)",
-        "ld t4, 232(a0)", "ld t5, 240(a0)", "ld t6, 248(a0)",
-        "ld a0, 80(a0)",
+        ".irp number, 1,2,3,4,5,6,7,8,9,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
+        "ld x\\number, {X} + {WORD} * \\number(a0)",
+        ".endr",
+        "ld a0, {X} + {WORD} * 10(a0)",
         "sret",
+        X = const layout::X,
+        WORD = const WORD,
         PC = const layout::PC,
         HOST_SP = const layout::HOST_SP,
     )
@@ -48,8 +50,12 @@ pub(crate) unsafe extern "C" fn exit() {
     core::arch::naked_asm!(
         ".balign 4",
         "csrrw sp, sscratch, sp",
-        "sd t0, 40(sp)", "sd t1, 48(sp)", "sd t2, 56(sp)",
+        ".irp number, 5,6,7",
+        "sd x\\number, {X} + {WORD} * \\number(sp)",
+        ".endr",
         "j {exit_saved}",
+        X = const layout::X,
+        WORD = const WORD,
         exit_saved = sym exit_saved,
     )
 }
@@ -68,14 +74,11 @@ pub(crate) unsafe extern "C" fn exit_saved() {
         "bnez t0, 1f",
         ".global exit_of_guest",
         "exit_of_guest:",
-        "sd ra, 8(sp)", "sd gp, 24(sp)", "sd tp, 32(sp)", "sd s0, 64(sp)", "sd s1, 72(sp)", "sd a0, 80(sp)",
-        "sd a1, 88(sp)", "sd a2, 96(sp)", "sd a3, 104(sp)", "sd a4, 112(sp)", "sd a5, 120(sp)",
-        "sd a6, 128(sp)", "sd a7, 136(sp)", "sd s2, 144(sp)", "sd s3, 152(sp)", "sd s4, 160(sp)",
-        "sd s5, 168(sp)", "sd s6, 176(sp)", "sd s7, 184(sp)", "sd s8, 192(sp)", "sd s9, 200(sp)",
-        "sd s10, 208(sp)", "sd s11, 216(sp)", "sd t3, 224(sp)", "sd t4, 232(sp)", "sd t5, 240(sp)",
-        "sd t6, 248(sp)",
+        ".irp number, 1,3,4,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
+        "sd x\\number, {X} + {WORD} * \\number(sp)",
+        ".endr",
         "csrr t0, sscratch",
-        "sd t0, 16(sp)",
+        "sd t0, {X} + {WORD} * 2(sp)",
         "csrr t0, sepc",
         "sd t0, {PC}(sp)",
         // From here on a trap is the hypervisor's own.
@@ -94,6 +97,8 @@ pub(crate) unsafe extern "C" fn exit_saved() {
         "csrw stvec, t0",
         "jr t0",
         SPP = const sstatus::SPP,
+        X = const layout::X,
+        WORD = const WORD,
         PC = const layout::PC,
         HOST_SP = const layout::HOST_SP,
         host_trap = sym fault::host_trap,

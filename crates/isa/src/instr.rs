@@ -1,9 +1,11 @@
 //! What an instruction is, as far as a hypervisor must know: privileged ones, and everything that touches
 //! memory. The rest is `Other`.
 
+mod amo;
 mod compressed;
 mod decode;
 
+pub use amo::Amo;
 pub use decode::{decode, length};
 
 use crate::csr::CsrAddr;

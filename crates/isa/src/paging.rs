@@ -66,24 +66,27 @@ pub struct Satp {
 }
 
 impl Satp {
+    /// How far to the left the ASID stands.
+    pub const ASID_SHIFT: u32 = 44;
+
     /// Translation off.
     pub const BARE: Self = Self { mode: Mode::Bare, asid: 0, ppn: 0 };
 
     /// Splits a value; `None` where its mode is reserved.
     pub const fn from_bits(bits: u64) -> Option<Self> {
         match Mode::from_code(bits >> 60) {
-            Some(mode) => Some(Self { mode, asid: (bits >> 44) as u16, ppn: bits & PPN_MASK }),
+            Some(mode) => Some(Self { mode, asid: (bits >> Self::ASID_SHIFT) as u16, ppn: bits & PPN_MASK }),
             None => None,
         }
     }
 
     /// The register's value.
     pub const fn bits(self) -> u64 {
-        ((self.mode as u64) << 60) | ((self.asid as u64) << 44) | (self.ppn & PPN_MASK)
+        ((self.mode as u64) << 60) | ((self.asid as u64) << Self::ASID_SHIFT) | (self.ppn & PPN_MASK)
     }
 }
 
-const PPN_MASK: u64 = (1 << 44) - 1;
+const PPN_MASK: u64 = (1 << Satp::ASID_SHIFT) - 1;
 
 /// A page-table entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -109,10 +112,12 @@ impl Pte {
     pub const D: u64 = 1 << 7;
     /// Bits that must be zero where neither Svnapot nor Svpbmt is shown: 54 to 63.
     pub const RESERVED: u64 = 0x3ff << 54;
+    /// How far to the left the physical page number stands.
+    pub const PPN_SHIFT: u32 = 10;
 
     /// An entry for the physical page at byte address `address` with these flag bits.
     pub const fn new(address: u64, flags: u64) -> Self {
-        Self((address >> 12) << 10 | flags)
+        Self((address >> 12) << Self::PPN_SHIFT | flags)
     }
 
     /// Whether all bits of `flags` are set.
@@ -132,7 +137,7 @@ impl Pte {
 
     /// The byte address it holds.
     pub const fn address(self) -> u64 {
-        (self.0 >> 10 & PPN_MASK) << 12
+        (self.0 >> Self::PPN_SHIFT & PPN_MASK) << 12
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Pure: knows neither virtual machines nor devices. Times are ticks that the caller reads and hands in; they must not go
 //! backwards. Events change the [`Phase`] at once. Whatever needs others (output that is not yet shown, disk requests under
-//! way) is awaited in the phase [`Phase::Ending`], which [`Life::advance`] leads out of, so that nobody else waits for it.
+//! way) is awaited in the phase [`Phase::Ending`], which [`Life::advance`] leads out of, so that nobody else waits for it
+//! (*nobody-waits*).
 //! `backoff` decides how long a guest that ends again and again waits before it is started anew.
 #![no_std]
 #![forbid(unsafe_code)]

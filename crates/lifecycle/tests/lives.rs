@@ -222,6 +222,7 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
 
+    /// *drained-reset*
     #[test]
     fn no_history_starts_a_guest_whose_requests_are_under_way(events in prop::collection::vec(event(), 0..60)) {
         let mut life = life();

@@ -26,6 +26,13 @@ impl Extent {
     }
 }
 
+/// Whether all of `extent` lies in one of these ranges, and it is not empty. They are sorted and do not overlap.
+pub fn covers(ranges: &[Extent], extent: Extent) -> bool {
+    let after = ranges.partition_point(|range| range.start <= extent.start);
+    let range = after.checked_sub(1).and_then(|last| ranges.get(last));
+    extent.size > 0 && range.is_some_and(|range| extent.end() <= range.end())
+}
+
 /// Free host memory, in at most `LIMIT` ranges.
 #[derive(Clone, Debug, Default)]
 pub struct Extents {
@@ -118,6 +125,22 @@ mod tests {
 
     fn ranges(extents: &Extents) -> Vec<(u64, u64)> {
         extents.iter().map(|e| (e.start.0, e.end().0)).collect()
+    }
+
+    /// *shared-dma*
+    #[test]
+    fn only_what_lies_in_one_range_is_covered() {
+        let ranges = [extent(0x1000, 0x3000), extent(0x3000, 0x4000), extent(0x8000, 0x9000)];
+        for (start, end) in [(0x1000, 0x3000), (0x2fff, 0x3000), (0x3000, 0x3001), (0x8000, 0x9000)] {
+            assert!(covers(&ranges, extent(start, end)), "{start:x} to {end:x}");
+        }
+        for (start, end) in
+            [(0xfff, 0x1001), (0x2fff, 0x3001), (0x1000, 0x1000), (0x4000, 0x4001), (0x8fff, 0x9001), (0, 1)]
+        {
+            assert!(!covers(&ranges, extent(start, end)), "{start:x} to {end:x}");
+        }
+        assert!(!covers(&ranges, Extent::new(HostPhysAddr(0x8000), u64::MAX)));
+        assert!(!covers(&[], extent(0x1000, 0x2000)));
     }
 
     #[test]

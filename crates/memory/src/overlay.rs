@@ -4,42 +4,127 @@
 //! Says which pages those are and where their copies lie, so that shadow tables can be filled accordingly, and notes
 //! when the hypervisor itself writes to one. Decides nothing. Atomic, like RAM: all vCPUs of a VM share it.
 
-use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
-
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
+use crate::block::Block;
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::{BLOCK_SIZE, GuestPhysAddr, HostPhysAddr, PAGE_SIZE};
 
-/// Places of the table. A page has one place, which another page may hold.
-const PLACES: u64 = 4096;
+/// Sets of places in the table. A page has one set, in which others may hold places.
+const SETS: u64 = if cfg!(loom) { 1 } else { 1024 };
+/// Places of a set: a kernel's code and its modules may lie anywhere in RAM, and as many pages of them at the same distance from
+/// each other have copies all the same.
+const WAYS: usize = if cfg!(loom) { 1 } else { 4 };
 
-#[derive(Debug, Default)]
-struct Place {
-    /// The page's number plus 1, or 0.
-    page: AtomicU64,
-    copy: AtomicU64,
+/// Which page's copy is where, in one word, so that nobody sees one page with another one's copy: the number of the copy's page
+/// in the lower `COPY_BITS`, and above it the page's `tag`. 0 is an empty place.
+#[derive(Debug)]
+struct Place(AtomicU64);
+
+/// Bits of the number of a page of host memory, whose addresses have 56 bits. Priv. spec, "Sv39: Page-Based 39-bit
+/// Virtual-Memory System" and the like.
+const COPY_BITS: u32 = 56 - PAGE_SIZE.ilog2();
+/// Where RAM must end, for tags to tell its pages apart.
+const END: u64 = ((1 << (64 - COPY_BITS)) - 1) * SETS * PAGE_SIZE;
+
+/// Tells a page from others that have the same set.
+const fn tag(address: GuestPhysAddr) -> u64 {
+    address.0 / (SETS * PAGE_SIZE) + 1
+}
+
+/// The copy that a place's word has.
+const fn copy_in(word: u64) -> HostPhysAddr {
+    HostPhysAddr(word << (64 - COPY_BITS) >> (64 - COPY_BITS) << PAGE_SIZE.ilog2())
+}
+
+impl Place {
+    /// The copy of the page with this tag, if the place is its own.
+    fn copy_of(&self, tag: u64) -> Option<HostPhysAddr> {
+        let word = self.0.load(Ordering::Acquire);
+        (word >> COPY_BITS == tag).then(|| copy_in(word))
+    }
+
+    /// Takes an empty place for a page with this tag; says whether it was empty.
+    fn fill(&self, tag: u64, copy: HostPhysAddr) -> bool {
+        let word = tag << COPY_BITS | (copy.0 / PAGE_SIZE);
+        self.0.compare_exchange(0, word, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Empties the place if it is that of the page with this tag; gives the page's copy.
+    fn empty(&self, tag: u64) -> Option<HostPhysAddr> {
+        let word = self.0.load(Ordering::Acquire);
+        if word >> COPY_BITS != tag {
+            return None;
+        }
+        // Where two harts empty it at one time, one of them gets the copy.
+        self.0.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed).ok().map(copy_in)
+    }
+
+    /// Empties the place, which is in the set with this number; gives the address of the page whose it was.
+    fn clear(&self, set: u64) -> Option<GuestPhysAddr> {
+        // Most are empty, and are not to be written.
+        if self.0.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let tag = self.0.swap(0, Ordering::AcqRel) >> COPY_BITS;
+        Some(GuestPhysAddr((tag.checked_sub(1)? * SETS + set) * PAGE_SIZE))
+    }
+}
+
+/// The page has a place: most have none, and need not be looked for in their sets.
+const COPIED: u64 = 1;
+/// The page was scanned, and was not stored to since.
+const SCANNED: u64 = 1 << 1;
+/// The page may be executed and stored to without being scanned again.
+const EXEMPT: u64 = 1 << 2;
+/// The page is watched.
+const WATCHED: u64 = 1 << 3;
+/// Flags of a page.
+const FLAGS: u32 = 4;
+/// Pages whose flags are in one word.
+const PAGES_OF_WORD: u64 = (u64::BITS / FLAGS) as u64;
+
+/// A flag of all pages of a word.
+const fn of_all(flag: u64) -> u64 {
+    u64::MAX / ((1 << FLAGS) - 1) * flag
 }
 
 /// The pages of one guest whose code is fetched from copies.
 #[derive(Debug)]
 pub struct Overlay {
     places: Box<[Place]>,
-    /// For each block of RAM, how many of its pages have a copy, are watched, and are scanned: the sum.
-    blocks: Box<[AtomicU16]>,
+    /// The flags of all pages, `FLAGS` bits each.
+    pages: Box<[AtomicU64]>,
     /// How often a block had none of those any more.
     released: AtomicU64,
     base: GuestPhysAddr,
     disturbed: AtomicBool,
-    /// Kernel code must be scanned before it is executed: a bit for each page that was, and was not stored to since.
-    scanned: Box<[AtomicU64]>,
-    /// Pages that may be executed and stored to without being scanned again, a bit each.
-    exempt: Box<[AtomicU64]>,
+    /// Kernel code must be scanned before it is executed.
     wants_scan: AtomicBool,
-    /// Watched pages, a bit each.
-    watched: Box<[AtomicU64]>,
-    unwatched: AtomicU64,
+    state: Arc<RamState>,
     /// The last pages that were watched no longer: `entry` of the count before and the page's number in RAM.
     log: [AtomicU64; LOG],
+}
+
+/// What the assembly asks of a guest's RAM, which lives on as long as anybody may ask.
+#[derive(Debug)]
+pub struct RamState {
+    /// The blocks of RAM. Each counts its pages that have a copy, are watched, and are scanned: the sum.
+    blocks: Box<[Block]>,
+    unwatched: AtomicU64,
+}
+
+impl RamState {
+    /// The blocks of RAM, `BLOCK_SIZE` each.
+    pub fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    /// See `Overlay::unwatched`.
+    pub const fn unwatched(&self) -> &AtomicU64 {
+        &self.unwatched
+    }
 }
 
 /// Pages that are remembered after they were watched no longer.
@@ -47,19 +132,20 @@ pub const LOG: usize = 32;
 
 impl Overlay {
     pub(crate) fn new(base: GuestPhysAddr, size: u64) -> Self {
-        let bits = || (0..(size / PAGE_SIZE).div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        assert!(base.0.saturating_add(size) <= END, "RAM beyond what the table of copies can tell apart");
+        let words = (size / PAGE_SIZE).div_ceil(PAGES_OF_WORD);
         Self {
-            places: (0..PLACES).map(|_| Place::default()).collect(),
-            blocks: (0..size / BLOCK_SIZE).map(|_| AtomicU16::new(0)).collect(),
+            places: (0..SETS as usize * WAYS).map(|_| Place(AtomicU64::new(0))).collect(),
+            pages: (0..words).map(|_| AtomicU64::new(0)).collect(),
             released: AtomicU64::new(0),
             base,
             disturbed: AtomicBool::new(false),
-            scanned: bits(),
-            exempt: bits(),
             wants_scan: AtomicBool::new(false),
-            watched: bits(),
-            unwatched: AtomicU64::new(0),
-            log: [const { AtomicU64::new(u64::MAX) }; LOG],
+            state: Arc::new(RamState {
+                blocks: (0..size / BLOCK_SIZE).map(|_| Block::new()).collect(),
+                unwatched: AtomicU64::new(0),
+            }),
+            log: core::array::from_fn(|_| AtomicU64::new(u64::MAX)),
         }
     }
 
@@ -77,29 +163,29 @@ impl Overlay {
     /// Whether the kernel code in the page of `address` may be executed.
     #[inline]
     pub fn may_run(&self, address: GuestPhysAddr) -> bool {
-        !self.wants_scan() || self.is_in(&self.scanned, address) || self.is_in(&self.exempt, address)
+        !self.wants_scan() || self.has(address, SCANNED | EXEMPT)
     }
 
     /// Whether the page of `address` was scanned and not stored to since.
     pub fn is_scanned(&self, address: GuestPhysAddr) -> bool {
-        self.is_in(&self.scanned, address)
+        self.has(address, SCANNED)
     }
 
     /// Notes that the page of `address` is about to be scanned.
     pub(crate) fn note_scanned(&self, address: GuestPhysAddr) {
-        self.enter(&self.scanned, address);
+        self.enter(address, SCANNED);
     }
 
     /// Notes that the page of `address` has to be scanned again before it is executed.
     pub(crate) fn forget_scanned(&self, address: GuestPhysAddr) {
-        self.leave(&self.scanned, address);
+        self.leave(address, SCANNED);
     }
 
     /// Lets the page of `address` be executed and stored to without being scanned, until a copy of it ends.
     pub(crate) fn exempt(&self, address: GuestPhysAddr) {
-        self.leave(&self.scanned, address);
-        if let Some((word, bit)) = self.bit_of(&self.exempt, address) {
-            word.fetch_or(bit, Ordering::AcqRel);
+        self.leave(address, SCANNED);
+        if let Some((word, shift)) = self.flags_of(address) {
+            word.fetch_or(EXEMPT << shift, Ordering::AcqRel);
         }
     }
 
@@ -112,25 +198,30 @@ impl Overlay {
     /// Whether the page of `address` is watched.
     #[inline]
     pub fn is_watched(&self, address: GuestPhysAddr) -> bool {
-        self.touches_block(address) && self.is_in(&self.watched, address)
+        self.touches_block(address) && self.has(address, WATCHED)
     }
 
     /// How often a page was watched no longer. As long as this stays, nothing was stored to any page that is watched.
     #[inline]
     pub fn unwatched(&self) -> &AtomicU64 {
-        &self.unwatched
+        &self.state.unwatched
+    }
+
+    /// What the assembly asks of the RAM.
+    pub(crate) const fn state(&self) -> &Arc<RamState> {
+        &self.state
     }
 
     /// Watches the page of `address`; says whether it does so from now on.
     pub(crate) fn watch(&self, address: GuestPhysAddr) -> bool {
-        self.enter(&self.watched, address)
+        self.enter(address, WATCHED)
     }
 
     /// Watches the page of `address` no longer; says whether it was watched.
     pub(crate) fn unwatch(&self, address: GuestPhysAddr) -> bool {
-        let was = self.leave(&self.watched, address);
+        let was = self.leave(address, WATCHED);
         if was {
-            let count = self.unwatched.fetch_add(1, Ordering::AcqRel);
+            let count = self.state.unwatched.fetch_add(1, Ordering::AcqRel);
             if let (Some(place), Some(offset)) =
                 (self.log.get(count as usize % LOG), address.offset_from(self.base))
             {
@@ -152,49 +243,66 @@ impl Overlay {
         range.clone().all(|count| page(count).is_some()).then(|| range.filter_map(page))
     }
 
+    /// Whether the page of `address` has one of these flags.
     #[inline]
-    fn is_in(&self, bits: &[AtomicU64], address: GuestPhysAddr) -> bool {
-        self.bit_of(bits, address).is_some_and(|(word, bit)| word.load(Ordering::Acquire) & bit != 0)
+    fn has(&self, address: GuestPhysAddr, flags: u64) -> bool {
+        self.flags_of(address).is_some_and(|(word, shift)| word.load(Ordering::Acquire) >> shift & flags != 0)
     }
 
-    /// Sets a page's bit and counts it in its block; says whether it was not set before.
-    fn enter(&self, bits: &[AtomicU64], address: GuestPhysAddr) -> bool {
-        let Some((word, bit)) = self.bit_of(bits, address) else { return false };
-        let is_new = word.fetch_or(bit, Ordering::AcqRel) & bit == 0;
-        if is_new && let Some(block) = self.block(address) {
-            block.fetch_add(1, Ordering::AcqRel);
+    /// Sets a flag of a page and counts it in the page's block; says whether it was not set before.
+    fn enter(&self, address: GuestPhysAddr, flag: u64) -> bool {
+        let Some((word, shift)) = self.flags_of(address) else { return false };
+        // Counted first, as in `insert`.
+        self.enter_block(address);
+        let is_new = word.fetch_or(flag << shift, Ordering::AcqRel) >> shift & flag == 0;
+        if !is_new {
+            self.leave_block(address, 1);
         }
         is_new
     }
 
-    /// Takes a page's bit out again; says whether it was set.
-    fn leave(&self, bits: &[AtomicU64], address: GuestPhysAddr) -> bool {
-        let Some((word, bit)) = self.bit_of(bits, address) else { return false };
-        let was = word.fetch_and(!bit, Ordering::AcqRel) & bit != 0;
+    /// Clears a flag of a page, and counts it no longer; says whether it was set.
+    fn leave(&self, address: GuestPhysAddr, flag: u64) -> bool {
+        let Some((word, shift)) = self.flags_of(address) else { return false };
+        let was = word.fetch_and(!(flag << shift), Ordering::AcqRel) >> shift & flag != 0;
         if was {
-            self.leave_block(address);
+            self.leave_block(address, 1);
         }
         was
     }
 
-    /// Counts a page of the block of `address` no longer.
-    fn leave_block(&self, address: GuestPhysAddr) {
+    /// Counts a page of the block of `address`.
+    fn enter_block(&self, address: GuestPhysAddr) {
+        if let Some(block) = self.block(address) {
+            block.add_page();
+        }
+    }
+
+    /// Counts so many pages of the block of `address` no longer.
+    fn leave_block(&self, address: GuestPhysAddr, pages: u16) {
         if let Some(block) = self.block(address)
-            && block.fetch_sub(1, Ordering::AcqRel) == 1
+            && block.remove_pages(pages)
         {
             self.released.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    fn bit_of<'a>(&self, bits: &'a [AtomicU64], address: GuestPhysAddr) -> Option<(&'a AtomicU64, u64)> {
+    /// The word with the flags of the page of `address`, and where in it they begin.
+    #[inline]
+    fn flags_of(&self, address: GuestPhysAddr) -> Option<(&AtomicU64, u32)> {
         let page = address.offset_from(self.base)? / PAGE_SIZE;
-        Some((bits.get((page / 64) as usize)?, 1 << (page % 64)))
+        Some((self.pages.get((page / PAGES_OF_WORD) as usize)?, (page % PAGES_OF_WORD) as u32 * FLAGS))
     }
 
     /// Whether any page in the block of `address` may have a copy or be guarded, so that the block cannot be mapped whole.
     #[inline]
     pub fn touches_block(&self, address: GuestPhysAddr) -> bool {
-        self.block(address).is_some_and(|count| count.load(Ordering::Acquire) > 0)
+        self.block(address).is_some_and(Block::has_pages)
+    }
+
+    /// The blocks of RAM.
+    pub(crate) fn blocks(&self) -> &[Block] {
+        self.state.blocks()
     }
 
     /// How often `touches_block` has become false of a block. As long as this stays, it stays true where it is.
@@ -204,56 +312,71 @@ impl Overlay {
 
     /// Where the code of the page of `address` is fetched from, if it is here.
     pub fn copy_of(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
-        if !self.touches_block(address) {
+        if !self.has(address, COPIED) {
             return None;
         }
-        let place = self.place(address)?;
-        (place.page.load(Ordering::Acquire) == tag(address))
-            .then(|| HostPhysAddr(place.copy.load(Ordering::Relaxed)))
+        self.set(address).iter().find_map(|place| place.copy_of(tag(address)))
     }
 
-    /// Lets the code of the page of `address` be fetched from `copy`. Says whether it could: the page's place may be
-    /// another's.
+    /// Lets the code of the page of `address`, which is not here, be fetched from `copy`. Says whether it could: all places of
+    /// the page's set may be others'.
     pub(crate) fn insert(&self, address: GuestPhysAddr, copy: HostPhysAddr) -> bool {
-        let (Some(place), Some(block)) = (self.place(address), self.block(address)) else { return false };
-        if place.page.load(Ordering::Acquire) != 0 {
-            return false;
+        let Some(block) = self.block(address) else { return false };
+        // Counted before it can be found: whoever finds it may take it out, and count it no longer.
+        block.add_page();
+        let is_done = self.set(address).iter().any(|place| place.fill(tag(address), copy));
+        if !is_done {
+            self.leave_block(address, 1);
+        } else if let Some((word, shift)) = self.flags_of(address) {
+            word.fetch_or(COPIED << shift, Ordering::AcqRel);
         }
-        place.copy.store(copy.0, Ordering::Relaxed);
-        place.page.store(tag(address), Ordering::Release);
-        block.fetch_add(1, Ordering::AcqRel);
-        true
+        is_done
     }
 
     /// Takes the page of `address` out; its copy's address, if it was here.
     pub(crate) fn remove(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
-        let copy = self.copy_of(address)?;
-        self.place(address)?.page.store(0, Ordering::Release);
-        // What is there next has to be scanned again.
-        self.leave(&self.scanned, address);
-        if let Some((word, bit)) = self.bit_of(&self.exempt, address) {
-            word.fetch_and(!bit, Ordering::AcqRel);
+        let (word, shift) = self.flags_of(address)?;
+        if word.load(Ordering::Relaxed) >> shift & COPIED == 0 {
+            return None;
         }
-        self.leave_block(address);
-        Some(copy)
+        // What is there next has to be scanned again.
+        let were = word.fetch_and(!((COPIED | SCANNED | EXEMPT) << shift), Ordering::AcqRel) >> shift;
+        let is_own = were & COPIED != 0;
+        let copy = self.set(address).iter().filter(|_| is_own).find_map(|place| place.empty(tag(address)));
+        let pages = u16::from(copy.is_some()) + u16::from(were & SCANNED != 0);
+        if pages != 0 {
+            self.leave_block(address, pages);
+        }
+        copy
     }
 
     /// Whether some page's code is fetched from `copy`. Slow: for checks.
     pub fn holds_copy(&self, copy: HostPhysAddr) -> bool {
         self.places.iter().any(|place| {
-            place.page.load(Ordering::Acquire) != 0 && place.copy.load(Ordering::Relaxed) == copy.0
+            let word = place.0.load(Ordering::Acquire);
+            word != 0 && copy_in(word) == copy
         })
     }
 
     /// Takes all pages out, watches none, and forgets what was scanned.
     pub(crate) fn clear(&self) {
-        self.places.iter().for_each(|place| place.page.store(0, Ordering::Release));
-        self.blocks.iter().for_each(|block| block.store(0, Ordering::Release));
         self.disturbed.store(false, Ordering::Release);
-        let bits = self.scanned.iter().chain(&self.exempt).chain(&self.watched);
-        bits.for_each(|word| word.store(0, Ordering::Release));
-        self.unwatched.fetch_add(1, Ordering::AcqRel);
-        self.released.fetch_add(1, Ordering::AcqRel);
+        for (set, places) in (0..).zip(self.places.chunks(WAYS)) {
+            for page in places.iter().filter_map(|place| place.clear(set)) {
+                self.leave_block(page, 1);
+            }
+        }
+        for (number, word) in (0..).zip(&self.pages) {
+            if word.load(Ordering::Acquire) == 0 {
+                continue;
+            }
+            let counted = word.swap(0, Ordering::AcqRel) & (of_all(SCANNED) | of_all(WATCHED));
+            if counted != 0 {
+                let first = self.base.wrapping_add(number * PAGES_OF_WORD * PAGE_SIZE);
+                self.leave_block(first, counted.count_ones() as u16);
+            }
+        }
+        self.state.unwatched.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether the hypervisor wrote to a page that is here since this was last asked: copies are stale then.
@@ -268,10 +391,7 @@ impl Overlay {
     pub(crate) fn passes_by(&self, address: GuestPhysAddr, len: u64) -> bool {
         let offset = address.0.wrapping_sub(self.base.0);
         len <= BLOCK_SIZE - offset % BLOCK_SIZE
-            && self
-                .blocks
-                .get((offset / BLOCK_SIZE) as usize)
-                .is_some_and(|count| count.load(Ordering::Acquire) == 0)
+            && self.blocks().get((offset / BLOCK_SIZE) as usize).is_some_and(|block| !block.has_pages())
     }
 
     /// The pages among the `len` bytes at `address` that may have a copy or be guarded.
@@ -304,12 +424,15 @@ impl Overlay {
         }
     }
 
-    fn place(&self, address: GuestPhysAddr) -> Option<&Place> {
-        self.places.get((address.0 / PAGE_SIZE % PLACES) as usize)
+    /// Where the page of `address` may be.
+    #[inline]
+    fn set(&self, address: GuestPhysAddr) -> &[Place] {
+        let first = (address.0 / PAGE_SIZE % SETS) as usize * WAYS;
+        self.places.get(first..first + WAYS).unwrap_or(&[])
     }
 
-    fn block(&self, address: GuestPhysAddr) -> Option<&AtomicU16> {
-        self.blocks.get((address.offset_from(self.base)? / BLOCK_SIZE) as usize)
+    fn block(&self, address: GuestPhysAddr) -> Option<&Block> {
+        self.blocks().get((address.offset_from(self.base)? / BLOCK_SIZE) as usize)
     }
 }
 
@@ -321,130 +444,8 @@ const fn entry(count: u64, page: u64) -> u64 {
     count << 32 | page
 }
 
-const fn tag(address: GuestPhysAddr) -> u64 {
-    address.0 / PAGE_SIZE + 1
-}
+#[cfg(all(test, not(loom)))]
+mod tests;
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BASE: GuestPhysAddr = GuestPhysAddr(0x8000_0000);
-    const PAGE: GuestPhysAddr = GuestPhysAddr(0x8030_5000);
-
-    #[test]
-    fn a_page_is_found_by_any_of_its_addresses_until_it_is_removed() {
-        let overlay = Overlay::new(BASE, 4 * BLOCK_SIZE);
-        assert!(overlay.insert(PAGE, HostPhysAddr(0x1000)));
-        assert_eq!(overlay.copy_of(PAGE.wrapping_add(0xfff)), Some(HostPhysAddr(0x1000)));
-        assert_eq!(overlay.copy_of(PAGE.wrapping_add(0x1000)), None);
-        assert!(overlay.touches_block(GuestPhysAddr(0x803f_ffff)));
-        assert!(!overlay.touches_block(BASE));
-        assert_eq!(overlay.remove(PAGE), Some(HostPhysAddr(0x1000)));
-        assert_eq!(overlay.copy_of(PAGE), None);
-        assert!(!overlay.touches_block(PAGE));
-    }
-
-    #[test]
-    fn a_place_holds_one_page_and_an_address_outside_ram_none() {
-        let overlay = Overlay::new(BASE, 16 * BLOCK_SIZE);
-        assert!(overlay.insert(PAGE, HostPhysAddr(0x1000)));
-        assert!(!overlay.insert(PAGE.wrapping_add(PLACES * PAGE_SIZE), HostPhysAddr(0x2000)));
-        assert!(!overlay.insert(GuestPhysAddr(0), HostPhysAddr(0x2000)));
-        assert_eq!(overlay.copy_of(PAGE.wrapping_add(PLACES * PAGE_SIZE)), None);
-    }
-
-    #[test]
-    fn a_page_is_watched_until_it_is_not_and_that_is_counted() {
-        let overlay = Overlay::new(BASE, 4 * BLOCK_SIZE);
-        let count = || overlay.unwatched().load(Ordering::Relaxed);
-        assert!(overlay.watch(PAGE) && !overlay.watch(PAGE));
-        assert!(
-            overlay.is_watched(PAGE.wrapping_add(0xfff)) && !overlay.is_watched(PAGE.wrapping_add(0x1000))
-        );
-        assert!(overlay.touches_block(PAGE) && overlay.copy_of(PAGE).is_none());
-        assert_eq!(count(), 0);
-        assert!(overlay.unwatch(PAGE) && !overlay.unwatch(PAGE));
-        assert!(!overlay.is_watched(PAGE) && !overlay.touches_block(PAGE));
-        assert_eq!(count(), 1);
-        assert!(!overlay.watch(GuestPhysAddr(0)) && !overlay.is_watched(GuestPhysAddr(0)));
-        overlay.watch(PAGE);
-        overlay.clear();
-        assert!(!overlay.is_watched(PAGE) && !overlay.touches_block(PAGE));
-        assert_eq!(count(), 2);
-    }
-
-    #[test]
-    fn the_last_pages_that_were_let_go_are_known() {
-        let overlay = Overlay::new(BASE, 4 * BLOCK_SIZE);
-        let let_go = |number: u64| {
-            let page = BASE.wrapping_add(number * PAGE_SIZE);
-            assert!(overlay.watch(page) && overlay.unwatch(page));
-            page
-        };
-        let since = |before| {
-            let now = overlay.unwatched().load(Ordering::Relaxed);
-            overlay.unwatched_since(before, now).map(|pages| pages.collect::<alloc::vec::Vec<_>>())
-        };
-        assert_eq!(since(0), Some(alloc::vec![]));
-        let pages = [3, 700, 3].map(let_go);
-        assert_eq!(since(0), Some(pages.to_vec()));
-        assert_eq!(since(1), Some(pages[1..].to_vec()));
-        (0..LOG as u64 - 2).for_each(|number| _ = let_go(number));
-        assert_eq!(since(0), None);
-        assert_eq!(since(1).map(|pages| pages.len()), Some(LOG));
-        // All were let go at once, and none by name.
-        overlay.clear();
-        assert_eq!(since(LOG as u64 + 1), None);
-    }
-
-    #[test]
-    fn a_write_of_ours_is_noted_once_and_only_on_its_pages() {
-        let overlay = Overlay::new(BASE, 4 * BLOCK_SIZE);
-        overlay.insert(PAGE, HostPhysAddr(0x1000));
-        let touched = |address, len| overlay.touched_pages(address, len).collect::<alloc::vec::Vec<_>>();
-        assert_eq!(touched(BASE, BLOCK_SIZE), []);
-        assert_eq!(touched(GuestPhysAddr(PAGE.0 - 1), 2), [GuestPhysAddr(PAGE.0 - PAGE_SIZE), PAGE]);
-        assert_eq!(touched(BASE, 4 * BLOCK_SIZE).len() as u64, BLOCK_SIZE / PAGE_SIZE);
-        assert_eq!(touched(GuestPhysAddr(u64::MAX), 2), []);
-        assert!(overlay.passes_by(BASE, BLOCK_SIZE));
-        assert!(overlay.passes_by(GuestPhysAddr(BASE.0 + BLOCK_SIZE - 1), 1));
-        // The page's block, the border before it, and what is no RAM.
-        assert!(!overlay.passes_by(GuestPhysAddr(PAGE.0 + PAGE_SIZE), 1));
-        assert!(!overlay.passes_by(GuestPhysAddr(BASE.0 + BLOCK_SIZE - 1), 2));
-        assert!(!overlay.passes_by(BASE, u64::MAX));
-        assert!(!overlay.passes_by(GuestPhysAddr(BASE.0 - 1), 1));
-        assert!(!overlay.passes_by(GuestPhysAddr(u64::MAX), 2));
-        overlay.disturb(PAGE.wrapping_add(0x1000));
-        assert!(!overlay.take_disturbed());
-        overlay.disturb(PAGE);
-        assert!(overlay.take_disturbed());
-        assert!(!overlay.take_disturbed());
-    }
-
-    #[test]
-    fn a_scanned_page_is_guarded_until_it_is_stored_to() {
-        let overlay = Overlay::new(BASE, 4 * BLOCK_SIZE);
-        assert!(overlay.may_run(PAGE));
-        overlay.require_scan();
-        assert!(!overlay.may_run(PAGE) && !overlay.is_guarded(PAGE));
-        overlay.note_scanned(PAGE);
-        assert!(overlay.may_run(PAGE) && overlay.is_guarded(PAGE) && overlay.touches_block(PAGE));
-        assert_eq!(overlay.released(), 0);
-        overlay.forget_scanned(PAGE);
-        assert!(!overlay.may_run(PAGE) && !overlay.is_guarded(PAGE) && !overlay.touches_block(PAGE));
-        assert_eq!(overlay.released(), 1);
-        overlay.note_scanned(PAGE);
-        overlay.exempt(PAGE);
-        assert!(overlay.may_run(PAGE) && !overlay.is_guarded(PAGE) && !overlay.touches_block(PAGE));
-        // What follows a copy has to be scanned again.
-        overlay.insert(PAGE, HostPhysAddr(0x1000));
-        overlay.note_scanned(PAGE);
-        overlay.remove(PAGE);
-        assert!(!overlay.may_run(PAGE) && !overlay.touches_block(PAGE));
-        assert_eq!(overlay.released(), 3);
-        overlay.note_scanned(PAGE);
-        overlay.clear();
-        assert!(!overlay.touches_block(PAGE) && overlay.released() == 4);
-    }
-}
+#[cfg(all(test, loom))]
+mod races;

@@ -1,18 +1,23 @@
 //! Guest RAM: contiguous host memory that is filled in, block by block, when it is first looked at.
 //!
 //! A block starts as what the bundle says it holds, or zero, so nothing that was in the memory before can reach
-//! the guest, starting a VM costs next to nothing, and a reset is `forget`. All accesses are atomic words: other
+//! the guest (*zeroed-ram*), starting a VM costs next to nothing, and a reset is `forget`. There is no other way to the memory
+//! than by guest-physical address, in bounds: *checked-ram*. All accesses are atomic words: other
 //! harts run the guest meanwhile. Copying is in `copy`, what devices do in `dma`.
 
 mod copy;
 mod dma;
 
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
-use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::overlay::Overlay;
+use crate::block::Block;
+#[cfg(not(target_arch = "riscv64"))]
+use crate::host::HartAuthority;
+use crate::host::HostWords;
+use crate::overlay::{Overlay, RamState};
 use crate::{BLOCK_SIZE, GuestPhysAddr, HostPhysAddr, PAGE_SIZE};
 
 #[cfg(test)]
@@ -42,48 +47,38 @@ pub struct GuestRam {
     guest_base: GuestPhysAddr,
     host_base: HostPhysAddr,
     initial: Vec<InitialData>,
-    blocks: Box<[AtomicU8]>,
-    /// For each block, 1 where it is `FULL`, no code of it is fetched from elsewhere, and none of it is guarded.
-    plain: Box<[AtomicU8]>,
     /// Counts what the hypervisor wrote: see `writes`.
     writes: AtomicU64,
     overlay: Overlay,
 }
 
-/// States of a block. A block moves from `EMPTY` through `BUSY`, by one hart, to `FULL`.
-const EMPTY: u8 = 0;
-const BUSY: u8 = 1;
-const FULL: u8 = 2;
-
 impl GuestRam {
-    /// RAM at `guest_base` made of `words`, which lie at `host_base`.
+    /// RAM at `guest_base` made of `words`, of which is said that they lie at `host_base`: for a machine that no hart runs.
     ///
     /// # Panics
-    /// Where a base or the size is not a multiple of `BLOCK_SIZE`: the caller allocates it so.
+    /// As `of`.
+    #[cfg(not(target_arch = "riscv64"))]
     pub fn new(
         words: &'static [AtomicU64],
         guest_base: GuestPhysAddr,
         host_base: HostPhysAddr,
-        mut initial: Vec<InitialData>,
+        initial: Vec<InitialData>,
     ) -> Self {
+        Self::of(HostWords::new(words, host_base, HartAuthority::simulated()), guest_base, initial)
+    }
+
+    /// RAM at `guest_base` made of `words`.
+    ///
+    /// # Panics
+    /// Where a base or the size is not a multiple of `BLOCK_SIZE`: the caller allocates it so.
+    pub fn of(words: HostWords, guest_base: GuestPhysAddr, mut initial: Vec<InitialData>) -> Self {
+        let (words, host_base) = (words.words(), words.at());
         let size = words.len() as u64 * WORD;
         assert!(guest_base.is_aligned(BLOCK_SIZE) && host_base.is_aligned(BLOCK_SIZE), "unaligned guest RAM");
         assert!(size.is_multiple_of(BLOCK_SIZE), "guest RAM is not a whole number of blocks");
         initial.sort_by_key(|piece| piece.address);
-        let blocks = (0..size / BLOCK_SIZE).map(|_| AtomicU8::new(EMPTY)).collect();
-        let plain = (0..size / BLOCK_SIZE).map(|_| AtomicU8::new(0)).collect();
         let overlay = Overlay::new(guest_base, size);
-        Self {
-            words,
-            size,
-            guest_base,
-            host_base,
-            initial,
-            blocks,
-            plain,
-            writes: AtomicU64::new(0),
-            overlay,
-        }
+        Self { words, size, guest_base, host_base, initial, writes: AtomicU64::new(0), overlay }
     }
 
     /// Its first address.
@@ -103,64 +98,53 @@ impl GuestRam {
 
     /// Lets the code of the page of `address` be fetched from `copy`; says whether it could: see `Overlay`.
     pub fn overlay_page(&self, address: GuestPhysAddr, copy: HostPhysAddr) -> bool {
-        let done = self.overlay.insert(address, copy);
-        self.note_plain(address);
-        done
+        self.overlay.insert(address, copy)
     }
 
     /// Lets the code of the page of `address` be fetched from itself again; its copy's address, if it had one.
     pub fn uncover_page(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
-        let copy = self.overlay.remove(address);
-        self.note_plain(address);
-        copy
+        self.overlay.remove(address)
     }
 
     /// Lets all code be fetched from where it is.
     pub fn uncover_all(&self) {
         self.overlay.clear();
-        for block in 0..self.blocks.len() as u64 {
-            self.note_plain(self.guest_base.wrapping_add(block * BLOCK_SIZE));
-        }
     }
 
     /// Watches the page of `address`: no shadow may map it writable from now on. Says whether it was not watched before.
     pub fn watch_page(&self, address: GuestPhysAddr) -> bool {
-        let done = self.overlay.watch(address);
-        self.note_plain(address);
-        done
+        self.overlay.watch(address)
     }
 
     /// Watches the page of `address` no longer, since it is about to be written; says whether it was watched.
     pub fn unwatch_page(&self, address: GuestPhysAddr) -> bool {
-        let was = self.overlay.unwatch(address);
-        if was {
-            self.note_plain(address);
-        }
-        was
+        self.overlay.unwatch(address)
     }
 
     /// Notes that the page of `address` is about to be scanned: it may be executed, and no shadow that is filled from now on
     /// maps it writable.
     pub fn note_scanned(&self, address: GuestPhysAddr) {
         self.overlay.note_scanned(address);
-        self.note_plain(address);
     }
 
     /// Lets the page of `address` be stored to, and scanned again before it is executed.
     pub fn forget_scanned(&self, address: GuestPhysAddr) {
         self.overlay.forget_scanned(address);
-        self.note_plain(address);
     }
 
     /// Lets the page of `address` be executed and stored to without being scanned again, until a copy of it ends.
     pub fn exempt_from_scan(&self, address: GuestPhysAddr) {
         self.overlay.exempt(address);
-        self.note_plain(address);
     }
 
-    /// For each block, not 0 where it is filled in, no code of it is fetched from elsewhere, and none of it is guarded.
-    pub fn plain_blocks(&self) -> &[AtomicU8] {
-        &self.plain
+    /// Its blocks, `BLOCK_SIZE` each.
+    pub fn blocks(&self) -> &[Block] {
+        self.overlay.blocks()
+    }
+
+    /// What the assembly asks of it.
+    pub const fn state(&self) -> &Arc<RamState> {
+        self.overlay.state()
     }
 
     /// Where the RAM begins in host memory.
@@ -190,8 +174,8 @@ impl GuestRam {
     /// Where the byte at `address` is in host memory, if its block is filled in already.
     pub fn present_address(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
         let offset = self.offset(address, 1)?;
-        let state = self.blocks.get((offset / BLOCK_SIZE) as usize)?;
-        (state.load(Ordering::Acquire) == FULL).then(|| self.host_base.wrapping_add(offset))
+        let block = self.blocks().get((offset / BLOCK_SIZE) as usize)?;
+        block.is_filled().then(|| self.host_base.wrapping_add(offset))
     }
 
     /// Whether `address` is in host memory that belongs to this RAM.
@@ -268,9 +252,7 @@ impl GuestRam {
 
     /// Makes every block its initial self again, lazily. No hart may run the guest meanwhile.
     pub fn forget(&self) {
-        for block in self.blocks.iter().chain(&self.plain) {
-            block.store(EMPTY, Ordering::Release);
-        }
+        self.blocks().iter().for_each(Block::forget);
     }
 
     /// Notes a write of ours, or a device's, to `len` bytes at `address`.
@@ -339,22 +321,22 @@ impl GuestRam {
 
     #[inline(always)]
     fn populate(&self, offset: u64) {
-        let Some(state) = self.blocks.get((offset / BLOCK_SIZE) as usize) else { return };
-        if state.load(Ordering::Acquire) != FULL {
-            self.populate_slowly(offset / BLOCK_SIZE, state);
+        let Some(block) = self.blocks().get((offset / BLOCK_SIZE) as usize) else { return };
+        if !block.is_filled() {
+            self.populate_slowly(offset / BLOCK_SIZE, block);
         }
     }
 
     #[cold]
-    fn populate_slowly(&self, block: u64, state: &AtomicU8) {
-        if state.compare_exchange(EMPTY, BUSY, Ordering::Acquire, Ordering::Acquire).is_err() {
+    fn populate_slowly(&self, number: u64, block: &Block) {
+        if !block.begin_filling() {
             // Another hart is at it; it needs no lock of ours to finish.
-            while state.load(Ordering::Acquire) != FULL {
+            while !block.is_filled() {
                 core::hint::spin_loop();
             }
             return;
         }
-        let start = block * BLOCK_SIZE;
+        let start = number * BLOCK_SIZE;
         let end = start + BLOCK_SIZE;
         let mut at = start;
         for piece in &self.initial {
@@ -371,20 +353,7 @@ impl GuestRam {
         }
         self.fill(at, end, &[]);
         self.note_code_write();
-        state.store(FULL, Ordering::Release);
-        self.note_plain(GuestPhysAddr(self.guest_base.0.wrapping_add(start)));
-    }
-
-    /// Lets `plain_blocks` say what is true of the block of `address`.
-    fn note_plain(&self, address: GuestPhysAddr) {
-        let Some(block) = address.offset_from(self.guest_base).map(|offset| (offset / BLOCK_SIZE) as usize)
-        else {
-            return;
-        };
-        if let (Some(plain), Some(state)) = (self.plain.get(block), self.blocks.get(block)) {
-            let is_plain = state.load(Ordering::Acquire) == FULL && !self.overlay.touches_block(address);
-            plain.store(u8::from(is_plain), Ordering::Release);
-        }
+        block.end_filling();
     }
 
     /// Writes `data`, then zeros, to the words at offsets `start..end`.

@@ -93,6 +93,7 @@ fn word(bytes: &[u8], address: u64) -> Option<u64> {
     Some(u64::from_le_bytes(bytes[range].try_into().unwrap()))
 }
 
+/// *zeroed-ram*
 #[test]
 fn ram_holds_its_initial_data_and_what_was_written_since() {
     let words = memory();
@@ -161,6 +162,7 @@ fn a_host_address_is_given_for_ram_only_and_its_block_is_filled_in_first() {
     }
 }
 
+/// *checked-ram*
 #[test]
 fn ram_owns_its_host_memory_and_no_byte_more() {
     let ram = ram(memory(), vec![]);

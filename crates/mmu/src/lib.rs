@@ -21,5 +21,6 @@ pub mod walk;
 
 pub use asids::{AsidBlock, AsidSpace, TlbPolicy};
 pub use context::{ContextKey, View};
-pub use shadow::{DroppedCode, HostPaging, LostRoots, Root, ShadowMmu, TlbFlush, Verdict, Window};
+pub use shadow::{DroppedCode, HostPaging, LostRoots, Root, ShadowMmu, TlbFlush, Verdict};
+pub use vhart::Window;
 pub use walk::{Access, Rights, Translation, translate};

@@ -1,12 +1,17 @@
 //! The memory that shadow tables are made of: a fixed number of page tables, handed out and taken back in lists.
 //!
 //! Beside each table is kept what its entries were made of: which slots are in use, the guest's table that they follow,
-//! and the guest's entries as they were then. So a table can be emptied, and compared with the guest's, slot by slot.
+//! and the guest's entries as they were then. So a table can be emptied, and compared with the guest's, slot by slot. The
+//! memory itself, which the assembly and the hardware use, too, is `vhart`'s `ShadowTables`.
 
 use alloc::boxed::Box;
 
-use isa::paging::{PageTable, Pte};
+use core::sync::atomic::Ordering::Relaxed;
+
+use isa::paging::Pte;
 use memory::{BLOCK_SIZE, GuestPhysAddr, HostPhysAddr, PAGE_SIZE};
+use vhart::tables::{Entry, ROOTS, Slots};
+use vhart::{HostTables, ShadowTables};
 
 #[cfg(test)]
 mod tests;
@@ -41,7 +46,6 @@ pub enum Source {
 }
 
 #[derive(Clone, Debug)]
-#[repr(C)]
 struct Meta {
     next: Option<TableId>,
     /// Entries of this table are at this level.
@@ -52,52 +56,39 @@ struct Meta {
     /// How often it was compared since something in it was found changed; larger tables count more.
     quiet: u32,
     source: Source,
-    /// Which words of `used` may not be 0, a bit each: all, once the assembly fills the table.
-    words: u8,
-    /// A bit for each slot whose entry is not 0.
-    used: [u64; 8],
-    /// Blocks of host memory in which leaves of this table may lie, by their numbers modulo 64, a bit each; the assembly
-    /// finds it behind `used`, and notes those that it makes writable.
-    blocks: u64,
 }
 
 /// A pool of page tables at consecutive host-physical addresses.
 #[derive(Debug)]
 pub struct TablePool {
-    tables: &'static mut [PageTable],
-    /// For each table, the guest's entries that its own were made of.
-    seen: &'static mut [PageTable],
-    base: HostPhysAddr,
+    memory: ShadowTables,
     metas: Box<[Meta]>,
     free: TableList,
 }
 
 impl TablePool {
-    /// A pool of half as many tables, which lie at `base`; the other half is for what they were made of. The first
-    /// `fixed` of them, empty, are not handed out: see `fixed`.
-    pub fn new(tables: &'static mut [PageTable], base: HostPhysAddr, fixed: usize) -> Self {
-        let count = tables.len() / 2;
-        let (tables, seen) = tables.split_at_mut(count);
-        let meta = Meta {
-            next: None,
-            level: 0,
-            is_loose: false,
-            next_loose: None,
-            quiet: 0,
-            source: Source::None,
-            words: u8::MAX,
-            used: [u64::MAX; 8],
-            blocks: 0,
-        };
+    /// A pool of half as many tables; the other half is for what they were made of. The roots, empty but for the hypervisor's
+    /// window, are not handed out: see `fixed`.
+    pub fn new(tables: HostTables) -> Self {
+        let memory = ShadowTables::new(tables);
+        let count = memory.len() as u32;
+        let meta =
+            Meta { next: None, level: 0, is_loose: false, next_loose: None, quiet: 0, source: Source::None };
         let metas = (0..count).map(|_| meta.clone()).collect();
-        let mut pool = Self { metas, tables, seen, base, free: TableList::default() };
+        let mut pool = Self { metas, memory, free: TableList::default() };
         let mut free = TableList::default();
-        for id in (fixed as u32..count as u32).rev() {
+        for id in (ROOTS as u32..count).rev() {
             pool.push(&mut free, TableId(id));
         }
         pool.free = free;
-        (0..fixed as u32).for_each(|id| pool.clear(TableId(id)));
+        (0..ROOTS as u32).for_each(|id| pool.clear(TableId(id)));
         pool
+    }
+
+    /// The tables as the assembly and the hardware see them.
+    #[inline]
+    pub const fn memory(&self) -> &ShadowTables {
+        &self.memory
     }
 
     /// The table with this number of those that are never handed out, for entries at `level`.
@@ -117,7 +108,7 @@ impl TablePool {
     /// All tables that are handed out, free or not.
     #[cfg(test)]
     pub fn capacity(&self) -> usize {
-        self.tables.len() - crate::shadow::ROOTS
+        self.memory.len() - ROOTS
     }
 
     /// Takes an emptied table from the pool, for entries at `level`, and puts it on `list`.
@@ -165,7 +156,7 @@ impl TablePool {
 
     /// Where a table lies.
     pub fn address(&self, table: TableId) -> HostPhysAddr {
-        self.base.wrapping_add(u64::from(table.0) * PAGE_SIZE)
+        self.memory.address(table.0)
     }
 
     /// Where the table with this number lies.
@@ -175,8 +166,8 @@ impl TablePool {
 
     /// The table at `address`, or `None` where the pool has none.
     pub fn at(&self, address: HostPhysAddr) -> Option<TableId> {
-        let number = address.offset_from(self.base)? / PAGE_SIZE;
-        (number < self.tables.len() as u64).then_some(TableId(number as u32))
+        let number = address.offset_from(self.memory.base())? / PAGE_SIZE;
+        (number < self.memory.len() as u64).then_some(TableId(number as u32))
     }
 
     /// The table that a pointer leads to; `None` for what is no pointer into the pool.
@@ -188,20 +179,19 @@ impl TablePool {
     /// An entry; `slot` counts modulo 512.
     #[inline]
     pub fn entry(&self, table: TableId, slot: usize) -> Pte {
-        let entry = self.tables.get(table.0 as usize).and_then(|table| table.0.get(slot & 511));
-        Pte(entry.copied().unwrap_or(0))
+        let entry = self.memory.table(table.0).and_then(|table| table.entries().get(slot & 511));
+        Pte(entry.map_or(0, |entry| entry.get()))
     }
 
     /// Writes an entry that was made of the guest's entry `seen`; `slot` counts modulo 512.
     #[inline]
     pub fn set_entry(&mut self, table: TableId, slot: usize, entry: Pte, seen: u64) {
-        self.set_fixed(table, slot, entry);
-        self.set_seen(table, slot, seen);
-        self.mark(table, slot, entry.0 != 0);
-        if entry.is_leaf()
-            && let Some(meta) = self.metas.get_mut(table.0 as usize)
-        {
-            meta.blocks |= block_bit(HostPhysAddr(entry.address()));
+        let Some(slots) = self.memory.write(table.0, slot, entry.0, seen) else { return };
+        mark(slots, slot, entry.0 != 0);
+        if entry.is_leaf() {
+            slots
+                .blocks
+                .store(slots.blocks.load(Relaxed) | block_bit(HostPhysAddr(entry.address())), Relaxed);
         }
     }
 
@@ -209,30 +199,27 @@ impl TablePool {
     #[inline]
     pub fn drop_entry(&mut self, table: TableId, slot: usize) {
         self.set_fixed(table, slot, Pte(0));
-        self.mark(table, slot, false);
+        if let Some(slots) = self.memory.slots(table.0) {
+            mark(slots, slot, false);
+        }
     }
 
     /// Writes an entry that is no business of the guest's. `take` does not empty it.
     #[inline]
     pub fn set_fixed(&mut self, table: TableId, slot: usize, entry: Pte) {
-        let table = self.tables.get_mut(table.0 as usize);
-        if let Some(place) = table.and_then(|table| table.0.get_mut(slot & 511)) {
-            *place = entry.0;
-        }
+        self.memory.set(table.0, slot, entry.0);
     }
 
     /// Says that an entry is right for the guest's entry `seen`, too.
     pub fn set_seen(&mut self, table: TableId, slot: usize, seen: u64) {
-        if let Some(place) = self.seen.get_mut(table.0 as usize).and_then(|table| table.0.get_mut(slot & 511))
-        {
-            *place = seen;
-        }
+        self.memory.set_seen(table.0, slot, seen);
     }
 
     /// The guest's entry that an entry was made of.
     #[inline]
     pub fn seen(&self, table: TableId, slot: usize) -> u64 {
-        self.seen.get(table.0 as usize).and_then(|seen| seen.0.get(slot & 511)).copied().unwrap_or(0)
+        let seen = self.memory.seen(table.0).and_then(|seen| seen.entries().get(slot & 511));
+        seen.map_or(0, |seen| seen.get())
     }
 
     /// What the table's entries follow.
@@ -287,15 +274,15 @@ impl TablePool {
     /// The first slot in use from `first` on; the table may change before the next one is asked for.
     #[inline]
     pub fn next_used(&self, table: TableId, first: usize) -> Option<usize> {
-        let meta = self.metas.get(table.0 as usize)?;
-        let mut words = u64::from(meta.words) & u64::MAX.checked_shl((first / 64) as u32)?;
+        let slots = self.memory.slots(table.0)?;
+        let mut words = u64::from(slots.words.load(Relaxed)) & u64::MAX.checked_shl((first / 64) as u32)?;
         let mut from = u64::MAX << (first % 64);
         while words != 0 {
             let nth = words.trailing_zeros() as usize;
             if nth != first / 64 {
                 from = u64::MAX;
             }
-            let word = meta.used.get(nth)? & from;
+            let word = slots.used.get(nth)?.load(Relaxed) & from;
             if word != 0 {
                 return Some(nth * 64 + word.trailing_zeros() as usize);
             }
@@ -321,19 +308,19 @@ impl TablePool {
     /// The first slot from `first` on whose entry has these bits where `mask` has any.
     #[inline]
     fn find(&self, table: TableId, first: usize, wanted: Pte, mask: u64) -> Option<usize> {
-        let Meta { used, blocks, .. } = self.metas.get(table.0 as usize)?;
-        if blocks & block_bit(HostPhysAddr(wanted.address())) == 0 {
+        let Slots { used, blocks, .. } = self.memory.slots(table.0)?;
+        if blocks.load(Relaxed) & block_bit(HostPhysAddr(wanted.address())) == 0 {
             return None;
         }
-        let entries = self.tables.get(table.0 as usize)?.0.as_chunks::<8>().0;
+        let entries = self.memory.table(table.0)?.entries().as_chunks::<8>().0;
         let mut group = first / 8;
         let mut skip = first % 8;
         while let Some(word) = used.get(group / 8) {
-            let mut word = word >> (8 * (group % 8));
+            let mut word = word.load(Relaxed) >> (8 * (group % 8));
             let end = (group | 7) + 1;
             while word != 0 {
                 if word as u8 != 0 {
-                    let is_wanted = |entry: &u64| (entry ^ wanted.0) & mask == 0;
+                    let is_wanted = |entry: &Entry| (entry.get() ^ wanted.0) & mask == 0;
                     if let Some(nth) = entries.get(group)?.iter().skip(skip).position(is_wanted) {
                         return Some(8 * group + skip + nth);
                     }
@@ -347,14 +334,12 @@ impl TablePool {
         None
     }
 
-    /// Where the hypervisor has a table, what its entries were made of, and the bits of its slots in use: for the assembly,
-    /// which may use any slot from now on.
-    pub fn places(&mut self, table: TableId) -> Option<[u64; 3]> {
-        let number = table.0 as usize;
-        self.metas.get_mut(number)?.words = u8::MAX;
-        let address = |table: &PageTable| core::ptr::from_ref(&table.0).addr() as u64;
-        let used = core::ptr::from_ref(&self.metas.get(number)?.used).addr() as u64;
-        Some([address(self.tables.get(number)?), address(self.seen.get(number)?), used])
+    /// The tables, of which the assembly may use any slot of this one from now on.
+    pub fn fill_by_assembly(&self, table: TableId) -> &ShadowTables {
+        if let Some(slots) = self.memory.slots(table.0) {
+            slots.words.store(u8::MAX, Relaxed);
+        }
+        &self.memory
     }
 
     /// The number of a table.
@@ -369,64 +354,46 @@ impl TablePool {
 
     /// A table's entries.
     pub fn entries(&self, table: TableId) -> impl Iterator<Item = Pte> + '_ {
-        let table = self.tables.get(table.0 as usize);
         // By reference: the scanner recurses over these, and the hypervisor's stack is small.
-        table.into_iter().flat_map(|table| &table.0).map(|entry| Pte(*entry))
+        let table = self.memory.table(table.0);
+        table.into_iter().flat_map(|table| table.entries()).map(|entry| Pte(entry.get()))
     }
 
     /// Empties the slots in use, or all where nothing is known of the table yet.
     pub fn clear(&mut self, table: TableId) {
-        let number = table.0 as usize;
-        let (Some(meta), Some(table)) = (self.metas.get_mut(number), self.tables.get_mut(number)) else {
-            return;
-        };
-        for_each_bit(u64::from(core::mem::take(&mut meta.words)), |nth| {
-            let word = meta.used.get_mut(nth).map(core::mem::take).unwrap_or(0);
-            for_each_bit(word, |bit| {
-                if let Some(entry) = table.0.get_mut((nth * 64 + bit) & 511) {
-                    *entry = 0;
-                }
-            });
+        let Some(slots) = self.memory.slots(table.0) else { return };
+        for_each_bit(u64::from(slots.words.load(Relaxed)), |nth| {
+            let Some(place) = slots.used.get(nth) else { return };
+            let word = place.load(Relaxed);
+            place.store(0, Relaxed);
+            for_each_bit(word, |bit| self.memory.set(table.0, nth * 64 + bit, 0));
         });
-        meta.blocks = 0;
+        slots.words.store(0, Relaxed);
+        slots.blocks.store(0, Relaxed);
     }
 
     /// Drops the entries of a table for which `holds`, told the slot, the entry and what it was made of, says no.
     #[inline]
     pub fn retain(&mut self, table: TableId, mut holds: impl FnMut(usize, Pte, u64) -> bool) {
-        let number = table.0 as usize;
-        let (Some(meta), Some(table), Some(seen)) =
-            (self.metas.get_mut(number), self.tables.get_mut(number), self.seen.get(number))
+        let (Some(slots), Some(entries), Some(seen)) =
+            (self.memory.slots(table.0), self.memory.table(table.0), self.memory.seen(table.0))
         else {
             return;
         };
-        for_each_bit(u64::from(meta.words), |nth| {
-            let Some(word) = meta.used.get_mut(nth) else { return };
-            for_each_bit(*word, |bit| {
+        for_each_bit(u64::from(slots.words.load(Relaxed)), |nth| {
+            let Some(place) = slots.used.get(nth) else { return };
+            let mut word = place.load(Relaxed);
+            for_each_bit(word, |bit| {
                 let slot = (nth * 64 + bit) & 511;
-                if let (Some(entry), Some(seen)) = (table.0.get_mut(slot), seen.0.get(slot))
-                    && !holds(slot, Pte(*entry), *seen)
+                if let (Some(entry), Some(seen)) = (entries.entries().get(slot), seen.entries().get(slot))
+                    && !holds(slot, Pte(entry.get()), seen.get())
                 {
-                    *entry = 0;
-                    *word &= !(1 << (bit & 63));
+                    self.memory.set(table.0, slot, 0);
+                    word &= !(1 << (bit & 63));
                 }
             });
+            place.store(word, Relaxed);
         });
-    }
-
-    #[inline]
-    fn mark(&mut self, table: TableId, slot: usize, used: bool) {
-        let Some(meta) = self.metas.get_mut(table.0 as usize) else { return };
-        let nth = (slot & 511) / 64;
-        if let Some(word) = meta.used.get_mut(nth) {
-            let bit = 1 << (slot & 63);
-            if used {
-                *word |= bit;
-                meta.words |= 1 << nth;
-            } else {
-                *word &= !bit;
-            }
-        }
     }
 
     fn push(&mut self, list: &mut TableList, table: TableId) {
@@ -438,15 +405,25 @@ impl TablePool {
     }
 }
 
-const _: () = assert!(
-    core::mem::offset_of!(Meta, blocks)
-        == core::mem::offset_of!(Meta, used) + vhart::layout::BLOCKS_BEHIND_USED
-);
+/// Notes whether a slot is in use.
+#[inline]
+fn mark(slots: &Slots, slot: usize, used: bool) {
+    let nth = (slot & 511) / 64;
+    if let Some(place) = slots.used.get(nth) {
+        let (bit, word) = (1 << (slot & 63), place.load(Relaxed));
+        if used {
+            place.store(word | bit, Relaxed);
+            slots.words.store(slots.words.load(Relaxed) | 1 << nth, Relaxed);
+        } else {
+            place.store(word & !bit, Relaxed);
+        }
+    }
+}
 
-/// The bit that stands for the block of host memory in which an address lies.
 /// The bits of an entry of ours that are its address, and those that the hardware reserves.
 const ADDRESS: u64 = !0x3ff;
 
+/// The bit that stands for the block of host memory in which an address lies.
 const fn block_bit(address: HostPhysAddr) -> u64 {
     1 << (address.0 / BLOCK_SIZE % 64)
 }

@@ -15,10 +15,11 @@ use alloc::boxed::Box;
 
 use arrayvec::ArrayVec;
 use isa::Exception;
-use isa::paging::{self, PageTable};
-use memory::{GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr};
-use vhart::HintTable;
+use isa::paging;
+use memory::{GuestPhysAddr, GuestRam, GuestVirtAddr};
+use vhart::{HintTable, HostTables, RootSatp};
 
+use crate::asids::AsidBlock;
 use crate::context::ContextKey;
 use crate::pool::TablePool;
 use crate::walk::{Access, translate_by};
@@ -41,7 +42,7 @@ mod writable;
 use contexts::{Context, SharedHalf};
 pub use effects::{DroppedCode, LostRoots, TlbFlush};
 use fill::Walked;
-pub use host::{HostPaging, Window};
+pub use host::HostPaging;
 use mapping::mapping;
 use roots::KERNEL;
 pub(crate) use roots::ROOTS;
@@ -117,21 +118,20 @@ pub struct ShadowMmu {
 }
 
 impl ShadowMmu {
-    /// Empty shadows in half of `tables`, which lie at `base`; the other half is for keeping account of them.
+    /// Empty shadows in half of `tables`; the other half is for keeping account of them. `asids` are the real ASIDs of the roots.
     ///
     /// # Panics
     /// With fewer than twice `MIN_TABLES` tables.
-    pub fn new(host: HostPaging, tables: &'static mut [PageTable], base: HostPhysAddr) -> Self {
+    pub fn new(tables: HostTables, asids: Option<AsidBlock>) -> Self {
         assert!(tables.len() >= 2 * MIN_TABLES, "a shadow pool of {} tables is too small", tables.len() / 2);
+        let host = HostPaging { mode: tables.mode(), window: tables.window().clone(), asids };
         let contexts = (0..ROOTS).map(|_| None).collect();
-        let mut pool = TablePool::new(tables, base, ROOTS);
+        let mut pool = TablePool::new(tables);
         let top = host.mode.levels().saturating_sub(1);
         for number in 0..ROOTS {
-            let root = pool.fixed(number, top);
-            for (nth, entry) in host.window.entries.iter().enumerate() {
-                pool.set_fixed(root, host.window.first_slot.wrapping_add(nth), *entry);
-            }
+            pool.fixed(number, top);
         }
+        let hints = HintTable::new(pool.memory());
         Self {
             host,
             pool,
@@ -153,7 +153,7 @@ impl ShadowMmu {
             lost_roots: LostRoots::None,
             dropped_code: DroppedCode::default(),
             writable: Writable::default(),
-            hints: HintTable::new(),
+            hints,
             doubted: ArrayVec::new(),
             fences: 0,
             fills: 0,
@@ -177,20 +177,26 @@ impl ShadowMmu {
 
     /// The real satp that runs the guest under `root`.
     #[inline]
-    pub fn satp(&self, root: Root) -> u64 {
-        let asid = self.host.asids.map_or(0, |asids| asids.of(root.number));
-        (self.host.mode as u64) << 60 | u64::from(asid) << 44 | root.table.0 >> 12
+    pub fn satp(&self, root: Root) -> RootSatp {
+        self.satp_of(root.number)
+    }
+
+    /// The same, by the root's number.
+    #[inline]
+    fn satp_of(&self, number: usize) -> RootSatp {
+        let asid = self.host.asids.map_or(0, |asids| asids.of(number));
+        self.pool.memory().satp(number, asid)
     }
 
     /// Whether this value for the real satp names one of the vCPU's own roots, by the ASID of that root: *own-root*.
-    pub fn owns(&self, satp: u64) -> bool {
-        (0..ROOTS).any(|number| satp == self.satp(Root { table: self.pool.address_of(number), number }))
+    pub fn owns(&self, satp: RootSatp) -> bool {
+        (0..ROOTS).any(|number| satp == self.satp_of(number))
     }
 
     /// Whether this value for the real satp names the root that kernels share.
     #[inline]
-    pub fn is_kernels_root(&self, satp: u64) -> bool {
-        satp == self.satp(Root { table: self.pool.address_of(KERNEL), number: KERNEL })
+    pub fn is_kernels_root(&self, satp: RootSatp) -> bool {
+        satp == self.satp_of(KERNEL)
     }
 
     /// Whether there is a context for `key`, fresh or not.
@@ -265,9 +271,9 @@ impl ShadowMmu {
         self.fences
     }
 
-    /// Where the hints are, for the assembly.
-    pub fn hints_address(&self) -> u64 {
-        self.hints.address()
+    /// The hints, for the assembly.
+    pub const fn hints(&self) -> &HintTable {
+        &self.hints
     }
 
     /// Which code may be fetched from elsewhere than before, if any; the next call says none.

@@ -1,4 +1,4 @@
-//! What the monitor wants of the hypervisor: facts as plain data, and changes. `hypocaust` has the real one, tests a
+//! What the monitor wants of the hypervisor: facts as plain data, and changes. `world` has the real one, tests a
 //! fake. Guests are named by their number, counted from 0; a number that is none gives nothing.
 
 use alloc::string::String;

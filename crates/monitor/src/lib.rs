@@ -2,7 +2,7 @@
 //! line that shows and steers guests.
 //!
 //! Bytes go in, from the terminal and from guests; bytes come out for the terminal, and now and then a [`Command`].
-//! Knows neither the UART nor what a virtual machine is made of: `hypocaust` has the one and reports the other through
+//! Knows neither the UART nor what a virtual machine is made of: `world` has the one and reports the other through
 //! [`Control`].
 #![no_std]
 #![forbid(unsafe_code)]

@@ -174,7 +174,8 @@ impl Multiplexer {
         others.find(|guest| self.consoles.get(*guest).is_some_and(|it| it.state.is_alive()))
     }
 
-    /// Takes what a guest writes and says how many bytes; the rest must be offered again once the screen has room.
+    /// Takes what a guest writes and says how many bytes; the rest must be offered again once the screen has room. So of what the
+    /// shown guest writes *nothing-lost*; all is taken of one that is not shown: *hidden-never-waits*.
     pub fn written(&mut self, guest: usize, bytes: &[u8], screen: &mut impl Screen) -> usize {
         if self.view != View::Guest || guest != self.shown || self.is_behind() {
             return self.written_among_others(guest, bytes, screen);
@@ -243,7 +244,7 @@ impl Multiplexer {
         self.attended = scrollback.end();
     }
 
-    /// Puts the terminal in order, so that what is staged next can be read.
+    /// Puts the terminal in order, so that what is staged next can be read: *terminal-in-order*.
     fn take_the_word(&mut self) {
         self.attend();
         let order = self.terminal.show_text();

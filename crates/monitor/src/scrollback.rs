@@ -1,4 +1,5 @@
-//! The last bytes that a guest has printed. Positions count from the first byte it ever printed.
+//! The last bytes that a guest has printed. Positions count from the first byte it ever printed, so what was forgotten is
+//! counted: *loss-counted*.
 
 use alloc::boxed::Box;
 

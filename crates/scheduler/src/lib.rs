@@ -130,6 +130,14 @@ impl Scheduler {
         }
     }
 
+    /// Charges an entity for work that another hart did for it from `from` to `now`, beside whoever ran here.
+    pub fn charge_besides(&mut self, id: EntityId, from: u64, now: u64) {
+        let period = self.tuning.period;
+        if let Some(entity) = self.entities.get_mut(id) {
+            entity.charge(now.saturating_sub(from), now, period);
+        }
+    }
+
     /// Charges nobody for what was done from `from` to `now`.
     pub fn charge_nobody(&mut self, from: u64, now: u64) {
         self.charge_running(from);

@@ -1,4 +1,4 @@
-//! What happened: exit counters by kind; and what a panic prints: a ring of the last exits, the console's unsent bytes.
+//! What happened: exit counters by kind, what a hart counts; and what a panic prints: a ring of the last exits, the console's unsent bytes.
 //!
 //! Records only; the meaning of an exit is `vmm`'s business.
 #![no_std]
@@ -8,9 +8,11 @@
 extern crate std;
 
 pub mod counters;
+pub mod hart;
 pub mod outbox;
 pub mod ring;
 
 pub use counters::{ExitCounters, ExitKind};
+pub use hart::HartCounts;
 pub use outbox::Outbox;
 pub use ring::{Event, Ring};

@@ -1,16 +1,20 @@
 //! The supervisor CSRs of a virtual hart: what can be read, what sticks when written, what is illegal.
 //!
-//! Holds values and rules. Says nothing of where an instruction came from but the privilege it ran with, and
-//! carries out no effect: translation and interrupts are looked at again before the guest runs on.
+//! Holds values and rules: what is true of one CSR stands in one row of the table in `rules`, and nowhere else. Says nothing
+//! of where an instruction came from but the privilege it ran with, and carries out no effect: translation and interrupts
+//! are looked at again before the guest runs on.
+
+mod rules;
+#[cfg(test)]
+mod tests;
 
 use core::fmt;
-use core::mem::offset_of;
 
 use isa::csr::{CsrAddr, scounteren, senvcfg, sstatus};
 use isa::paging::{Mode, Satp};
 use isa::{Interrupt, Privilege};
 
-use crate::frame::VcpuFrame;
+pub use rules::{CsrRule, InAssembly, STATUS_IN_ASSEMBLY, STVEC_MODE, STVEC_NO_MODE, Warl, rule};
 
 /// What a virtual hart has, as far as its CSRs show it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,14 +55,6 @@ pub enum Read {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Illegal;
 
-/// Bits of sie that can be set. Priv. spec, "Supervisor Interrupt Registers".
-pub const SIE_MASK: u64 = Interrupt::Software.mask() | Interrupt::Timer.mask() | Interrupt::External.mask();
-/// Bits of sip that a guest can write: SSIP.
-pub const SIP_WRITABLE: u64 = Interrupt::Software.mask();
-/// Bits of sstatus that every virtual hart has; FS and VS come with their units.
-pub const SSTATUS_MASK: u64 = sstatus::SIE | sstatus::SPIE | sstatus::SPP | sstatus::SUM | sstatus::MXR;
-/// scounteren is a 32-bit register, all of whose bits stick.
-pub const SCOUNTEREN_MASK: u64 = 0xffff_ffff;
 /// sepc holds any address of an instruction with C.
 pub const SEPC_MASK: u64 = !1;
 
@@ -66,7 +62,7 @@ pub const SEPC_MASK: u64 = !1;
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub struct CsrFile {
-    /// The bits of `SSTATUS_MASK`, and UXL.
+    /// sstatus, without FS, VS and SD.
     pub(crate) sstatus: u64,
     /// FS and VS, in their places. While the guest runs, the real sstatus has them.
     units: u64,
@@ -123,41 +119,7 @@ impl CsrFile {
     /// `Illegal` where the hart has no such CSR or the privilege does not reach it.
     pub fn read(&self, csr: CsrAddr, privilege: Privilege) -> Result<Read, Illegal> {
         self.check_privilege(csr, privilege)?;
-        Ok(Read::Value(match csr {
-            CsrAddr::SSTATUS => self.sstatus(),
-            CsrAddr::SIE => self.sie,
-            CsrAddr::SIP => self.pending,
-            CsrAddr::STVEC => self.stvec,
-            CsrAddr::SCOUNTEREN => self.scounteren,
-            CsrAddr::SENVCFG => self.senvcfg,
-            CsrAddr::SSCRATCH => self.sscratch,
-            CsrAddr::SEPC => self.sepc,
-            CsrAddr::SCAUSE => self.scause,
-            CsrAddr::STVAL => self.stval,
-            CsrAddr::SATP => self.satp,
-            CsrAddr::CYCLE => return self.counter(scounteren::CY, privilege, Counter::Cycle),
-            CsrAddr::TIME => return self.counter(scounteren::TM, privilege, Counter::Time),
-            CsrAddr::INSTRET => return self.counter(scounteren::IR, privilege, Counter::Instret),
-            _ => return Err(Illegal),
-        }))
-    }
-
-    /// Where in a frame a CSR that is one field is, and which of its bits can be written, if by nothing but a store.
-    pub(crate) const fn plain_field(csr: CsrAddr) -> Option<(usize, Option<u64>)> {
-        let (field, mask) = match csr {
-            CsrAddr::SIE => (offset_of!(Self, sie), None),
-            CsrAddr::SIP => (offset_of!(Self, pending), None),
-            CsrAddr::STVEC => (offset_of!(Self, stvec), None),
-            CsrAddr::SCOUNTEREN => (offset_of!(Self, scounteren), None),
-            CsrAddr::SENVCFG => (offset_of!(Self, senvcfg), None),
-            CsrAddr::SATP => (offset_of!(Self, satp), None),
-            CsrAddr::SSCRATCH => (offset_of!(Self, sscratch), Some(u64::MAX)),
-            CsrAddr::SEPC => (offset_of!(Self, sepc), Some(SEPC_MASK)),
-            CsrAddr::SCAUSE => (offset_of!(Self, scause), Some(u64::MAX)),
-            CsrAddr::STVAL => (offset_of!(Self, stval), Some(u64::MAX)),
-            _ => return None,
-        };
-        Some((offset_of!(VcpuFrame, csr) + field, mask))
+        self.read_by_rule(csr, privilege)
     }
 
     /// Writes a CSR on behalf of code that runs with `privilege`.
@@ -169,33 +131,7 @@ impl CsrFile {
         if csr.is_read_only() {
             return Err(Illegal);
         }
-        match csr {
-            CsrAddr::SSTATUS => {
-                self.sstatus = value & SSTATUS_MASK | sstatus::UXL_64;
-                self.units = value & self.units_written;
-            }
-            CsrAddr::SIE => self.sie = value & SIE_MASK,
-            CsrAddr::SIP => self.pending = self.pending & !SIP_WRITABLE | value & SIP_WRITABLE,
-            CsrAddr::STVEC => self.set_stvec(value),
-            CsrAddr::SCOUNTEREN => {
-                self.scounteren = value & SCOUNTEREN_MASK;
-                self.follow_counters();
-            }
-            CsrAddr::SENVCFG => self.senvcfg = self.legal_senvcfg(value),
-            CsrAddr::SSCRATCH => self.sscratch = value,
-            CsrAddr::SEPC => self.sepc = value & SEPC_MASK,
-            CsrAddr::SCAUSE => self.scause = value,
-            CsrAddr::STVAL => self.stval = value,
-            // Priv. spec, "Supervisor Address Translation and Protection Register": with an unsupported MODE
-            // the whole write has no effect.
-            CsrAddr::SATP => {
-                if Satp::from_bits(value).is_some_and(|satp| satp.mode <= self.features.widest_mode) {
-                    self.satp = value;
-                }
-            }
-            _ => return Err(Illegal),
-        }
-        Ok(())
+        self.write_by_rule(csr, value)
     }
 
     /// sstatus as it reads.
@@ -355,18 +291,13 @@ impl CsrFile {
         self.sstatus = sstatus::UXL_64;
         self.units = self.units_written;
         self.sie = 0;
-        self.set_stvec(address);
+        if let Some(stvec) = self.legal_stvec(address) {
+            self.stvec = stvec;
+        }
         self.scounteren = scounteren::CY | scounteren::TM | scounteren::IR;
         self.follow_counters();
         self.sscratch = 0;
         self.satp = 0;
-    }
-
-    /// A reserved MODE leaves the register as it was, like the hardware that guests were made for.
-    const fn set_stvec(&mut self, value: u64) {
-        if value & 3 < 2 {
-            self.stvec = value;
-        }
     }
 
     /// The interrupts that are pending and enabled in sie, as bits of sip.
@@ -379,20 +310,13 @@ impl CsrFile {
         &self.features
     }
 
-    fn legal_senvcfg(&self, value: u64) -> u64 {
-        let mut mask = senvcfg::FIOM;
-        if self.features.cache_zero {
-            mask |= senvcfg::CBZE;
-        }
-        if self.features.cache_blocks {
-            mask |= senvcfg::CBCFE | senvcfg::CBIE;
-        }
-        let mut legal = value & mask;
-        // CBIE = 2 is reserved; the field keeps its value.
-        if legal & senvcfg::CBIE == 2 * senvcfg::CBIE_FLUSH {
-            legal = legal & !senvcfg::CBIE | self.senvcfg & senvcfg::CBIE;
-        }
-        legal
+    /// What the real senvcfg is in virtual user mode and in virtual supervisor mode. A user's is the guest's, but that a true
+    /// CBO.INVAL could uncover another guest's data in the cache, so it runs as a flush; a supervisor has all of it.
+    pub(crate) const fn real_senvcfg(&self) -> [u64; 2] {
+        let invalidates = self.senvcfg & senvcfg::CBIE != 0;
+        let user = self.senvcfg & !senvcfg::CBIE | if invalidates { senvcfg::CBIE_FLUSH } else { 0 };
+        let blocks = if self.features.cache_blocks { senvcfg::CBIE_FLUSH | senvcfg::CBCFE } else { 0 };
+        [user, blocks | if self.features.cache_zero { senvcfg::CBZE } else { 0 }]
     }
 
     fn counter(&self, enable: u64, privilege: Privilege, counter: Counter) -> Result<Read, Illegal> {

@@ -3,33 +3,21 @@
 
 use core::fmt;
 
+use alloc::sync::Arc;
+
 use isa::csr::sstatus;
 use isa::{Privilege, Reg};
+use memory::{GuestRam, RamState};
 
 use crate::csr::{CsrFeatures, CsrFile, SEPC_MASK};
+use crate::hint::{HintTable, SharedHints};
 use crate::site::SiteTable;
 use crate::space::{Roots, SpaceTable};
+use crate::tables::address_of;
 use crate::units::Units;
 
-/// The guest's memory, for the assembly.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub struct GuestMemory {
-    /// Its first guest-physical address.
-    pub base: u64,
-    /// Bytes.
-    pub size: u64,
-    /// Where it begins in host-physical memory.
-    pub host: u64,
-    /// Where the hypervisor has a byte for each block of it, not 0 where the block is filled in and no code of it is
-    /// fetched from elsewhere.
-    pub plain: u64,
-    /// Where the hypervisor counts how often a watched page was let go.
-    pub unwatched: u64,
-}
-
-/// A virtual hart's registers and CSRs, and the tables of the fast path. The assembly finds its fields by the offsets
-/// in `layout`.
+/// A virtual hart: the guest's registers and CSRs, and what the assembly goes by, in `fast`. The assembly finds its fields by
+/// the offsets in `layout`.
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub struct VcpuFrame {
@@ -43,44 +31,133 @@ pub struct VcpuFrame {
     pub privilege: Privilege,
     /// The supervisor CSRs.
     pub csr: CsrFile,
-    /// The interrupts that are pending and enabled in sie: where not 0, Rust must see to it when interrupts are enabled.
-    pub ready: u64,
-    /// Bits of sstatus that the assembly may not set: `guarded`, and SIE where an interrupt is ready.
-    pub status_guard: u64,
-    /// The shadow roots of the address space that the guest is in.
-    pub roots: Roots,
-    /// Not 0 where a change of the root wants more than a write of satp: see `switch_senvcfg` and `flush_on_switch`.
-    pub switch_extra: u64,
-    /// What the real senvcfg has to be in virtual user mode and in virtual supervisor mode.
-    pub senvcfg: [u64; 2],
-    /// Not 0 where a change of the root wants a fence: the hart has no ASIDs to tell roots by.
-    pub flush_on_switch: u64,
-    /// Whether senvcfg differs between the two modes; not 0 if so.
-    pub switch_senvcfg: u64,
     /// Exits that were served without leaving the assembly.
     pub fast_exits: u64,
-    /// The guest's memory.
-    pub memory: GuestMemory,
-    /// Where the shadow's `HintTable` is; 0 where there is none.
-    pub hints: u64,
-    /// Not 0 since the assembly has filled in a page that can be written.
-    pub filled_writable: u64,
-    /// What the count at `memory.unwatched` is as long as a fence of all addresses has nothing to do; `u64::MAX` where it
-    /// has.
-    pub settled: u64,
     /// Fences of all addresses for which there was nothing to do in the shadow.
     pub fast_fences: u64,
     /// Fences that changes of the root wanted.
     pub switch_flushes: u64,
-    /// Rewritten sites, by pc.
-    pub sites: SiteTable,
-    /// Address spaces whose shadow roots are at hand, by satp.
-    pub spaces: SpaceTable,
+    /// What the assembly goes by.
+    pub fast: FastState,
     /// Bits of sstatus that Rust is to set: MXR, and FS and VS where the unit's registers are not at hand, but in `units`,
     /// from where they have to be loaded before the guest may use them.
     pub guarded: u64,
     /// Floating-point and vector registers.
     pub units: Units,
+}
+
+/// What the assembly goes by. Each address in it comes from what lies there, and that lives on as long as this.
+#[derive(Clone, Debug)]
+#[repr(C)]
+pub struct FastState {
+    /// The interrupts that are pending and enabled in sie: where not 0, Rust must see to it when interrupts are enabled.
+    pub(crate) ready: u64,
+    /// Bits of sstatus that the assembly may not set: `guarded`, and SIE where an interrupt is ready.
+    pub(crate) status_guard: u64,
+    /// The shadow roots of the address space that the guest is in.
+    pub roots: Roots,
+    /// Not 0 where a change of the root wants more than a write of satp: see `switch_senvcfg` and `flush_on_switch`.
+    pub(crate) switch_extra: u64,
+    /// What the real senvcfg has to be in virtual user mode and in virtual supervisor mode.
+    pub(crate) senvcfg: [u64; 2],
+    /// Not 0 where a change of the root wants a fence: the hart has no ASIDs to tell roots by.
+    pub(crate) flush_on_switch: u64,
+    /// Whether senvcfg differs between the two modes; not 0 if so.
+    pub(crate) switch_senvcfg: u64,
+    /// The guest's memory.
+    pub(crate) memory: GuestMemory,
+    /// Where the hints are; 0 where there are none.
+    pub(crate) hints: u64,
+    /// Not 0 since the assembly has filled in a page that can be written.
+    pub filled_writable: u64,
+    /// `Overlay::unwatched` as long as a fence of all addresses has nothing to do; `u64::MAX` where it has.
+    pub settled: u64,
+    /// Rewritten sites, by pc.
+    pub sites: SiteTable,
+    /// Address spaces whose shadow roots are at hand, by satp.
+    pub spaces: SpaceTable,
+    /// Keeps alive what `memory` and `hints` lead to.
+    kept: Kept,
+}
+
+/// The guest's memory, for the assembly.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct GuestMemory {
+    /// Its first guest-physical address.
+    pub(crate) base: u64,
+    /// Bytes.
+    pub(crate) size: u64,
+    /// Where it begins in host-physical memory.
+    pub(crate) host: u64,
+    /// Where `RamState::blocks` is, which has 16 bits for each block of it, 0 where the block is plain.
+    pub(crate) blocks: u64,
+    /// Where `RamState::unwatched` is.
+    pub(crate) unwatched: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Kept {
+    ram: Option<Arc<RamState>>,
+    hints: Option<Arc<SharedHints>>,
+}
+
+impl FastState {
+    fn new() -> Self {
+        Self {
+            ready: 0,
+            status_guard: u64::MAX,
+            roots: Roots::NONE,
+            switch_extra: 0,
+            senvcfg: [0; 2],
+            flush_on_switch: 0,
+            switch_senvcfg: 0,
+            memory: GuestMemory::default(),
+            hints: 0,
+            filled_writable: 0,
+            settled: u64::MAX,
+            sites: SiteTable::new(),
+            spaces: SpaceTable::new(),
+            kept: Kept::default(),
+        }
+    }
+
+    /// What the real senvcfg has to be in this mode.
+    #[inline]
+    pub fn senvcfg(&self, privilege: Privilege) -> u64 {
+        self.senvcfg.get(privilege as usize).copied().unwrap_or(0)
+    }
+
+    /// Whether the assembly writes the real senvcfg where it changes the mode.
+    #[inline]
+    pub const fn switches_senvcfg(&self) -> bool {
+        self.switch_senvcfg != 0
+    }
+
+    /// Whether a change of the root wants a fence.
+    #[inline]
+    pub const fn flushes_on_switch(&self) -> bool {
+        self.flush_on_switch != 0
+    }
+
+    /// Lets the assembly fill in pages of this RAM, by these hints.
+    pub fn set_memory(&mut self, ram: &GuestRam, hints: &HintTable) {
+        let (state, hints) = (ram.state(), hints.shared());
+        if !self.kept.ram.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, state)) {
+            self.memory = GuestMemory {
+                base: ram.base().0,
+                size: ram.size(),
+                host: ram.host_base().0,
+                blocks: state.blocks().as_ptr().addr() as u64,
+                unwatched: address_of(state.unwatched()),
+            };
+            self.kept.ram = Some(state.clone());
+        }
+        if !self.kept.hints.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, hints)) {
+            self.hints = hints.address();
+            self.kept.hints = Some(hints.clone());
+        }
+    }
 }
 
 impl VcpuFrame {
@@ -92,22 +169,10 @@ impl VcpuFrame {
             host_sp: 0,
             privilege: Privilege::Supervisor,
             csr: CsrFile::new(features),
-            ready: 0,
-            status_guard: u64::MAX,
-            roots: Roots::NONE,
-            switch_extra: 0,
-            senvcfg: [0; 2],
-            flush_on_switch: 0,
-            switch_senvcfg: 0,
             fast_exits: 0,
-            memory: GuestMemory::default(),
-            hints: 0,
-            filled_writable: 0,
-            settled: u64::MAX,
             fast_fences: 0,
             switch_flushes: 0,
-            sites: SiteTable::new(),
-            spaces: SpaceTable::new(),
+            fast: FastState::new(),
             guarded: u64::MAX,
             units: Units::new(0, 0),
         }
@@ -119,13 +184,36 @@ impl VcpuFrame {
         self.pc = 0;
         self.privilege = Privilege::Supervisor;
         self.csr = CsrFile::new(*self.csr.features());
-        self.ready = 0;
-        self.status_guard = u64::MAX;
-        self.roots = Roots::NONE;
-        self.sites.clear();
-        self.spaces.clear();
+        self.fast.ready = 0;
+        self.fast.status_guard = u64::MAX;
+        self.fast.roots = Roots::NONE;
+        self.fast.sites.clear();
+        self.fast.spaces.clear();
         self.guarded = u64::MAX;
         self.units.reset();
+    }
+
+    /// Lets the assembly know which interrupts are ready, and what of sstatus it may not set.
+    #[inline]
+    pub const fn follow_interrupts(&mut self) {
+        self.fast.ready = self.csr.ready();
+        let enabling = if self.fast.ready != 0 { sstatus::SIE } else { 0 };
+        self.fast.status_guard = self.guarded | enabling;
+    }
+
+    /// Lets the assembly know what senvcfg says, and whether a change of the root wants a fence.
+    pub const fn follow_environment(&mut self, flush_on_switch: bool) {
+        let [user, supervisor] = self.csr.real_senvcfg();
+        self.fast.senvcfg = [user, supervisor];
+        self.fast.switch_senvcfg = (user != supervisor) as u64;
+        self.fast.flush_on_switch = flush_on_switch as u64;
+        self.fast.switch_extra = self.fast.switch_senvcfg | self.fast.flush_on_switch;
+    }
+
+    /// Says that the registers of these units are at hand.
+    pub const fn take_units(&mut self, units: u64) {
+        self.guarded &= !units;
+        self.fast.status_guard &= !units;
     }
 
     /// As firmware hands a hart to a kernel that begins at `address`, with a0 and a1. A pc is even, so the address loses
@@ -148,7 +236,7 @@ impl VcpuFrame {
         if reg == Reg::ZERO { 0 } else { self.x.get(reg.index()).copied().unwrap_or(0) }
     }
 
-    /// Sets a register; x0 stays 0.
+    /// Sets a register; x0 stays 0: *one-x0*.
     #[inline]
     pub fn set(&mut self, reg: Reg, value: u64) {
         if reg != Reg::ZERO

@@ -4,39 +4,28 @@
 //! The hardware's walks cache pointers, too, and forget them at the same fences.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use isa::paging::{Pte, Satp};
+
+use crate::tables::{ShadowTables, Slots, address_of};
+
 /// A range of 2 MiB in one context, or in the half that contexts share.
-///
-/// The addresses are the hypervisor's own. Whoever makes a hint vouches for them, for as long as the hint is in a table.
 #[derive(Clone, Copy, Debug)]
-#[repr(C, align(128))]
 pub struct FillHint {
     /// The range's addresses divided by 2 MiB; canonical, so that an odd number of ones in front is never found.
     pub range: u64,
     /// The real satp of the context's root; 0 for the shared half, the upper one of supervisor mode.
     pub root: u64,
-    /// The guest's table.
-    pub guest: u64,
-    /// The shadow's table.
-    pub shadow: u64,
-    /// What the shadow's entries were made of.
-    pub seen: u64,
-    /// The bits of the shadow's slots in use.
-    pub used: u64,
-    /// The bits of a guest's entry that decide whether it is a plain one of this view, ready to be used, and what they
-    /// then are.
-    pub mask: u64,
-    /// See `mask`.
-    pub value: u64,
-    /// The permissions that the view takes over: R and X, or R.
-    pub kept: u64,
-    /// For who makes hints: the shadow's table, and whether a pointer above is global.
+    /// The shadow's table, which is no root.
     pub table: u32,
-    /// See `table`.
+    /// What a guest's entry has to be.
+    pub ready: Ready,
+    /// Whether a pointer above is global.
     pub global: bool,
-    /// For who makes hints: the guest-physical address of the guest's table.
+    /// The guest-physical address of the guest's table.
     pub guest_table: u64,
     /// The entry of the guest's root that led there. In the shared half each space has its own.
     pub root_entry: u64,
@@ -44,9 +33,98 @@ pub struct FillHint {
     pub pointers: [Pointer; 2],
 }
 
+/// Which of a guest's entries are plain ones of a view, ready to be used, and what of them is taken over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ready {
+    /// Whether they are user pages; if not, they are none.
+    pub user: bool,
+    /// Whether they have to be global.
+    pub global: bool,
+    /// Whether they may be executed where the guest allows it.
+    pub execute: bool,
+}
+
+impl Ready {
+    const PLAIN: u64 = Pte::V | Pte::R | Pte::A;
+
+    /// The bits of an entry that decide.
+    #[inline]
+    pub const fn mask(self) -> u64 {
+        Pte::RESERVED | Self::PLAIN | Pte::U | self.wanted_global()
+    }
+
+    /// What they have to be.
+    #[inline]
+    pub const fn value(self) -> u64 {
+        Self::PLAIN | if self.user { Pte::U } else { 0 } | self.wanted_global()
+    }
+
+    /// The permissions that are taken over, beside W.
+    #[inline]
+    pub const fn kept(self) -> u64 {
+        if self.execute { Pte::R | Pte::X } else { Pte::R }
+    }
+
+    const fn wanted_global(self) -> u64 {
+        if self.global { Pte::G } else { 0 }
+    }
+}
+
+/// A hint as the assembly reads it.
+#[derive(Debug)]
+#[repr(C, align(128))]
+pub(crate) struct SharedHint {
+    pub(crate) range: AtomicU64,
+    pub(crate) root: AtomicU64,
+    /// Where the guest's table is.
+    pub(crate) guest: AtomicU64,
+    /// Where the shadow's table is.
+    pub(crate) shadow: AtomicU64,
+    /// Where it is noted what the shadow's entries were made of.
+    pub(crate) seen: AtomicU64,
+    /// Where the bits of the shadow's slots in use are.
+    pub(crate) used: AtomicU64,
+    pub(crate) mask: AtomicU64,
+    pub(crate) value: AtomicU64,
+    pub(crate) kept: AtomicU64,
+}
+
+impl SharedHint {
+    const fn none() -> Self {
+        const fn zero() -> AtomicU64 {
+            AtomicU64::new(0)
+        }
+        Self {
+            range: AtomicU64::new(FillHint::NONE.range),
+            root: zero(),
+            guest: zero(),
+            shadow: zero(),
+            seen: zero(),
+            used: zero(),
+            mask: zero(),
+            value: zero(),
+            kept: zero(),
+        }
+    }
+}
+
+/// The hints as the assembly reads them, and what keeps alive that they lead to: guests' tables and shadow tables are there
+/// for ever.
+#[derive(Debug)]
+pub(crate) struct SharedHints {
+    places: Box<[SharedHint; HINTS]>,
+    slots: Arc<[Slots]>,
+}
+
+impl SharedHints {
+    /// Where they are, for the assembly.
+    pub(crate) fn address(&self) -> u64 {
+        address_of(&*self.places)
+    }
+}
+
 /// A guest's pointer: where it is, if it is any, and what it was.
 #[derive(Clone, Copy, Debug)]
-#[repr(C)]
 pub struct Pointer {
     /// The word of RAM.
     pub at: Option<&'static AtomicU64>,
@@ -67,17 +145,11 @@ impl Pointer {
 
 impl FillHint {
     /// No address is in this range.
-    pub const NONE: Self = Self {
+    const NONE: Self = Self {
         range: u64::MAX >> 1,
         root: 0,
-        guest: 0,
-        shadow: 0,
-        seen: 0,
-        used: 0,
-        mask: 0,
-        value: 0,
-        kept: 0,
         table: 0,
+        ready: Ready { user: false, global: false, execute: false },
         global: false,
         guest_table: 0,
         root_entry: 0,
@@ -88,17 +160,21 @@ impl FillHint {
 /// Places of the table.
 pub const HINTS: usize = 64;
 
-/// Hints by range and root.
-#[derive(Clone, Debug)]
-#[repr(transparent)]
-pub struct HintTable(Box<[FillHint; HINTS]>);
+/// Hints by range and root, for one vCPU's shadow tables.
+#[derive(Debug)]
+pub struct HintTable {
+    own: Box<[FillHint; HINTS]>,
+    shared: Arc<SharedHints>,
+}
 
 impl HintTable {
-    /// An empty table.
-    pub fn new() -> Self {
+    /// An empty table of hints that lead to `tables`.
+    pub fn new(tables: &ShadowTables) -> Self {
         // By way of the heap: it would be large for a stack.
-        let Ok(places) = vec![FillHint::NONE; HINTS].into_boxed_slice().try_into() else { wrong_length() };
-        Self(places)
+        let Ok(own) = vec![FillHint::NONE; HINTS].into_boxed_slice().try_into() else { wrong_length() };
+        let places: Box<[_]> = (0..HINTS).map(|_| SharedHint::none()).collect();
+        let Ok(places) = places.try_into() else { wrong_length() };
+        Self { own, shared: Arc::new(SharedHints { places, slots: tables.slots_of_all().clone() }) }
     }
 
     /// Forgets all.
@@ -110,9 +186,9 @@ impl HintTable {
     /// tables are given back.
     pub fn forget_root(&mut self, root: u64, mut places: u64) {
         while places != 0 {
-            let place = self.0.get_mut(places.trailing_zeros() as usize);
-            if let Some(hint) = place.filter(|hint| hint.root == root) {
-                *hint = FillHint::NONE;
+            let index = places.trailing_zeros() as usize;
+            if self.own.get(index).is_some_and(|hint| hint.root == root) {
+                self.forget_place(index);
             }
             places &= places.wrapping_sub(1);
         }
@@ -125,48 +201,72 @@ impl HintTable {
 
     #[inline]
     fn forget(&mut self, is_meant: impl Fn(&FillHint) -> bool) {
-        let places = self.0.iter_mut().filter(|hint| hint.range != FillHint::NONE.range && is_meant(hint));
-        places.for_each(|hint| *hint = FillHint::NONE);
+        for (index, own) in self.own.iter_mut().enumerate() {
+            if own.range != FillHint::NONE.range && is_meant(own) {
+                own.range = FillHint::NONE.range;
+                if let Some(shared) = self.shared.places.get(index) {
+                    shared.range.store(FillHint::NONE.range, Ordering::Relaxed);
+                }
+            }
+        }
     }
 
-    /// Puts one in, in the place of another; gives the place as a bit.
-    pub fn insert(&mut self, hint: FillHint) -> u64 {
-        let index = Self::index(hint.range, hint.root);
-        if let Some(place) = self.0.get_mut(index) {
-            *place = hint;
+    fn forget_place(&mut self, index: usize) {
+        if let (Some(own), Some(shared)) = (self.own.get_mut(index), self.shared.places.get(index)) {
+            own.range = FillHint::NONE.range;
+            shared.range.store(FillHint::NONE.range, Ordering::Relaxed);
         }
+    }
+
+    /// Puts one in, in the place of another; gives the place as a bit. `guest` is the guest's table. Of `tables`, which must be
+    /// those that the hints are for, it leads to one that is no root, or nothing is put in.
+    #[inline]
+    pub fn insert(&mut self, tables: &ShadowTables, guest: &'static [AtomicU64; 512], hint: FillHint) -> u64 {
+        let index = Self::index(hint.range, hint.root);
+        if !Arc::ptr_eq(tables.slots_of_all(), &self.shared.slots) {
+            return 0;
+        }
+        let (Some([shadow, seen, used]), Some(own), Some(shared)) =
+            (tables.places(hint.table), self.own.get_mut(index), self.shared.places.get(index))
+        else {
+            return 0;
+        };
+        *own = hint;
+        // One by one: a loop over them would cost each fill some fifty instructions.
+        shared.range.store(hint.range, Ordering::Relaxed);
+        shared.root.store(hint.root, Ordering::Relaxed);
+        shared.guest.store(address_of(guest), Ordering::Relaxed);
+        shared.shadow.store(shadow, Ordering::Relaxed);
+        shared.seen.store(seen, Ordering::Relaxed);
+        shared.used.store(used, Ordering::Relaxed);
+        shared.mask.store(hint.ready.mask(), Ordering::Relaxed);
+        shared.value.store(hint.ready.value(), Ordering::Relaxed);
+        shared.kept.store(hint.ready.kept(), Ordering::Relaxed);
         1 << index
     }
 
     /// The one for a range, and a root or 0.
     #[inline]
     pub fn find(&self, range: u64, root: u64) -> Option<&FillHint> {
-        self.0.get(Self::index(range, root)).filter(|hint| hint.range == range && hint.root == root)
+        self.own.get(Self::index(range, root)).filter(|hint| hint.range == range && hint.root == root)
     }
 
     /// Forgets the one for a range, and a root or 0.
     pub fn remove(&mut self, range: u64, root: u64) {
-        if self.find(range, root).is_some()
-            && let Some(place) = self.0.get_mut(Self::index(range, root))
-        {
-            *place = FillHint::NONE;
+        if self.find(range, root).is_some() {
+            self.forget_place(Self::index(range, root));
         }
     }
 
-    /// Where the table lies, for the assembly. It stays there.
-    pub fn address(&self) -> u64 {
-        core::ptr::from_ref(&*self.0).addr() as u64
+    /// What the assembly reads.
+    #[inline]
+    pub(crate) const fn shared(&self) -> &Arc<SharedHints> {
+        &self.shared
     }
 
     /// The assembly computes the same: the root's ASID tells contexts apart.
     const fn index(range: u64, root: u64) -> usize {
-        (range ^ root >> 44) as usize % HINTS
-    }
-}
-
-impl Default for HintTable {
-    fn default() -> Self {
-        Self::new()
+        (range ^ root >> Satp::ASID_SHIFT) as usize % HINTS
     }
 }
 
@@ -177,44 +277,4 @@ fn wrong_length() -> ! {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hint_is_found_by_range_and_root_until_another_takes_its_place() {
-        let mut table = HintTable::new();
-        let (range, root) = (0x3fff_1234, 9 << 60 | 5 << 44 | 0x81000);
-        table.insert(FillHint { range, root, kept: 7, ..FillHint::NONE });
-        assert_eq!(table.find(range, root).map(|hint| hint.kept), Some(7));
-        assert!(table.find(range, root + 1).is_none() && table.find(range + 64, root).is_none());
-        table.insert(FillHint { range: range + 64, root, ..FillHint::NONE });
-        assert!(table.find(range, root).is_none());
-        table.remove(range + 64, root + 1);
-        assert!(table.find(range + 64, root).is_some());
-        table.remove(range + 64, root);
-        assert!(table.find(range + 64, root).is_none());
-    }
-
-    #[test]
-    fn the_hints_of_a_root_are_forgotten_by_their_places() {
-        let mut table = HintTable::new();
-        let [one, other] = [1, 2].map(|asid| 9 << 60 | asid << 44 | 0x81000);
-        let mut places = 0;
-        for range in [3, 9, 63] {
-            places |= table.insert(FillHint { range, root: one, ..FillHint::NONE });
-        }
-        table.insert(FillHint { range: 9 ^ 1 ^ 2, root: other, ..FillHint::NONE });
-        table.forget_root(one, places);
-        assert!([3, 9, 63].into_iter().all(|range| table.find(range, one).is_none()));
-        assert!(table.find(9 ^ 1 ^ 2, other).is_some());
-    }
-
-    #[test]
-    fn no_address_is_in_an_empty_places_range() {
-        let mut table = HintTable::new();
-        table.clear();
-        for address in [0, u64::MAX, 1 << 63, u64::MAX >> 1] {
-            assert!(table.find(address >> 21, 0).is_none());
-        }
-    }
-}
+mod tests;

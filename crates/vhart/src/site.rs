@@ -9,8 +9,9 @@ use alloc::vec;
 use isa::csr::CsrAddr;
 use isa::instr::{CsrOp, CsrSource, decode};
 use isa::{Instr, Reg};
+use memory::HartAuthority;
 
-use crate::csr::CsrFile;
+use crate::csr::{CsrRule, InAssembly, rule};
 
 /// Assembly that serves a part of an exit. Not to be called: it runs on the guest's registers.
 pub type Handler = unsafe extern "C" fn();
@@ -58,9 +59,20 @@ impl Op {
     pub const COUNT: usize = Self::Fence as usize + 1;
 }
 
-/// The assembly's addresses. Only the world switch knows them; without them no site is served fast.
+/// The assembly that serves sites. Only the world switch has it; without it no site is served fast.
 #[derive(Clone, Copy, Debug)]
-pub struct Handlers {
+pub struct Handlers(HandlerTables);
+
+impl Handlers {
+    /// These, which are as `HandlerTables` says.
+    pub const fn new(tables: HandlerTables, _: HartAuthority) -> Self {
+        Self(tables)
+    }
+}
+
+/// The assembly's addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct HandlerTables {
     /// By operation.
     pub ops: [Handler; Op::COUNT],
     /// Takes the operand out of a register, by its number, and goes on with the operation.
@@ -107,7 +119,7 @@ impl Site {
 
     fn new(pc: u64, tag: u64, bits: u32, page: u64, handlers: Option<&Handlers>) -> Self {
         let site = Self { tag: pc ^ tag, bits, page: page as u32, ..Self::NOWHERE };
-        let Some(handlers) = handlers else { return site };
+        let Some(Handlers(handlers)) = handlers else { return site };
         let plan = Plan::of(&decode(bits));
         let op = handlers.ops.get(plan.op as usize).copied();
         let (first, operand) = match plan.source {
@@ -131,7 +143,7 @@ struct Plan {
     /// Where the operand comes from, if there is one.
     source: Option<CsrSource>,
     rd: Reg,
-    /// Where in the frame the CSR is.
+    /// Where among the frame's CSRs it is.
     field: usize,
     mask: u64,
 }
@@ -153,30 +165,33 @@ impl Plan {
         let writes = op == CsrOp::Write || !is_zero;
         let plan = Self { source: Some(src), rd, ..Self::BAIL };
         let sie_alone = matches!(src, CsrSource::Imm(value) if value & 2 != 0);
-        match (csr, op) {
-            (CsrAddr::SSTATUS, _) if !writes => Self { op: Op::StatusRead, source: None, ..plan },
+        let Some(CsrRule { field: Some(field), writable, in_assembly, .. }) = rule(csr) else {
+            return Self::BAIL;
+        };
+        let (field, mask) = (*field, *writable);
+        match (in_assembly, op) {
+            (InAssembly::Nothing, _) => Self::BAIL,
+            (InAssembly::Status, _) if !writes => Self { op: Op::StatusRead, source: None, ..plan },
             // The other bits that an immediate can name are not there.
-            (CsrAddr::SSTATUS, CsrOp::Clear) if sie_alone => {
+            (InAssembly::Status, CsrOp::Clear) if sie_alone => {
                 let op = if rd == Reg::ZERO { Op::InterruptsOff } else { Op::InterruptsOffRead };
                 Self { op, source: None, ..plan }
             }
-            (CsrAddr::SSTATUS, CsrOp::Set) if sie_alone && rd == Reg::ZERO => {
+            (InAssembly::Status, CsrOp::Set) if sie_alone && rd == Reg::ZERO => {
                 Self { op: Op::InterruptsOn, source: None, ..plan }
             }
-            (CsrAddr::SSTATUS, CsrOp::Set) if rd == Reg::ZERO => Self { op: Op::InterruptsRestore, ..plan },
-            (CsrAddr::SSTATUS, CsrOp::Set) => Self { op: Op::StatusSet, ..plan },
-            (CsrAddr::SSTATUS, CsrOp::Clear) => Self { op: Op::StatusClear, ..plan },
-            (CsrAddr::SSTATUS, CsrOp::Write) => Self { op: Op::StatusWrite, ..plan },
-            (CsrAddr::SATP, CsrOp::Write) if rd == Reg::ZERO => Self { op: Op::Satp, ..plan },
-            (CsrAddr::STVEC, CsrOp::Write) if rd == Reg::ZERO => Self { op: Op::Vector, ..plan },
-            _ => match (CsrFile::plain_field(csr), op) {
-                (Some((field, _)), _) if !writes => Self { op: Op::Read, source: None, field, ..plan },
-                (Some((field, Some(mask))), CsrOp::Write) => {
-                    let op = if rd == Reg::ZERO { Op::Write } else { Op::Swap };
-                    Self { op, field, mask, ..plan }
-                }
-                _ => Self::BAIL,
-            },
+            (InAssembly::Status, CsrOp::Set) if rd == Reg::ZERO => Self { op: Op::InterruptsRestore, ..plan },
+            (InAssembly::Status, CsrOp::Set) => Self { op: Op::StatusSet, ..plan },
+            (InAssembly::Status, CsrOp::Clear) => Self { op: Op::StatusClear, ..plan },
+            (InAssembly::Status, CsrOp::Write) => Self { op: Op::StatusWrite, ..plan },
+            _ if !writes => Self { op: Op::Read, source: None, field, ..plan },
+            (InAssembly::Root, CsrOp::Write) if rd == Reg::ZERO => Self { op: Op::Satp, ..plan },
+            (InAssembly::Vector, CsrOp::Write) if rd == Reg::ZERO => Self { op: Op::Vector, ..plan },
+            (InAssembly::ReadWrite, CsrOp::Write) => {
+                let op = if rd == Reg::ZERO { Op::Write } else { Op::Swap };
+                Self { op, field, mask, ..plan }
+            }
+            _ => Self::BAIL,
         }
     }
 }
@@ -195,6 +210,11 @@ pub struct SiteTable {
 }
 
 const PAGES: usize = 4096;
+
+/// Where in a table the pointer to its places is.
+pub(crate) const PLACES_AT: usize = core::mem::offset_of!(SiteTable, places);
+/// How far a pc is folded onto itself for its second place.
+pub(crate) const FOLD: u32 = 12;
 
 impl SiteTable {
     /// An empty table, whose sites Rust serves.
@@ -293,7 +313,7 @@ const fn page_bit(page: u64) -> (usize, u64) {
 /// The two places of a pc; the assembly computes the same.
 fn places(pc: u64) -> [usize; 2] {
     let index = |bits: u64| (bits >> 1) as usize % SITES;
-    [index(pc), index(pc ^ pc >> 12)]
+    [index(pc), index(pc ^ pc >> FOLD)]
 }
 
 #[cold]

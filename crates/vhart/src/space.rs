@@ -1,23 +1,27 @@
 //! Address spaces whose shadow roots the assembly may switch to: a direct-mapped cache by the guest's satp.
 
-/// Values for the real satp, one for each view of an address space; 0 where there is none at hand and Rust must see
-/// to it.
+use isa::paging::Satp;
+
+use crate::tables::RootSatp;
+
+/// Values for the real satp, one for each view of an address space; `None`, which the assembly reads as 0, where there is
+/// none at hand and Rust must see to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Roots {
     /// Virtual user mode.
-    pub user: u64,
+    pub user: Option<RootSatp>,
     /// Virtual supervisor mode, SUM clear.
-    pub supervisor: u64,
+    pub supervisor: Option<RootSatp>,
     /// Virtual supervisor mode, SUM set.
-    pub supervisor_sum: u64,
+    pub supervisor_sum: Option<RootSatp>,
     /// What tells this space's sites from those of others at the same address: a number in bits 48 to 62, not 0.
     pub tag: u64,
 }
 
 impl Roots {
     /// Nothing at hand.
-    pub const NONE: Self = Self { user: 0, supervisor: 0, supervisor_sum: 0, tag: 0 };
+    pub const NONE: Self = Self { user: None, supervisor: None, supervisor_sum: None, tag: 0 };
 }
 
 /// An address space.
@@ -51,7 +55,7 @@ impl SpaceTable {
 
     /// Forgets those with this ASID.
     pub fn forget_asid(&mut self, asid: u16) {
-        for place in self.0.iter_mut().filter(|place| (place.satp >> 44) as u16 == asid) {
+        for place in self.0.iter_mut().filter(|place| (place.satp >> Satp::ASID_SHIFT) as u16 == asid) {
             *place = Space { satp: 0, roots: Roots::NONE };
         }
     }
@@ -79,7 +83,7 @@ impl SpaceTable {
 
     /// The assembly computes the same: both the ASID and the root tell spaces apart.
     const fn index(satp: u64) -> usize {
-        (satp ^ satp >> 44) as usize % SPACES
+        (satp ^ satp >> Satp::ASID_SHIFT) as usize % SPACES
     }
 }
 
@@ -91,9 +95,20 @@ impl Default for SpaceTable {
 
 #[cfg(test)]
 mod tests {
+    use core::num::NonZeroU64;
+
+    use memory::HartAuthority;
+
     use super::*;
 
-    const ROOTS: Roots = Roots { user: 1, supervisor: 2, supervisor_sum: 3, tag: 1 << 48 };
+    const fn root(number: u64) -> Option<RootSatp> {
+        match NonZeroU64::new(number) {
+            Some(bits) => Some(RootSatp::new(bits, HartAuthority::simulated())),
+            None => None,
+        }
+    }
+
+    const ROOTS: Roots = Roots { user: root(1), supervisor: root(2), supervisor_sum: root(3), tag: 1 << 48 };
 
     #[test]
     fn a_space_is_found_until_another_takes_its_place() {

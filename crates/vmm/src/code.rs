@@ -4,7 +4,7 @@
 use isa::Privilege;
 use isa::instr::length;
 use isa::paging::{Mode, Pte};
-use memory::{GuestPhysAddr, GuestVirtAddr, HostPhysAddr, PAGE_SIZE};
+use memory::{GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr, PAGE_SIZE};
 use mmu::{Access, ContextKey, translate};
 use rewrite::{Change, Weighed};
 
@@ -14,13 +14,12 @@ use crate::vcpu::Vcpu;
 /// Notes that the instruction `bits` at `pc` in `context`, which the hardware refuses, trapped the slow way, and lets it be
 /// replaced.
 pub(crate) fn trapped(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKey, pc: u64, bits: u32) {
-    let Some(site) = fetched_from(machine, context, pc) else { return };
-    if is_overlapped(machine, context, pc) {
-        return;
-    }
-    let is_user = context.view.is_user();
-    if machine.code.trapped(&machine.ram, site, bits, is_user) == Change::Remap {
-        let writable = vcpu.frame.filled_writable != 0;
+    let Some(site) = fetched_from(&machine.ram, context, pc) else { return };
+    let Machine { ram, code, .. } = &mut *machine;
+    let is_exact = code.is_exact();
+    let is_overlapped = || is_overlapped(ram, context, pc, is_exact);
+    if code.trapped(ram, site, bits, context.view.is_user(), is_overlapped) == Change::Remap {
+        let writable = vcpu.frame.fast.filled_writable != 0;
         let page = site.align_down(PAGE_SIZE);
         vcpu.shadow.remap(&machine.ram, context, GuestVirtAddr(pc), page, writable);
         fence_others(machine, vcpu);
@@ -30,13 +29,13 @@ pub(crate) fn trapped(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKe
 /// Whether an instruction that begins two bytes before `pc` could be executed, too, whose second half the breakpoint would
 /// be. Compilers leave no such place: before an instruction ends either a short one, or a long one that began four bytes
 /// before. In exact mode the second does not count, for somebody may jump into its middle.
-fn is_overlapped(machine: &Machine, context: ContextKey, pc: u64) -> bool {
+fn is_overlapped(ram: &GuestRam, context: ContextKey, pc: u64, is_exact: bool) -> bool {
     let is_long = |distance: u64| {
-        fetched_from(machine, context, pc.wrapping_sub(distance))
-            .and_then(|place| Some(machine.ram.read_word(place.align_down(8))? >> (8 * (place.0 & 6))))
+        fetched_from(ram, context, pc.wrapping_sub(distance))
+            .and_then(|place| Some(ram.read_word(place.align_down(8))? >> (8 * (place.0 & 6))))
             .is_some_and(|parcel| length(parcel as u16) == 4)
     };
-    is_long(2) && (machine.code.is_exact() || !is_long(4))
+    is_long(2) && (is_exact || !is_long(4))
 }
 
 /// Lets the page of the code at `address`, which is about to be executed for the first time in this context, run: on
@@ -54,7 +53,7 @@ pub(crate) fn scan(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKey, 
     match change {
         Change::None => {}
         Change::Remap => {
-            let writable = vcpu.frame.filled_writable != 0;
+            let writable = vcpu.frame.fast.filled_writable != 0;
             vcpu.shadow.remap(&machine.ram, context, GuestVirtAddr(address), page, writable);
             fence_others(machine, vcpu);
         }
@@ -88,8 +87,8 @@ pub(crate) fn replaced(machine: &mut Machine, vcpu: &mut Vcpu) -> Option<Replace
     {
         return None;
     }
-    let (pc, tag) = (vcpu.frame.pc, vcpu.frame.roots.tag);
-    if let Some(bits) = vcpu.frame.sites.find(pc, tag) {
+    let (pc, tag) = (vcpu.frame.pc, vcpu.frame.fast.roots.tag);
+    if let Some(bits) = vcpu.frame.fast.sites.find(pc, tag) {
         return Some(Replaced::Whole(bits));
     }
     find_replaced(machine, vcpu)
@@ -99,7 +98,7 @@ pub(crate) fn replaced(machine: &mut Machine, vcpu: &mut Vcpu) -> Option<Replace
 #[cold]
 #[inline(never)]
 fn find_replaced(machine: &mut Machine, vcpu: &mut Vcpu) -> Option<Replaced> {
-    let (pc, tag) = (vcpu.frame.pc, vcpu.frame.roots.tag);
+    let (pc, tag) = (vcpu.frame.pc, vcpu.frame.fast.roots.tag);
     let context = vcpu.context();
     let rights = context.view.rights();
     let site = translate(&machine.ram, context.satp, GuestVirtAddr(pc), Access::Fetch, rights).ok()?;
@@ -110,7 +109,7 @@ fn find_replaced(machine: &mut Machine, vcpu: &mut Vcpu) -> Option<Replaced> {
     let is_torn = rewrite::is_torn(site.address);
     if weighed == Weighed::No && !is_torn {
         let tag = if site.global { 0 } else { tag };
-        vcpu.frame.sites.insert(pc, tag, bits, site.address.0 / PAGE_SIZE);
+        vcpu.frame.fast.sites.insert(pc, tag, bits, site.address.0 / PAGE_SIZE);
     }
     follow_weighing(machine, vcpu, site.address, weighed);
     Some(if is_torn { Replaced::Torn } else { Replaced::Whole(bits) })
@@ -118,7 +117,7 @@ fn find_replaced(machine: &mut Machine, vcpu: &mut Vcpu) -> Option<Replaced> {
 
 /// Takes the breakpoint at the vCPU's pc away: what is there now is no privileged instruction.
 pub(crate) fn restore(machine: &Machine, vcpu: &Vcpu) {
-    if let Some(site) = fetched_from(machine, vcpu.context(), vcpu.frame.pc) {
+    if let Some(site) = fetched_from(&machine.ram, vcpu.context(), vcpu.frame.pc) {
         machine.code.restore(&machine.ram, site);
     }
 }
@@ -142,7 +141,7 @@ fn follow_weighing(machine: &Machine, vcpu: &mut Vcpu, address: GuestPhysAddr, w
     match weighed {
         Weighed::No | Weighed::Counted => {}
         Weighed::Begins => {
-            vcpu.frame.sites.forget_page(address.0 / PAGE_SIZE);
+            vcpu.frame.fast.sites.forget_page(address.0 / PAGE_SIZE);
             fence_others(machine, vcpu);
         }
         Weighed::Ended(copy) => follow_end(machine, vcpu, address, copy),
@@ -152,7 +151,7 @@ fn follow_weighing(machine: &Machine, vcpu: &mut Vcpu, address: GuestPhysAddr, w
 /// Drops what maps the code of a page at `host`, in a copy that has ended or in RAM.
 pub(crate) fn follow_end(machine: &Machine, vcpu: &mut Vcpu, page: GuestPhysAddr, host: HostPhysAddr) {
     vcpu.shadow.drop_page(host);
-    vcpu.frame.sites.forget_page(page.0 / PAGE_SIZE);
+    vcpu.frame.fast.sites.forget_page(page.0 / PAGE_SIZE);
     fence_others(machine, vcpu);
 }
 
@@ -179,7 +178,7 @@ pub(crate) fn store(machine: &mut Machine, vcpu: &mut Vcpu, address: GuestPhysAd
     if let Ok(Some(ended)) = machine.code.store(&machine.ram, address, bytes) {
         return follow_end(machine, vcpu, address, ended);
     }
-    vcpu.frame.sites.forget_page(address.0 / PAGE_SIZE);
+    vcpu.frame.fast.sites.forget_page(address.0 / PAGE_SIZE);
     fence_others(machine, vcpu);
 }
 
@@ -187,14 +186,14 @@ pub(crate) fn store(machine: &mut Machine, vcpu: &mut Vcpu, address: GuestPhysAd
 pub(crate) fn is_fetched_from(machine: &Machine, vcpu: &Vcpu, address: GuestPhysAddr) -> bool {
     let (context, pc) = (vcpu.context(), vcpu.frame.pc);
     [pc, pc.wrapping_add(2)].into_iter().any(|parcel| {
-        fetched_from(machine, context, parcel)
+        fetched_from(&machine.ram, context, parcel)
             .is_some_and(|place| place.align_down(PAGE_SIZE) == address.align_down(PAGE_SIZE))
     })
 }
 
-fn fetched_from(machine: &Machine, context: ContextKey, pc: u64) -> Option<GuestPhysAddr> {
+fn fetched_from(ram: &GuestRam, context: ContextKey, pc: u64) -> Option<GuestPhysAddr> {
     let rights = context.view.rights();
-    let found = translate(&machine.ram, context.satp, GuestVirtAddr(pc), Access::Fetch, rights).ok()?;
+    let found = translate(ram, context.satp, GuestVirtAddr(pc), Access::Fetch, rights).ok()?;
     Some(found.address)
 }
 

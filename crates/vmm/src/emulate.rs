@@ -16,7 +16,7 @@ use crate::pmu::{CYCLE, INSTRET};
 use crate::vcpu::{RunState, Vcpu};
 
 /// Handles an illegal-instruction exception, and lets a kernel's privileged instruction be rewritten, and what the firmware
-/// prints a line for. Where such an instruction is the guest's fault, too many of them hold the vCPU back.
+/// prints a line for. Too many of those hold the vCPU back.
 pub(crate) fn illegal_instruction(
     machine: &mut Machine,
     vcpu: &mut Vcpu,
@@ -34,10 +34,7 @@ pub(crate) fn illegal_instruction(
     if is_reported || is_done && privilege == Privilege::Supervisor {
         code::trapped(machine, vcpu, context, pc, bits);
     }
-    if is_reported
-        && !is_done
-        && let Some(until) = machine.complaints.note(host.now())
-    {
+    if is_reported && let Some(until) = machine.complaints.note(host.now(), is_done) {
         vcpu.state = RunState::Held(until);
     }
     outcome

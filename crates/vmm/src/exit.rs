@@ -1,4 +1,5 @@
-//! Names an exit from its cause and the virtual privilege, and hands it to the room that serves it.
+//! Names an exit from its cause and the virtual privilege, and hands it to the room that serves it. No exception that code in
+//! user mode can raise stops a virtual machine: *guests-exception*.
 
 use isa::instr::decode;
 use isa::{Exception, Instr, Privilege, TrapInfo};

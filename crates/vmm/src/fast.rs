@@ -6,10 +6,9 @@ pub(crate) mod state;
 use core::sync::atomic::Ordering;
 
 use isa::Privilege;
-use isa::csr::{senvcfg, sstatus};
-use isa::paging::Mode;
+use isa::paging::{Mode, Satp};
 use mmu::{ContextKey, DroppedCode, LostRoots, Rights};
-use vhart::{CsrFile, GuestMemory, Roots, Space};
+use vhart::{RootSatp, Roots, Space};
 
 use crate::machine::Machine;
 use crate::vcpu::Vcpu;
@@ -26,17 +25,17 @@ const LAST_TAG: u64 = 0x7fff;
 /// Brings the frame's part up to date, and gives the root to run under, as the real satp; to be called before the guest
 /// runs.
 #[inline]
-pub(crate) fn root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
+pub(crate) fn root(machine: &Machine, vcpu: &mut Vcpu) -> RootSatp {
     let (root, is_found_anew) = known_root(machine, vcpu);
     let settled = vcpu.shadow.settled();
     if !vcpu.shadow.trusts_switches() {
         let is_settled = settled == machine.ram.overlay().unwatched().load(Ordering::Acquire);
         // Otherwise what is withheld stays so: only Rust changes the roots and satp then.
-        if is_found_anew || vcpu.frame.settled != settled || vcpu.fast.withheld == is_settled {
+        if is_found_anew || vcpu.frame.fast.settled != settled || vcpu.fast.withheld == is_settled {
             withhold_roots(vcpu, is_settled);
         }
     }
-    vcpu.frame.settled = settled;
+    vcpu.frame.fast.settled = settled;
     root
 }
 
@@ -50,22 +49,19 @@ fn withhold_roots(vcpu: &mut Vcpu, is_settled: bool) {
         return;
     }
     if !was_withheld {
-        vcpu.frame.spaces.clear();
+        vcpu.frame.fast.spaces.clear();
     }
     if !vcpu.shadow.trusts_fences() {
-        let roots = &mut vcpu.frame.roots;
+        let roots = &mut vcpu.frame.fast.roots;
         let other = if vcpu.frame.csr.sum() { &mut roots.supervisor } else { &mut roots.supervisor_sum };
-        *other = 0;
+        *other = None;
     }
 }
 
 /// The root, and whether it had to be found anew.
 #[inline]
-fn known_root(machine: &Machine, vcpu: &mut Vcpu) -> (u64, bool) {
-    let frame = &mut vcpu.frame;
-    frame.ready = frame.csr.ready();
-    let enabling = if frame.ready != 0 { sstatus::SIE } else { 0 };
-    frame.status_guard = frame.guarded | enabling;
+fn known_root(machine: &Machine, vcpu: &mut Vcpu) -> (RootSatp, bool) {
+    vcpu.frame.follow_interrupts();
     if vcpu.shadow.has_doubts() {
         vcpu.shadow.clear_doubts(&machine.ram);
     }
@@ -74,13 +70,13 @@ fn known_root(machine: &Machine, vcpu: &mut Vcpu) -> (u64, bool) {
     }
     if vcpu.fast.senvcfg != vcpu.frame.csr.senvcfg() {
         vcpu.fast.senvcfg = vcpu.frame.csr.senvcfg();
-        set_environment(vcpu);
+        vcpu.frame.follow_environment(vcpu.shadow.host().asids.is_none());
     }
     let lost = vcpu.shadow.take_lost_roots();
     if lost != LostRoots::None {
         forget_roots(vcpu, lost);
     }
-    let roots = &vcpu.frame.roots;
+    let roots = &vcpu.frame.fast.roots;
     let is_same =
         vcpu.fast.satp == vcpu.frame.csr.satp_bits() && vcpu.fast.tag == roots.tag && !vcpu.frame.csr.mxr();
     let root = match (vcpu.frame.privilege, vcpu.frame.csr.sum()) {
@@ -88,16 +84,19 @@ fn known_root(machine: &Machine, vcpu: &mut Vcpu) -> (u64, bool) {
         (Privilege::Supervisor, false) => roots.supervisor,
         (Privilege::Supervisor, true) => roots.supervisor_sum,
     };
-    if is_same && root != 0 { (root, false) } else { (find_root(machine, vcpu), true) }
+    match root {
+        Some(root) if is_same => (root, false),
+        _ => (find_root(machine, vcpu), true),
+    }
 }
 
 /// What `known_root` does where something has changed.
 #[cold]
-fn find_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
+fn find_root(machine: &Machine, vcpu: &mut Vcpu) -> RootSatp {
     let ram = &machine.ram;
     let (key, satp) = (vcpu.context(), vcpu.frame.csr.satp_bits());
     let is_new =
-        core::mem::replace(&mut vcpu.fast.satp, satp) != satp || vcpu.fast.tag != vcpu.frame.roots.tag;
+        core::mem::replace(&mut vcpu.fast.satp, satp) != satp || vcpu.fast.tag != vcpu.frame.fast.roots.tag;
     let is_translated = vcpu.frame.csr.satp().mode != Mode::Bare;
     let mut found = Roots::NONE;
     if is_translated && !vcpu.frame.csr.mxr() {
@@ -114,14 +113,7 @@ fn find_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
     let root = vcpu.shadow.activate(ram, key);
     let root = vcpu.shadow.satp(root);
     note(&mut found, key.view.rights(), root);
-    vcpu.frame.hints = vcpu.shadow.hints_address();
-    vcpu.frame.memory = GuestMemory {
-        base: ram.base().0,
-        size: ram.size(),
-        host: ram.host_base().0,
-        plain: ram.plain_blocks().as_ptr().addr() as u64,
-        unwatched: core::ptr::from_ref(ram.overlay().unwatched()).addr() as u64,
-    };
+    vcpu.frame.fast.set_memory(ram, vcpu.shadow.hints());
     // Activating may compare a context with the guest's tables, or drop one for want of room.
     if let Some(dropped) = vcpu.shadow.take_dropped_code() {
         forget_sites(vcpu, &dropped);
@@ -134,27 +126,28 @@ fn find_root(machine: &Machine, vcpu: &mut Vcpu) -> u64 {
         found = Roots::NONE;
     }
     if vcpu.frame.csr.mxr() {
-        vcpu.frame.spaces.clear();
+        vcpu.frame.fast.spaces.clear();
     }
     // Where the assembly has written satp, it has taken the roots along.
-    match vcpu.frame.spaces.get(satp) {
-        Some(space) if is_new => vcpu.frame.roots = space.roots,
+    match vcpu.frame.fast.spaces.get(satp) {
+        Some(space) if is_new => vcpu.frame.fast.roots = space.roots,
         _ => find_roots(vcpu, satp, found),
     }
-    vcpu.fast.tag = vcpu.frame.roots.tag;
+    vcpu.fast.tag = vcpu.frame.fast.roots.tag;
     root
 }
 
 /// A root at hand for the assembly that is none of the vCPU's own, as a value for the real satp.
-pub(crate) fn foreign_root(vcpu: &Vcpu) -> Option<u64> {
-    let at_hand =
-        core::iter::once(&vcpu.frame.roots).chain(vcpu.frame.spaces.iter().map(|space| &space.roots));
-    let mut roots = at_hand.flat_map(|roots| [roots.user, roots.supervisor, roots.supervisor_sum]);
-    roots.find(|root| *root != 0 && !vcpu.shadow.owns(*root))
+pub(crate) fn foreign_root(vcpu: &Vcpu) -> Option<RootSatp> {
+    let at_hand = core::iter::once(&vcpu.frame.fast.roots)
+        .chain(vcpu.frame.fast.spaces.iter().map(|space| &space.roots));
+    let roots = at_hand.flat_map(|roots| [roots.user, roots.supervisor, roots.supervisor_sum]);
+    roots.flatten().find(|root| !vcpu.shadow.owns(*root))
 }
 
 /// Takes down a root that was found for one view of the current space.
-fn note(found: &mut Roots, rights: Rights, root: u64) {
+fn note(found: &mut Roots, rights: Rights, root: RootSatp) {
+    let root = Some(root);
     match (rights.privilege, rights.sum) {
         (Privilege::User, _) => found.user = root,
         (Privilege::Supervisor, false) => found.supervisor = root,
@@ -167,27 +160,27 @@ fn forget_roots(vcpu: &mut Vcpu, lost: LostRoots) {
     match lost {
         LostRoots::None => return,
         LostRoots::Asid(asid) => {
-            vcpu.frame.spaces.forget_asid(asid);
+            vcpu.frame.fast.spaces.forget_asid(asid);
             let satp = vcpu.frame.csr.satp_bits();
-            if satp != 0 && (satp >> 44) as u16 != asid {
+            if satp != 0 && (satp >> Satp::ASID_SHIFT) as u16 != asid {
                 return;
             }
         }
-        LostRoots::All => vcpu.frame.spaces.clear(),
+        LostRoots::All => vcpu.frame.fast.spaces.clear(),
     }
     // The root that all kernels share is no address space's.
-    let Roots { supervisor, tag, .. } = vcpu.frame.roots;
-    let stays = lost != LostRoots::All && vcpu.shadow.is_kernels_root(supervisor);
-    let supervisor = if stays { supervisor } else { 0 };
-    vcpu.frame.roots = Roots { supervisor, tag, ..Roots::NONE };
+    let Roots { supervisor, tag, .. } = vcpu.frame.fast.roots;
+    let stays = |root: &RootSatp| lost != LostRoots::All && vcpu.shadow.is_kernels_root(*root);
+    let supervisor = supervisor.filter(stays);
+    vcpu.frame.fast.roots = Roots { supervisor, tag, ..Roots::NONE };
 }
 
 #[cold]
 fn forget_sites(vcpu: &mut Vcpu, dropped: &DroppedCode) {
     if dropped.all {
-        vcpu.frame.sites.clear();
+        vcpu.frame.fast.sites.clear();
     } else {
-        dropped.pages.iter().for_each(|page| vcpu.frame.sites.forget_addresses(page.0));
+        dropped.pages.iter().for_each(|page| vcpu.frame.fast.sites.forget_addresses(page.0));
     }
 }
 
@@ -195,15 +188,14 @@ fn forget_sites(vcpu: &mut Vcpu, dropped: &DroppedCode) {
 /// be used.
 fn find_roots(vcpu: &mut Vcpu, satp: u64, found: Roots) {
     let tag = tag(vcpu, satp);
-    vcpu.frame.roots = Roots { tag, ..Roots::NONE };
+    vcpu.frame.fast.roots = Roots { tag, ..Roots::NONE };
     let space = vcpu.frame.csr.satp();
     // Where MXR is set, views differ that the assembly takes for one.
     if vcpu.frame.csr.mxr() {
         return;
     }
-    let root = |found, rights| match found {
-        0 => vcpu.shadow.root(ContextKey::new(space, rights)).map_or(0, |root| vcpu.shadow.satp(root)),
-        found => found,
+    let root = |found: Option<RootSatp>, rights| {
+        found.or_else(|| Some(vcpu.shadow.satp(vcpu.shadow.root(ContextKey::new(space, rights))?)))
     };
     let roots = Roots {
         user: root(found.user, USER),
@@ -211,11 +203,11 @@ fn find_roots(vcpu: &mut Vcpu, satp: u64, found: Roots) {
         supervisor_sum: root(found.supervisor_sum, SUPERVISOR_SUM),
         tag,
     };
-    vcpu.frame.roots = roots;
-    let is_complete = roots.user != 0 && roots.supervisor != 0 && roots.supervisor_sum != 0;
+    vcpu.frame.fast.roots = roots;
+    let is_complete = roots.user.is_some() && roots.supervisor.is_some() && roots.supervisor_sum.is_some();
     let is_withheld = vcpu.fast.withheld && !vcpu.shadow.trusts_switches();
     if is_complete && space.mode != Mode::Bare && !is_withheld {
-        vcpu.frame.spaces.insert(Space { satp, roots });
+        vcpu.frame.fast.spaces.insert(Space { satp, roots });
     }
 }
 
@@ -223,13 +215,13 @@ fn find_roots(vcpu: &mut Vcpu, satp: u64, found: Roots) {
 /// moments at which the sites are cleared.
 fn tag(vcpu: &mut Vcpu, satp: u64) -> u64 {
     let fast = &mut vcpu.fast;
-    let index = (satp ^ satp >> 44) as usize % TAGS;
+    let index = (satp ^ satp >> Satp::ASID_SHIFT) as usize % TAGS;
     if let Some((_, tag)) = fast.tags.get(index).filter(|(known, tag)| *known == satp && *tag != 0) {
         return *tag << 48;
     }
     if fast.last_tag == LAST_TAG {
-        vcpu.frame.sites.clear();
-        vcpu.frame.spaces.clear();
+        vcpu.frame.fast.sites.clear();
+        vcpu.frame.fast.spaces.clear();
         fast.tags = [(0, 0); TAGS];
         fast.last_tag = 0;
     }
@@ -238,27 +230,4 @@ fn tag(vcpu: &mut Vcpu, satp: u64) -> u64 {
         *place = (satp, fast.last_tag);
     }
     fast.last_tag << 48
-}
-
-fn set_environment(vcpu: &mut Vcpu) {
-    let both = [user_senvcfg(&vcpu.frame.csr), supervisor_senvcfg(&vcpu.frame.csr)];
-    let frame = &mut vcpu.frame;
-    frame.senvcfg = both;
-    frame.switch_senvcfg = u64::from(both[0] != both[1]);
-    frame.flush_on_switch = u64::from(vcpu.shadow.host().asids.is_none());
-    frame.switch_extra = frame.switch_senvcfg | frame.flush_on_switch;
-}
-
-/// What the real senvcfg is in virtual user mode: the guest's, but that a true CBO.INVAL could uncover another guest's
-/// data in the cache, so it runs as a flush.
-fn user_senvcfg(csr: &CsrFile) -> u64 {
-    let invalidate = csr.senvcfg() & senvcfg::CBIE != 0;
-    csr.senvcfg() & !senvcfg::CBIE | if invalidate { senvcfg::CBIE_FLUSH } else { 0 }
-}
-
-/// In virtual supervisor mode: everything that the hart has.
-fn supervisor_senvcfg(csr: &CsrFile) -> u64 {
-    let features = csr.features();
-    let blocks = if features.cache_blocks { senvcfg::CBIE_FLUSH | senvcfg::CBCFE } else { 0 };
-    blocks | if features.cache_zero { senvcfg::CBZE } else { 0 }
 }

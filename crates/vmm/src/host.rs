@@ -1,4 +1,4 @@
-//! What a virtual machine needs of the real hart it runs on. `hypocaust` has the real one, tests a fake.
+//! What a virtual machine needs of the real hart it runs on. `world` has the real one, tests a fake.
 
 use isa::FReg;
 

@@ -2,7 +2,7 @@
 //! accesses to a page whose code is rewritten, RAM.
 
 use isa::csr::sstatus;
-use isa::instr::{Atomic, decode, length};
+use isa::instr::{Amo, Atomic, decode, length};
 use isa::{Exception, FReg, Instr, Width};
 use memory::{GuestPhysAddr, GuestVirtAddr, PAGE_SIZE};
 use mmu::{Access, translate};
@@ -49,7 +49,10 @@ pub(crate) fn access(
         Instr::Atomic { kind: Atomic::LoadReserved, .. } => {
             return Outcome::Inject(Exception::LoadAccessFault, faulted.0);
         }
-        Instr::Atomic { .. } => return Outcome::Inject(Exception::StoreAccessFault, faulted.0),
+        Instr::Atomic { .. } => {
+            return amo_beside_code(machine, vcpu, bits)
+                .unwrap_or(Outcome::Inject(Exception::StoreAccessFault, faulted.0));
+        }
         // Cache blocks and vectors, which devices do not take either, and what is not decoded.
         _ => return refused,
     };
@@ -153,6 +156,38 @@ fn load_beside_code(
         Transfer::Store { .. } | Transfer::FloatStore { .. } => return None,
     }
     code::loaded(machine, vcpu, target);
+    Some(Outcome::Advance(length(bits as u16)))
+}
+
+/// Carries out the AMO `bits` on RAM and the copy of the page that it concerns, where stores to that are carried out by hand.
+/// Nobody else stores there meanwhile: no shadow lets them. `None` where it is not RAM, or not aligned.
+#[cold]
+#[inline(never)]
+fn amo_beside_code(machine: &mut Machine, vcpu: &mut Vcpu, bits: u32) -> Option<Outcome> {
+    let amo = Amo::decode(bits)?;
+    let (address, len) = (vcpu.frame.get(amo.rs1), amo.width.bytes());
+    if !address.is_multiple_of(len) {
+        return None;
+    }
+    let context = vcpu.context();
+    let found =
+        translate(&machine.ram, context.satp, GuestVirtAddr(address), Access::Store, context.view.rights());
+    let target = match found {
+        Ok(translation) => translation.address,
+        Err(exception) => return Some(Outcome::Inject(exception, address)),
+    };
+    if !machine.ram.contains(target, len) {
+        return None;
+    }
+    if !code::carries_out(machine, vcpu, target) {
+        return Some(changed(machine));
+    }
+    let mut old = [0; 8];
+    machine.ram.read(target, old.get_mut(..len as usize)?).ok()?;
+    let old = u64::from_le_bytes(old);
+    let new = amo.stored(old, vcpu.frame.get(amo.rs2)).to_le_bytes();
+    code::store(machine, vcpu, target, new.get(..len as usize)?);
+    vcpu.frame.set(amo.rd, amo.loaded(old));
     Some(Outcome::Advance(length(bits as u16)))
 }
 

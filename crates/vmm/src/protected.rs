@@ -2,7 +2,7 @@
 //! guarded because their code was scanned, or that are watched because they hold page tables.
 
 use isa::Instr;
-use isa::instr::decode;
+use isa::instr::{Amo, decode};
 use memory::{GuestPhysAddr, GuestVirtAddr, PAGE_SIZE};
 use mmu::Access;
 
@@ -22,7 +22,9 @@ pub(crate) fn access(
     access: Access,
     host: &mut impl Host,
 ) -> Outcome {
-    if (access == Access::Load || code::carries_out(machine, vcpu, page)) && is_within_page(machine, vcpu) {
+    if (access == Access::Load || code::carries_out(machine, vcpu, page))
+        && is_within_page(machine, vcpu, page)
+    {
         return mmio::access(machine, vcpu, faulted, access, host);
     }
     if let Some(copy) = machine.code.end(&machine.ram, page) {
@@ -39,9 +41,10 @@ pub(crate) fn access(
     Outcome::Resume
 }
 
-/// Whether the instruction at pc is a plain load or store whose bytes lie in one page. Others are rare enough for the copy
-/// to go.
-fn is_within_page(machine: &Machine, vcpu: &Vcpu) -> bool {
+/// Whether the instruction at pc is a plain load or store whose bytes lie in one page, or, where stores to `page` are carried
+/// out, an AMO: locks may lie beside code. Some harts, QEMU's among them, make it a load first. Others are rare enough for the
+/// copy to go.
+fn is_within_page(machine: &Machine, vcpu: &Vcpu, page: GuestPhysAddr) -> bool {
     let Ok(bits) = fetch::instruction(vcpu, &machine.ram) else { return false };
     match decode(bits) {
         Instr::Load { rs1, offset, width, .. }
@@ -49,6 +52,9 @@ fn is_within_page(machine: &Machine, vcpu: &Vcpu) -> bool {
         | Instr::Store { rs1, offset, width, .. }
         | Instr::FpStore { rs1, offset, width, .. } => {
             vcpu.effective_address(rs1, offset) % PAGE_SIZE <= PAGE_SIZE - width.bytes()
+        }
+        Instr::Atomic { .. } if code::carries_out(machine, vcpu, page) => {
+            Amo::decode(bits).is_some_and(|amo| vcpu.frame.get(amo.rs1).is_multiple_of(amo.width.bytes()))
         }
         _ => false,
     }

@@ -131,7 +131,7 @@ impl Vcpu {
         self.frame.get(base).wrapping_add_signed(i64::from(offset))
     }
 
-    /// Carries out what a handler decided.
+    /// Carries out what a handler decided. Only this file moves the pc: *one-pc*.
     ///
     /// # Errors
     /// The reason, where the virtual machine ends.
@@ -154,7 +154,10 @@ impl Vcpu {
             return Err(reason);
         }
         self.frame.pc = self.frame.pc.wrapping_add(4);
-        self.state = RunState::Waiting;
+        // WFI may end at any time, and a pause may not.
+        if self.state == RunState::Running {
+            self.state = RunState::Waiting;
+        }
         // It has nothing to do but to wait.
         self.timer.went_on();
         Ok(())

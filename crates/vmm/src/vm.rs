@@ -7,6 +7,7 @@ use entropy::Stream;
 use isa::{Interrupt, TrapInfo};
 use memory::{GuestPhysAddr, NotRam};
 use mmu::TlbFlush;
+use vhart::RootSatp;
 
 use crate::code;
 use crate::exit;
@@ -57,8 +58,8 @@ pub enum Next {
 /// The hardware state that a vCPU runs with, beside its frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Entry {
-    /// The real satp: the shadow root.
-    pub root: u64,
+    /// The shadow root, for the real satp.
+    pub root: RootSatp,
     /// What the TLB must forget first.
     pub flush: TlbFlush,
 }
@@ -105,7 +106,7 @@ pub fn prepare(machine: &mut Machine, vcpu: &mut Vcpu) -> Next {
 
 /// A root that the assembly may go on under and that is none of the vCPU's own, as a value for the real satp: *own-root* is
 /// broken, by a bug of ours.
-pub fn foreign_root(vcpu: &Vcpu) -> Option<u64> {
+pub fn foreign_root(vcpu: &Vcpu) -> Option<RootSatp> {
     fast::foreign_root(vcpu)
 }
 

@@ -1,9 +1,9 @@
 //! Who has which Ethernet address: those that the manifest gives, and for the rest one that is still free, by position,
 //! so that it stays the same from run to run.
 
-use crate::error::{Error, Result};
 use crate::manifest::{Manifest, To, Uplink};
 use bundle::Mac;
+use hypo_common::error::{Error, Result};
 use std::collections::BTreeMap;
 
 /// The addresses of all interfaces.

@@ -1,8 +1,7 @@
 use super::*;
 use crate::hardware::{host_words, native_words};
-use crate::manifest::{Net, Switch, Virtio};
-use crate::qemu::as_shell;
-use bundle::Mac;
+use crate::manifest::{Net, Switch};
+use hypo_common::qemu::as_shell;
 use std::fs;
 use tempfile::TempDir;
 
@@ -193,7 +192,7 @@ fn slots_are_counted_in_the_guest_and_in_the_host() {
     assert!(Attachments::of(&manifest(vec![vm("one", disks(5), vec![user(), user()])])).is_ok());
     let said = message(vec![vm("one", disks(6), vec![user(), user()])]);
     assert!(said.contains("6 disks and 2 nets; a guest has 7 slots"), "{said}");
-    let consoled = Vm { console: Console::Virtio, ..vm("one", disks(7), vec![]) };
+    let consoled = Vm { console: ConsoleConfig::Virtio, ..vm("one", disks(7), vec![]) };
     assert!(message(vec![consoled]).contains("and a virtio console"));
     // One file, eight NICs and the uplink.
     let said = message(vec![vm("one", disks(1), vec![user(); 4]), vm("two", vec![], vec![user(); 4])]);
@@ -249,7 +248,9 @@ fn without_the_hypervisor_a_guest_has_the_same_devices_in_the_same_slots() {
 
 #[test]
 fn without_the_hypervisor_a_guest_has_the_transport_that_it_has_with_it() {
-    for (virtio, words) in [(Virtio::Modern, "false"), (Virtio::Legacy, "true")] {
+    for (virtio, words) in
+        [(bundle::VirtioTransport::Modern, "false"), (bundle::VirtioTransport::Legacy, "true")]
+    {
         let manifest = manifest(vec![Vm { virtio, ..vm("one", Vec::new(), Vec::new()) }]);
         let found = Attachments::of(&manifest).unwrap();
         let words = format!("-global virtio-mmio.force-legacy={words} ");

@@ -1,6 +1,6 @@
 //! ELF executables, loaded by their physical addresses as QEMU does it.
 
-use super::{Format, Kernel, KernelError, Piece};
+use super::contents::{Format, Kernel, KernelError, Piece};
 use elf::ElfBytes;
 use elf::abi::{
     EI_CLASS, EI_DATA, ELFCLASS64, ELFDATA2LSB, ELFMAGIC, EM_386, EM_AARCH64, EM_RISCV, EM_X86_64,

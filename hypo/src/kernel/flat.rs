@@ -1,6 +1,6 @@
 //! Flat binaries: nothing to read, so they go where QEMU puts them.
 
-use super::{Format, Kernel, LOAD_ADDRESS, Piece};
+use super::contents::{Format, Kernel, LOAD_ADDRESS, Piece};
 
 pub(super) fn parse(file: Vec<u8>) -> Kernel {
     let occupied = file.len() as u64;

@@ -1,7 +1,7 @@
 //! The Linux `Image`: "Boot image header in RISC-V Linux" in the kernel's documentation. With an EFI stub it
 //! also looks like a PE file; the header is the same.
 
-use super::{Format, Kernel, KernelError, LOAD_ADDRESS, Piece};
+use super::contents::{Format, Kernel, KernelError, LOAD_ADDRESS, Piece};
 
 /// Offset of the second magic number, which every version of the header has.
 const MAGIC_AT: usize = 0x38;

@@ -1,7 +1,7 @@
 //! What is around a kernel: gzip, xz, zstd or LZ4 data, or the EFI program that unpacks its own payload. What hypo cannot
 //! unpack is recognised as well, so that it is not taken for code.
 
-use super::KernelError;
+use super::contents::KernelError;
 use lz4_flex::frame::FrameDecoder;
 use lzma_rust2::XzReader;
 use ruzstd::decoding::StreamingDecoder;

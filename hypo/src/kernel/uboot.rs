@@ -1,7 +1,8 @@
 //! U-Boot's legacy images, as QEMU reads them (`load_uboot_image`): a header that says where the contents go. U-Boot,
 //! include/image.h, "Legacy format image header"; all numbers are big-endian.
 
-use super::{Format, Kernel, KernelError, Piece, packed};
+use super::contents::{Format, Kernel, KernelError, Piece};
+use super::packed;
 
 const MAGIC: &[u8] = &[0x27, 0x05, 0x19, 0x56];
 const HEADER: usize = 64;

@@ -1,7 +1,7 @@
 //! Disks as users describe them, in a manifest or on the command line. Looks at no file.
 
-use crate::size::Size;
 use bundle::Partition;
+use hypo_common::size::Size;
 use serde::de::{self, Deserializer, Visitor};
 use std::fmt;
 use std::path::{Path, PathBuf};

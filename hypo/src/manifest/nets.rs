@@ -1,9 +1,9 @@
 //! Network interfaces and switches as users describe them, in a manifest or on the command line.
 
-use crate::error::{Error, Result};
-use crate::manifest::text::{nearest, quoted};
-use crate::size::Size;
+use crate::text::{nearest, quoted};
 use bundle::Mac;
+use hypo_common::error::{Error, Result};
+use hypo_common::size::Size;
 use serde::de::{self, Deserialize, Deserializer};
 use std::fmt;
 use std::net::Ipv4Addr;

@@ -99,6 +99,8 @@ impl Uart {
     }
 
     /// Sends a byte if there is room; says whether it went.
+    // Once a character: a call would cost as much.
+    #[inline(always)]
     pub fn send(&self, byte: u8) -> bool {
         let room = match self.kind {
             ConsoleKind::Ns16550 { .. } => self.read(ns16550::LSR) & ns16550::LSR_TRANSMIT_EMPTY != 0,

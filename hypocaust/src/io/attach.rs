@@ -14,17 +14,14 @@ use entropy::{Purpose, Root};
 use hart::Hart;
 use hart::memory::HostMemory;
 use memory::PAGE_SIZE;
+use vmm::footprint::{MOST_KEPT, RESERVE};
+use world::Interrupts;
+use world::host::{HostAccess, Level};
+use world::io::disks::{Disks, GuestDisk, HostDisk};
 
-use super::disks::{Disks, GuestDisk};
-use super::host_disks::{HostDisk, Reader};
-use crate::Stage;
-use crate::host::{Level, RealHost};
-use crate::world::Interrupts;
-
-/// The most of what is written to a disk that is kept in RAM, in bytes.
-const MOST_KEPT: u64 = 256 << 20;
-/// What is left for everything else, in bytes.
-const RESERVE: u64 = 4 << 20;
+use super::reader::{self, Reader};
+use crate::real::{Disk as Driver, Real};
+use crate::stage::Stage;
 
 /// Finds and checks everything that the guests' disks are made of.
 ///
@@ -33,12 +30,12 @@ const RESERVE: u64 = 4 << 20;
 pub fn open(
     stage: &Stage,
     hart: &Hart,
-    host: &mut RealHost,
-    interrupts: Option<&Interrupts>,
+    host: &mut HostAccess<Real>,
+    interrupts: Option<&Interrupts<Real>>,
     manifest: &Manifest,
     payload: &'static [u64],
     memory: &mut HostMemory,
-) -> Result<Disks, String> {
+) -> Result<Disks<Real>, String> {
     let configs = || manifest.vms.iter().flat_map(|vm| vm.disks.iter());
     let wanted: Vec<&str> = configs().filter_map(host_serial).collect();
     let mut reader = match interrupts {
@@ -112,7 +109,7 @@ fn on_host(
     config: &DiskConfig,
     serial: &str,
     partition: Option<&Partition>,
-    hosts: &mut [HostDisk],
+    hosts: &mut [HostDisk<Driver>],
     reader: &mut Reader,
 ) -> Result<(Disk, Option<Attachment>), String> {
     let Some((index, disk)) = hosts.iter_mut().enumerate().find(|(_, disk)| disk.serial == serial) else {
@@ -120,7 +117,7 @@ fn on_host(
             "the host has no disk with the serial number `{serial}`; attach one to QEMU, or correct the manifest"
         ));
     };
-    let abilities = *disk.device.abilities();
+    let abilities = *disk.device.0.abilities();
     if u64::from(abilities.block_size) != SECTOR {
         return Err(format!(
             "the host's disk `{serial}` has blocks of {} bytes, and only {SECTOR} are supported",
@@ -152,7 +149,7 @@ fn on_host(
         Writes::ToHost
     };
     let attachment = Attachment { host: index, range, writes: config.writes() };
-    Ok((Disk::on_host(range, disk.abilities(reader.zeros), writes), Some(attachment)))
+    Ok((Disk::on_host(range, reader::abilities(disk, reader.zeros), writes), Some(attachment)))
 }
 
 /// The guests' side of these disks, for the first slots of a board. Guests go through their slots from the last to the
@@ -177,9 +174,9 @@ pub fn slots(disks: &[GuestDisk], configs: &[DiskConfig]) -> Vec<Slot> {
 /// # Errors
 /// Where there is none.
 pub fn give_room(
-    disks: &mut Disks,
+    disks: &mut Disks<Real>,
     manifest: &Manifest,
-    host: &mut RealHost,
+    host: &mut HostAccess<Real>,
     memory: &mut HostMemory,
     random: &Root,
 ) -> Result<(), String> {

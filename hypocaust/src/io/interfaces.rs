@@ -13,11 +13,11 @@ use hart::memory::HostMemory;
 use hart::virtio::net::NetDevice;
 use hart::virtio::{self, Kind};
 use memory::PAGE_SIZE;
+use world::Interrupts;
+use world::io::nets::{HostNic, Lan, Nets, Plug};
 
-use super::nets::{HostNic, Lan, Nets, Plug};
-use crate::Stage;
-use crate::setup::NO_MEMORY;
-use crate::world::Interrupts;
+use crate::real::{Nic, Real};
+use crate::stage::{NO_MEMORY, Stage};
 
 /// Bytes of heap that the buffers of an interface of the host's take, and some more.
 const NIC_HEAP: u64 = 320 << 10;
@@ -30,17 +30,17 @@ const PORT_HEAP: u64 = 64 << 10;
 /// One line that names the switch or the guest, and says what to do.
 pub fn open(
     stage: &Stage,
-    interrupts: Option<&Interrupts>,
+    interrupts: Option<&Interrupts<Real>>,
     manifest: &Manifest,
     memory: &mut HostMemory,
-) -> Result<Nets, String> {
+) -> Result<Nets<Real>, String> {
     let (now, frequency) = (hart::time::now(), stage.machine.timebase_frequency);
     let wanted = wanted(manifest);
     let ports = wanted.len() + manifest.vms.iter().map(|vm| vm.nets.len()).sum::<usize>();
     add_heap(PORT_HEAP * ports as u64, memory)?;
     let mut nics = open_nics(stage, interrupts, &wanted, memory)?;
     let mut take = |mac: &Mac, whose: &str| {
-        let found = nics.iter().position(|nic| nic.device.mac() == mac.0);
+        let found = nics.iter().position(|nic| nic.device.0.mac() == mac.0);
         found.map(|index| nics.swap_remove(index)).ok_or_else(|| {
             format!(
                 "{whose}: the host has no network interface with the address {mac}; attach one to QEMU, or correct \
@@ -99,10 +99,10 @@ fn wanted(manifest: &Manifest) -> Vec<Mac> {
 
 fn open_nics(
     stage: &Stage,
-    interrupts: Option<&Interrupts>,
+    interrupts: Option<&Interrupts<Real>>,
     wanted: &[Mac],
     memory: &mut HostMemory,
-) -> Result<Vec<HostNic>, String> {
+) -> Result<Vec<HostNic<Nic>>, String> {
     let mut nics = Vec::new();
     if wanted.is_empty() {
         return Ok(nics);
@@ -125,7 +125,7 @@ fn open_nics(
             format!("the host's network interface at {} does not work: {error}", slot.registers.start)
         })?;
         interrupts.plic.enable_source(slot.irq);
-        nics.push(HostNic { device, source: slot.irq, is_behind: false });
+        nics.push(HostNic { device: Nic(device), source: slot.irq, is_behind: false });
     }
     Ok(nics)
 }

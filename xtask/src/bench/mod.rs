@@ -144,7 +144,7 @@ fn devices(project: &Project) -> Result<Vec<String>> {
 /// Debian's kernel with an initial RAM disk that holds nothing but our two programs.
 fn linux(project: &Project) -> Result<Vec<String>> {
     let initrd = project.target_directory().join("linux-bench.cpio");
-    let mut archive = hypo::cpio::Archive::default();
+    let mut archive = hypo_debian::cpio::Archive::default();
     for (name, program) in [("init", "linux-bench"), ("exec", "linux-bench-exec")] {
         let path = project.bare_program(program);
         let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;

@@ -1,5 +1,6 @@
 //! A guest that does what could hold up others, beside a healthy one that looks at the clock all the time: `guests/features`'
-//! `attack` and `attack_memory`. The healthy one may be away from the hart for about a slice, whatever the other one does.
+//! `attack` and `attack_memory`. The healthy one may be away from the hart for about a slice, whatever the other one does:
+//! *nobody-waits*.
 //!
 //! Where the line or the disk is slow, the clock is that of the wall, and a busy machine makes gaps of its own, so the best of
 //! a few runs counts: a hypervisor that waits for a line or a disk does so in each.

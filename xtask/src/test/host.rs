@@ -1,7 +1,7 @@
 //! The tests that need no guest: unit, property and differential tests, as plain `cargo test` runs them, and those that it
 //! leaves out for want of QEMU.
 
-use crate::project::Project;
+use crate::project::{Project, show};
 use crate::readable::readable;
 use anyhow::{Context, Result};
 use std::fs::File;
@@ -27,8 +27,11 @@ const WITH_QEMU: [&[&str]; 2] = [
     &["--package", "hypo", "--features", "qemu", "--test", "terminal"],
 ];
 
-/// Runs the host crates' tests, those of bare-metal packages' libraries, and those that need QEMU. Prints what is not a
-/// plain `ok`, keeps all of it in the log.
+/// The packages that have tests, in modules of the name `races`, which explore all interleavings of what harts do at one time.
+const LOOM: &[&str] = &["memory"];
+
+/// Runs the host crates' tests, those of bare-metal packages' libraries, those that need QEMU, and those that explore
+/// interleavings. Prints what is not a plain `ok`, keeps all of it in the log.
 pub fn run(project: &Project, log: &Path) -> Result<Tally> {
     let mut log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let mut tally = Tally::default();
@@ -39,7 +42,32 @@ pub fn run(project: &Project, log: &Path) -> Result<Tally> {
         let mut command = project.cargo(&[&["test", "--quiet"], tests, &format].concat());
         run_one(&mut command, &mut log, &mut tally)?;
     }
+    for package in LOOM {
+        let mut command = races(project, package);
+        let before = tally;
+        run_one(&mut command, &mut log, &mut tally)?;
+        if tally == before {
+            println!("  `{}` has run no test", show(&command));
+            tally.failed += 1;
+        }
+    }
     Ok(tally)
+}
+
+/// Explores the interleavings of a package. With a target directory of its own: with other flags everything is built anew.
+fn races(project: &Project, package: &str) -> Command {
+    let mut command = project.cargo(&[
+        "test",
+        "--quiet",
+        "--release",
+        "--package",
+        package,
+        "--lib",
+        "races",
+        "--no-fail-fast",
+    ]);
+    command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", project.target_directory().join("loom"));
+    command
 }
 
 fn run_one(command: &mut Command, log: &mut File, tally: &mut Tally) -> Result<()> {

@@ -16,6 +16,7 @@ mod inputs;
 mod kernel_log;
 mod nested;
 mod outside;
+mod own_fault;
 mod randomness;
 mod runner;
 mod sessions;
@@ -29,7 +30,7 @@ use crate::pace;
 use crate::project::Project;
 use anyhow::{Context, Result, bail};
 use hypo::cli::OnOff;
-use hypo::setup;
+use hypo_common::setup;
 use runner::Case;
 use setting::{DEFAULT_FIRMWARE, Setting};
 use std::path::Path;
@@ -112,6 +113,7 @@ impl Setting {
         others.extend(sweep::case(project, self)?);
         others.push(kernel_log::case(project, self)?);
         others.extend(randomness::case(project, &self.hypo, &self.firmware));
+        others.extend(own_fault::cases(project, &self.hypo, &self.firmware));
         others.extend(bounds::case(project, &self.hypo, &self.firmware));
         cases.extend(sessions::usable(project, others, self)?);
         cases.retain(|case| self.native || !case.name.ends_with("/native"));
@@ -121,6 +123,7 @@ impl Setting {
 }
 
 /// Each firmware with nothing switched off, and with each part that only makes guests faster.
+/// Without the fast path each exit is Rust's from the start: a guest that sees a difference shows that *bail-first* is broken.
 fn matrix(program: &Path, pace: f64) -> Vec<Setting> {
     let mut settings = Vec::new();
     for firmware in FIRMWARES {

@@ -3,8 +3,8 @@
 
 use crate::launch::Hypo;
 use anyhow::{Context, Result, bail, ensure};
-use hypo::guests::{Asset, OWN_DISK};
-use hypo::setup;
+use hypo_common::setup;
+use hypo_debian::guests::{Asset, OWN_DISK};
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};

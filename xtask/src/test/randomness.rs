@@ -1,5 +1,5 @@
 //! What guests get of randomness on a machine whose firmware gives none: each life of each guest, in each boot of one
-//! bundle, has to get something else. QEMU's `sifive_u` is such a machine.
+//! bundle, has to get something else (*own-randomness*). QEMU's `sifive_u` is such a machine.
 
 use super::runner::{Case, silent};
 use super::setting::DEFAULT_FIRMWARE;
@@ -8,7 +8,8 @@ use crate::expect::{Input, Session};
 use crate::launch::{self, Hypo};
 use crate::project::{self, Project};
 use anyhow::{Context, Result, ensure};
-use hypo::{image, setup};
+use hypo::image;
+use hypo_common::setup;
 use regex::bytes::Regex;
 use std::collections::BTreeSet;
 use std::path::Path;

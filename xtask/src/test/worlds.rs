@@ -1,5 +1,7 @@
 //! Several guests of ours on one hart: that each gets its share of it, and nothing of another's. Each case writes a
-//! manifest, runs it with counted instructions, and looks at what the guests say.
+//! manifest, runs it with counted instructions, and looks at what the guests say. `poison` looks for what others have left in
+//! registers and memory: *own-units*, *zeroed-ram*. At each change of guests the hypervisor looks at its own sstatus, and panics
+//! unless it is as it should be: *interrupts-off*, *plain-sstatus*.
 
 use super::runner::{Case, silent};
 use crate::expect::Input;

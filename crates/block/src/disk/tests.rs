@@ -227,6 +227,7 @@ fn a_readonly_disk_is_read_and_refuses_all_else() {
     assert!(machine.disk == before);
 }
 
+/// *no-write-lost*
 #[test]
 fn a_flush_is_handed_on_where_writes_are() {
     let mut machine = Machine::new();

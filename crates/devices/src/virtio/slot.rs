@@ -121,7 +121,8 @@ impl Slot {
         self.device().is_some_and(|device| device.transport().irq_level())
     }
 
-    /// How many requests were taken from the guest and are not finished. Guest memory may be written to until they are.
+    /// How many requests were taken from the guest and are not finished. Guest memory may be written to until they are:
+    /// *drained-reset*.
     pub fn in_flight(&self) -> usize {
         self.device().map_or(0, Device::in_flight)
     }

@@ -9,10 +9,10 @@ fast_immediate:
 // Operands out of registers.
 .macro FAST_SOURCE number
 fast_source_\number:
-    .if \number == 2
+    .if \number == {R_SP}
     csrr t0, sscratch
-    .elseif \number == 5 || \number == 6 || \number == 7
-    ld t0, {X} + 8 * \number(sp)
+    .elseif \number == {R_T0} || \number == {R_T1} || \number == {R_T2}
+    ld t0, {X} + {WORD} * \number(sp)
     .else
     mv t0, x\number
     .endif
@@ -22,10 +22,10 @@ fast_source_\number:
 // Results into registers, and back to the guest.
 .macro FAST_FINISH number
 fast_finish_\number:
-    .if \number == 2
+    .if \number == {R_SP}
     csrw sscratch, t0
-    .elseif \number == 5 || \number == 6 || \number == 7
-    sd t0, {X} + 8 * \number(sp)
+    .elseif \number == {R_T0} || \number == {R_T1} || \number == {R_T2}
+    sd t0, {X} + {WORD} * \number(sp)
     .elseif \number != 0
     mv x\number, t0
     .endif
@@ -35,7 +35,7 @@ fast_finish_\number:
 // Reads sstatus into a register and clears SIE.
 .macro FAST_OFF_READ number
 fast_off_read_\number:
-    .if \number == 0 || \number == 2 || \number == 5 || \number == 6 || \number == 7
+    .if \number == 0 || \number == {R_SP} || \number == {R_T0} || \number == {R_T1} || \number == {R_T2}
     FAST_READ_STATUS t0, t2
     andi t2, t2, ~{SIE}
     sd t2, {SSTATUS}(sp)
@@ -51,7 +51,7 @@ fast_off_read_\number:
 // Sets the bits of sstatus that a register has, and nobody asks what was: as a rule SIE if it was set before, or nothing.
 // Interrupts are let in only where none is ready. Registers that are not where they were go the general way.
 .macro FAST_RESTORE number
-    .if \number == 2 || \number == 5 || \number == 6 || \number == 7
+    .if \number == {R_SP} || \number == {R_T0} || \number == {R_T1} || \number == {R_T2}
     .set fast_restore_\number, fast_source_\number
     .else
 8:

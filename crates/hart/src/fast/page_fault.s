@@ -1,9 +1,9 @@
-// A page fault: causes 12, 13 and 15, that is t2 0, 1 and 3; t1 is the privilege. Where the tables of its range are known
+// A page fault: t2 is its cause less the first of their causes; t1 is the privilege. Where the tables of its range are known
 // by a hint, the page is filled in if the guest's entry is ready for the access, and a user gets the fault if the entry
 // refuses it. Everything else is `mmu`'s, which makes the hints. Keeps t3, t4 and t5.
 
 fast_page_fault:
-    addi t2, t2, -3
+    addi t2, t2, -{PAGE_FAULT_CAUSES}
     bgtz t2, fast_leave // and interrupts are negative
     // One of our own is not to be taken for the guest's.
     csrr t0, sstatus
@@ -17,11 +17,11 @@ fast_page_fault:
     beqz t1, fast_leave_t3
     li t3, 0
 1:
-    srli t1, t2, 21
-    srli t0, t3, 44
+    srli t1, t2, {RANGE_SHIFT}
+    srli t0, t3, {ASID_SHIFT}
     xor t0, t0, t1
-    andi t0, t0, 63
-    slli t0, t0, 7
+    andi t0, t0, {HINT_COUNT} - 1
+    slli t0, t0, {HINT_SHIFT}
     sd t4, {T4}(sp)
     ld t4, {HINTS}(sp)
     add t0, t0, t4
@@ -32,15 +32,15 @@ fast_page_fault:
     ld t4, {HINT_ROOT}(t0)
     bne t4, t3, fast_leave_t5
     // t2: the slot's offset; t1: the guest's entry; t5: the bit that the access wants of R, W, X.
-    slli t2, t2, 64 - 21
-    srli t2, t2, 64 - 21 + 12
-    slli t2, t2, 3
+    slli t2, t2, {XLEN} - {RANGE_SHIFT}
+    srli t2, t2, {XLEN} - {RANGE_SHIFT} + {PAGE_SHIFT}
+    slli t2, t2, {WORD_SHIFT}
     ld t1, {HINT_GUEST}(t0)
     add t1, t1, t2
     ld t1, 0(t1)
     csrr t4, scause
-    addi t4, t4, -12
-    slli t4, t4, 2
+    addi t4, t4, -{FIRST_PAGE_FAULT}
+    slli t4, t4, {WANTED_SHIFT}
     li t5, {WANTED}
     srl t5, t5, t4
     andi t5, t5, {RWX}
@@ -64,24 +64,25 @@ fast_page_fault:
     ld t4, 0(t4)
     bnez t4, fast_leave_t5
     // The page in RAM, in a block that is filled in and has no code of ours.
-    slli t4, t1, 10
-    srli t4, t4, 20
-    slli t4, t4, 12
+    slli t4, t1, {PTE_RESERVED}
+    srli t4, t4, {PTE_RESERVED} + {PPN_SHIFT}
+    slli t4, t4, {PAGE_SHIFT}
     ld t5, {MEMORY_BASE}(sp)
     sub t4, t4, t5
     ld t5, {MEMORY_SIZE}(sp)
     bgeu t4, t5, fast_leave_t5
-    srli t5, t4, 21
+    srli t5, t4, {RANGE_SHIFT}
+    slli t5, t5, {BLOCK_STATE_SHIFT}
     sd t5, {X}(sp) // x0's place is free
     ld t5, {MEMORY_HOST}(sp)
     add t4, t4, t5
-    srli t4, t4, 2
+    srli t4, t4, {PAGE_SHIFT} - {PPN_SHIFT}
     or t3, t3, t4
     ld t4, {X}(sp)
-    ld t5, {MEMORY_PLAIN}(sp)
+    ld t5, {MEMORY_BLOCKS}(sp)
     add t4, t4, t5
-    lbu t4, 0(t4)
-    beqz t4, fast_leave_t5
+    lhu t4, 0(t4)
+    bnez t4, fast_leave_t5
     // The leaf, what it was made of, and that the slot is in use.
     ld t4, {HINT_SHADOW}(t0)
     add t4, t4, t2
@@ -89,9 +90,9 @@ fast_page_fault:
     ld t4, {HINT_SEEN}(t0)
     add t4, t4, t2
     sd t1, 0(t4)
-    srli t2, t2, 3
-    srli t4, t2, 6
-    slli t4, t4, 3
+    srli t2, t2, {WORD_SHIFT}
+    srli t4, t2, {XLEN_SHIFT}
+    slli t4, t4, {WORD_SHIFT}
     ld t5, {HINT_USED}(t0)
     add t4, t4, t5
     ld t5, 0(t4)
@@ -103,7 +104,7 @@ fast_page_fault:
     andi t4, t3, {W}
     beqz t4, 2f
     sd t4, {FILLED_WRITABLE}(sp)
-    srli t3, t3, 21 - 2
+    srli t3, t3, {RANGE_SHIFT} - ({PAGE_SHIFT} - {PPN_SHIFT})
     li t4, 1
     sll t4, t4, t3
     ld t5, {HINT_USED}(t0)

@@ -44,7 +44,7 @@ fast_sret:
 fast_read:
     ld t2, {SITE_FIELD}(t1)
     add t2, t2, sp
-    ld t0, 0(t2)
+    ld t0, {CSR}(t2)
     FAST_GOTO {SITE_FINISH}
 
 .global fast_write
@@ -53,7 +53,7 @@ fast_write:
     and t0, t0, t2
     ld t2, {SITE_FIELD}(t1)
     add t2, t2, sp
-    sd t0, 0(t2)
+    sd t0, {CSR}(t2)
     FAST_RETURN
 
 // Keeps t3.
@@ -64,8 +64,8 @@ fast_swap:
     and t3, t0, t2
     ld t2, {SITE_FIELD}(t1)
     add t2, t2, sp
-    ld t0, 0(t2)
-    sd t3, 0(t2)
+    ld t0, {CSR}(t2)
+    sd t3, {CSR}(t2)
     ld t3, {T3}(sp)
     FAST_GOTO {SITE_FINISH}
 
@@ -130,8 +130,7 @@ fast_status_write:
     csrs sstatus, t2
     li t2, {STATUS_KEPT}
     and t3, t3, t2
-    li t2, 1
-    slli t2, t2, 33 // UXL reads 2
+    li t2, {UXL}
     or t3, t3, t2
     sd t3, {SSTATUS}(sp)
     ld t3, {T3}(sp)
@@ -154,10 +153,10 @@ fast_status_write:
 // satp, where the roots of the new space are at hand. Bare is never.
 .global fast_satp
 fast_satp:
-    srli t2, t0, 44
+    srli t2, t0, {ASID_SHIFT}
     xor t2, t2, t0
     andi t2, t2, {SPACE_COUNT} - 1
-    slli t2, t2, 6
+    slli t2, t2, {SPACE_SHIFT}
     add t2, t2, sp
     ld t1, {SPACES} + {SPACE_SATP}(t2)
     bne t1, t0, fast_bail
@@ -166,12 +165,12 @@ fast_satp:
     slli t1, t1, {SUM_TO_SIGN}
     bltz t1, fast_bail
     sd t0, {SATP}(sp)
-    ld t0, {SPACES} + {SPACE_ROOTS}(t2)
-    ld t1, {SPACES} + {SPACE_ROOTS} + 16(t2)
+    ld t0, {SPACES} + {SPACE_USER}(t2)
+    ld t1, {SPACES} + {SPACE_SUM}(t2)
     sd t0, {ROOT_USER}(sp)
     sd t1, {ROOT_SUM}(sp)
-    ld t0, {SPACES} + {SPACE_ROOTS} + 8(t2)
-    ld t1, {SPACES} + {SPACE_ROOTS} + 24(t2)
+    ld t0, {SPACES} + {SPACE_SUPERVISOR}(t2)
+    ld t1, {SPACES} + {SPACE_TAG}(t2)
     sd t0, {ROOT_SUPERVISOR}(sp)
     sd t1, {TAG}(sp)
     csrw satp, t0
@@ -181,7 +180,7 @@ fast_satp:
 // stvec. What is no mode is Rust's business.
 .global fast_vector_write
 fast_vector_write:
-    andi t2, t0, 2
+    andi t2, t0, {STVEC_NO_MODE}
     bnez t2, fast_bail
     sd t0, {STVEC}(sp)
     FAST_RETURN

@@ -6,18 +6,18 @@
 .global fast_vector
 fast_vector:
     FAST_VECTOR
-    addi t2, t0, -3
+    addi t2, t0, -{BREAKPOINT}
     bnez t2, fast_not_a_breakpoint
     // A breakpoint. The site may be in its first place, for all spaces or for this one.
     csrr t0, sepc
     ld t2, {SITES}(sp)
-    slli t1, t0, 64 - 13
-    srli t1, t1, 64 - 13 - 5
+    slli t1, t0, {SITE_LEFT}
+    srli t1, t1, {SITE_RIGHT}
     add t1, t1, t2
     ld t2, {SITE_TAG}(t1)
     bne t2, t0, 2f
 1:
-    addi t0, t0, 4
+    addi t0, t0, {SITE_LENGTH}
     csrw sepc, t0
     FAST_GOTO {SITE_FIRST}
 2:
@@ -26,11 +26,11 @@ fast_vector:
     beq t0, t2, 3f
     // Or in its second place.
     csrr t0, sepc
-    srli t1, t0, 12
+    srli t1, t0, {SITE_FOLD}
     xor t1, t1, t0
-    slli t1, t1, 64 - 13
-    srli t1, t1, 64 - 12
-    slli t1, t1, 6
+    slli t1, t1, {SITE_LEFT}
+    srli t1, t1, {SITE_INDEX}
+    slli t1, t1, {SITE_SHIFT}
     ld t2, {SITES}(sp)
     add t1, t1, t2
     ld t2, {SITE_TAG}(t1)
@@ -40,7 +40,7 @@ fast_vector:
     bne t0, t2, fast_leave
 3:
     csrr t0, sepc
-    addi t0, t0, 4
+    addi t0, t0, {SITE_LENGTH}
     csrw sepc, t0
     FAST_GOTO {SITE_FIRST}
 
@@ -50,15 +50,15 @@ fast_bail_t3:
 
 fast_bail:
     csrr t0, sepc
-    addi t0, t0, -4
+    addi t0, t0, -{SITE_LENGTH}
     csrw sepc, t0
 
 fast_leave:
     j {exit_saved}
 
 fast_not_a_breakpoint:
-    li t1, 1
-    addi t2, t0, -12
+    li t1, {SUPERVISOR}
+    addi t2, t0, -{FIRST_PAGE_FAULT}
     bgez t2, fast_page_fault
     j {exit_saved}
 
@@ -67,10 +67,10 @@ fast_not_a_breakpoint:
 .global fast_vector_user
 fast_vector_user:
     FAST_VECTOR
-    addi t2, t0, -8
-    li t1, 0
+    addi t2, t0, -{ECALL_FROM_USER}
+    li t1, {USER}
     beqz t2, fast_enter
-    addi t2, t0, -12
+    addi t2, t0, -{FIRST_PAGE_FAULT}
     bgez t2, fast_page_fault
     j {exit_saved}
 
@@ -92,10 +92,10 @@ fast_enter:
     slli t0, t0, {SIE_TO_SPIE}
     or t1, t1, t0
     sd t1, {SSTATUS}(sp)
-    li t0, 1
+    li t0, {SUPERVISOR}
     sd t0, {PRIVILEGE}(sp)
     ld t0, {STVEC}(sp)
-    andi t0, t0, -4
+    andi t0, t0, ~{STVEC_MODE}
     csrw sepc, t0
     ld t0, {ROOT_SUPERVISOR}(sp)
     csrw satp, t0

@@ -1,4 +1,6 @@
 //! Each invariant is broken once, and the scanner names it.
+//! Breaks each of the scanner's invariants: *owned-leaf*, *user-leaf*, *pool-table*, *whole-window*, *free-root*,
+//! *shared-half*.
 
 use super::*;
 use crate::shadow::Verdict;

@@ -2,11 +2,20 @@
 
 use alloc::vec::Vec;
 
-use super::*;
 use alloc::vec;
 
+use isa::paging::Mode;
+use memory::HartAuthority;
+use vhart::{SharedTable, Window};
+
+use super::*;
+
+const BASE: HostPhysAddr = HostPhysAddr(0x9000_0000);
+
 fn pool(count: usize) -> TablePool {
-    TablePool::new(vec![PageTable([1; 512]); 2 * count].leak(), HostPhysAddr(0x9000_0000), 0)
+    let tables: Vec<_> = (0..2 * (ROOTS + count)).map(|_| SharedTable::filled_with(1)).collect();
+    let authority = HartAuthority::simulated();
+    TablePool::new(HostTables::new(tables.leak(), BASE, Mode::Sv39, Window::default(), authority))
 }
 
 #[test]
@@ -47,9 +56,10 @@ fn lists_come_back_whole_and_in_any_order() {
 #[test]
 fn an_address_outside_the_pool_is_no_table() {
     let pool = pool(2);
-    assert!(pool.at(HostPhysAddr(0x9000_1000)).is_some());
-    assert_eq!(pool.at(HostPhysAddr(0x9000_2000)), None);
-    assert_eq!(pool.at(HostPhysAddr(0x8fff_f000)), None);
+    let end = BASE.wrapping_add((ROOTS as u64 + 2) * PAGE_SIZE);
+    assert!(pool.at(HostPhysAddr(end.0 - PAGE_SIZE)).is_some());
+    assert_eq!(pool.at(end), None);
+    assert_eq!(pool.at(HostPhysAddr(BASE.0 - PAGE_SIZE)), None);
 }
 
 #[test]

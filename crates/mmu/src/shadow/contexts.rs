@@ -299,8 +299,7 @@ impl ShadowMmu {
         self.dropped_code.all |= context.holds_code;
         self.own_uppers &= !bit(number);
         self.restless &= !bit(number);
-        let root = Root { table: self.pool.address(context.root), number };
-        self.hints.forget_root(self.satp(root), context.hinted);
+        self.hints.forget_root(self.hint_root_of(number), context.hinted);
         self.pool.give_back(&mut context.tables);
         let number = Some(number as u8);
         let chain = usize::from(context.key.satp.asid) % CONTEXTS;

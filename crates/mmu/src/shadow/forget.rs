@@ -190,7 +190,7 @@ impl ShadowMmu {
             self.drop_leaf(root, address);
             // The specification wants a fence of everything where a pointer has changed, but a kernel that fences less works
             // on hardware that caches no pointers.
-            let (range, root) = (address.0 / BLOCK_SIZE, self.hint_root_of(root, number));
+            let (range, root) = (address.0 / BLOCK_SIZE, self.hint_root_of(number));
             if self.hints.find(range, root).is_some()
                 && self.doubted.try_push((number as u8, address)).is_err()
             {

@@ -6,14 +6,13 @@ use core::sync::atomic::Ordering;
 
 use isa::paging::{self, Pte, Satp};
 use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, GuestVirtAddr, PAGE_SIZE};
-use vhart::{FillHint, Pointer};
+use vhart::{FillHint, Pointer, Ready};
 
 use super::fill::{Spot, Walked};
 use super::mapping::{can_be_shared, is_proper, mapping};
-use super::roots::Root;
 use super::{ShadowMmu, TlbFlush, Verdict};
 use crate::context::{ContextKey, View};
-use crate::pool::{Source, TableId, TablePool};
+use crate::pool::{Source, TablePool};
 use crate::walk::{Access, Translation, last_table, needed};
 
 impl ShadowMmu {
@@ -116,19 +115,15 @@ impl ShadowMmu {
     ) {
         let Spot { table, address, view, shares } = spot;
         let Some(translation) = walked.translation else { return };
-        let Some([shadow, seen, used]) = self.pool.places(table) else { return };
         let (Some(context), Some(guest)) = (self.context(number), ram.table(guest_table)) else { return };
-        let plain = Pte::V | Pte::R | Pte::A;
         // The assembly takes user pages in user mode and with SUM, where the kernel may not execute them.
-        let (value, kept) = match view {
-            View::User { mxr: false } => (plain | Pte::U, Pte::R | Pte::X),
-            View::Supervisor { sum: true, mxr: false } if !shares => (plain | Pte::U, Pte::R),
-            View::Supervisor { mxr: false, .. } if ram.overlay().wants_scan() => (plain, Pte::R),
-            View::Supervisor { mxr: false, .. } => (plain, Pte::R | Pte::X),
+        let (user, execute) = match view {
+            View::User { mxr: false } => (true, true),
+            View::Supervisor { sum: true, mxr: false } if !shares => (true, false),
+            View::Supervisor { mxr: false, .. } => (false, !ram.overlay().wants_scan()),
             _ => return,
         };
         let global = translation.global && !translation.leaf.has(Pte::G);
-        let shared = if shares && !global { Pte::G } else { 0 };
         let top = context.key.satp.mode.levels().saturating_sub(1);
         let mut pointers = [Pointer::NONE; 2];
         for level in 1..top {
@@ -140,20 +135,14 @@ impl ShadowMmu {
         let hint = FillHint {
             range: address.0 / BLOCK_SIZE,
             root: self.hint_root(number, shares),
-            guest: core::ptr::from_ref(guest).addr() as u64,
-            shadow,
-            seen,
-            used,
-            mask: Pte::RESERVED | plain | Pte::U | shared,
-            value: value | shared,
-            kept,
             table: TablePool::number(table),
+            ready: Ready { user, global: shares && !global, execute },
             global,
             guest_table: guest_table.0,
             root_entry: walked.at(top).1.0,
             pointers,
         };
-        let place = self.hints.insert(hint);
+        let place = self.hints.insert(self.pool.fill_by_assembly(table), guest, hint);
         if let Some(context) = self.context_mut(number) {
             context.hinted |= place;
         }
@@ -162,15 +151,15 @@ impl ShadowMmu {
     /// By what root hints of a context, or of the shared half, are found.
     pub(super) fn hint_root(&self, number: usize, shares: bool) -> u64 {
         match self.context(number) {
-            Some(context) if !shares => self.hint_root_of(context.root, number),
+            Some(_) if !shares => self.hint_root_of(number),
             _ => 0,
         }
     }
 
-    /// The same for the context with this number, whose own root is `root`.
+    /// The same for the context with this number.
     #[inline]
-    pub(super) fn hint_root_of(&self, root: TableId, number: usize) -> u64 {
-        self.satp(Root { table: self.pool.address(root), number })
+    pub(super) fn hint_root_of(&self, number: usize) -> u64 {
+        self.satp_of(number).bits()
     }
 
     /// Forgets the hints whose ranges were fenced and which the guest's pointers no longer lead to. To be called before the

@@ -1,7 +1,7 @@
 //! How the real hart translates, and where the hypervisor lives in its address spaces.
 
-use arrayvec::ArrayVec;
-use isa::paging::{Mode, Pte};
+use isa::paging::Mode;
+use vhart::Window;
 
 use crate::asids::AsidBlock;
 
@@ -24,21 +24,5 @@ impl HostPaging {
             Mode::Sv57 => Mode::Sv48,
             _ => Mode::Sv39,
         }
-    }
-}
-
-/// Root entries of the hypervisor's own mappings, which every shadow root carries.
-#[derive(Clone, Debug, Default)]
-pub struct Window {
-    /// The root slot of the first entry.
-    pub first_slot: usize,
-    /// The entries.
-    pub entries: ArrayVec<Pte, 64>,
-}
-
-impl Window {
-    /// Whether the entry of a root at `slot` is the window's.
-    pub fn covers(&self, slot: usize) -> bool {
-        slot.checked_sub(self.first_slot).is_some_and(|nth| nth < self.entries.len())
     }
 }

@@ -9,7 +9,9 @@ const _: () = assert!(CONTEXTS == 64, "a bit each");
 
 /// Roots: one for each context, and one for the half that they share. The hypervisor may run under any of them at any
 /// time, so they are never anything else, and keep the hypervisor's window.
-pub(crate) const ROOTS: usize = CONTEXTS + 1;
+pub(crate) use vhart::tables::ROOTS;
+
+const _: () = assert!(ROOTS == CONTEXTS + 1);
 
 /// The number of the context that stands for all whose shared half is all they have.
 pub(super) const KERNEL: usize = CONTEXTS;

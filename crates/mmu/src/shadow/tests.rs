@@ -17,7 +17,8 @@ use std::vec;
 use std::vec::Vec;
 
 use isa::paging::{Mode, Pte, Satp};
-use memory::{BLOCK_SIZE, PAGE_SIZE};
+use memory::{BLOCK_SIZE, HartAuthority, HostPhysAddr, PAGE_SIZE};
+use vhart::{SharedTable, Window};
 
 use super::*;
 use crate::asids::AsidSpace;
@@ -52,8 +53,10 @@ pub(crate) fn shadow(mode: Mode, tables: usize) -> ShadowMmu {
 
 /// The same, with the pool at `base`.
 fn shadow_at(host: HostPaging, tables: usize, base: HostPhysAddr) -> ShadowMmu {
-    let tables = vec![PageTable([u64::MAX; 512]); 2 * tables].leak();
-    let mut shadow = ShadowMmu::new(host, tables, base);
+    let HostPaging { mode, window, asids } = host;
+    let tables: Vec<_> = (0..2 * tables).map(|_| SharedTable::filled_with(u64::MAX)).collect();
+    let tables = HostTables::new(tables.leak(), base, mode, window, HartAuthority::simulated());
+    let mut shadow = ShadowMmu::new(tables, asids);
     shadow.trust_kernel();
     assert_eq!(shadow.take_flush(), TlbFlush::All);
     shadow
@@ -68,12 +71,13 @@ impl ShadowMmu {
             let pointer = self.pool.entry(table, paging::index(address.0, above));
             table = self.pool.at(HostPhysAddr(pointer.address())).unwrap();
         }
-        self.pool.set_entry(table, paging::index(address.0, level), entry, 0);
+        self.spoil_table(table, paging::index(address.0, level), entry);
     }
 
     /// Overwrites an entry of a table.
     pub(crate) fn spoil_table(&mut self, table: TableId, slot: usize, entry: Pte) {
         self.pool.set_entry(table, slot, entry, 0);
+        self.pool.memory().spoil(TablePool::number(table), slot, entry.0);
     }
 
     /// The roots of all contexts, by number.

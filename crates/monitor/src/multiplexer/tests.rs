@@ -353,6 +353,7 @@ proptest! {
         prop_assert_eq!(&setup.terminal.shown[..], &bytes[..bytes.len() - rest.len()]);
     }
 
+    /// *nothing-lost*, *loss-counted*, *hidden-never-waits*
     #[test]
     fn only_the_shown_guest_waits_and_nothing_is_lost_unnoticed(steps in steps()) {
         let mut setup = Setup::new(&["web", "db", "mail"]);

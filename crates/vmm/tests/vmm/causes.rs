@@ -60,6 +60,7 @@ fn guest_in(privilege: Privilege) -> Guest {
     guest
 }
 
+/// *guests-exception*
 #[test]
 fn each_cause_has_its_fate() {
     for (cause, in_user, in_supervisor) in FATES {

@@ -73,8 +73,8 @@ fn load(guest: &mut Guest) -> bool {
 }
 
 fn is_known_to_the_assembly(guest: &mut Guest) -> bool {
-    let tag = guest.vcpu.frame.roots.tag;
-    guest.vcpu.frame.sites.find(ENTRY, tag).is_some()
+    let tag = guest.vcpu.frame.fast.roots.tag;
+    guest.vcpu.frame.fast.sites.find(ENTRY, tag).is_some()
 }
 
 #[test]
@@ -128,30 +128,84 @@ fn a_page_that_is_read_no_longer_is_copied_again_and_its_sites_served_by_the_ass
     guest.shadow_leaves();
 }
 
+/// HLV.D x0, (a0), which there is without H as little as anything else that has funct3 = 4.
+const HLV: u32 = 0x6c05_4073;
+const SRET: u32 = 0x1020_0073;
+
 #[test]
 fn what_a_program_makes_the_firmware_complain_of_is_illegal_by_a_breakpoint_from_then_on() {
-    const SRET: u32 = 0x1020_0073;
-    let mut guest = Guest::with_copies();
-    guest.machine.ram.overlay().require_scan();
-    let mut tables = Tables::new();
-    guest.poke(ENTRY, SRET);
-    tables.map(&mut guest, ENTRY, ENTRY, RWX | Pte::U);
-    tables.map(&mut guest, HANDLER, HANDLER, RWX);
-    tables.enable(&mut guest);
-    guest.vcpu.frame.privilege = Privilege::User;
-    run_at(&mut guest, ENTRY);
-    guest.execute(SRET);
-    assert!(is_copied(&guest));
-    for _ in 0..2 {
-        guest.assert_took(Exception::IllegalInstruction, ENTRY, SRET.into());
+    for bits in [SRET, HLV] {
+        let mut guest = Guest::with_copies();
+        guest.machine.ram.overlay().require_scan();
+        let mut tables = Tables::new();
+        guest.poke(ENTRY, bits);
+        tables.map(&mut guest, ENTRY, ENTRY, RWX | Pte::U);
+        tables.map(&mut guest, HANDLER, HANDLER, RWX);
+        tables.enable(&mut guest);
         guest.vcpu.frame.privilege = Privilege::User;
         run_at(&mut guest, ENTRY);
-        guest.raise(Exception::InstructionPageFault, ENTRY);
-        guest.raise(Exception::Breakpoint, ENTRY);
+        guest.execute(bits);
+        assert!(is_copied(&guest), "{bits:#x}");
+        for _ in 0..2 {
+            guest.assert_took(Exception::IllegalInstruction, ENTRY, bits.into());
+            guest.vcpu.frame.privilege = Privilege::User;
+            run_at(&mut guest, ENTRY);
+            guest.raise(Exception::InstructionPageFault, ENTRY);
+            guest.raise(Exception::Breakpoint, ENTRY);
+        }
+        // A breakpoint of its own is its own.
+        guest.vcpu.frame.privilege = Privilege::User;
+        run_at(&mut guest, ENTRY + 8);
+        guest.raise(Exception::Breakpoint, ENTRY + 8);
+        guest.assert_took(Exception::Breakpoint, ENTRY + 8, ENTRY + 8);
     }
-    // A breakpoint of its own is its own.
-    guest.vcpu.frame.privilege = Privilege::User;
-    run_at(&mut guest, ENTRY + 8);
-    guest.raise(Exception::Breakpoint, ENTRY + 8);
-    guest.assert_took(Exception::Breakpoint, ENTRY + 8, ENTRY + 8);
+}
+
+#[test]
+fn what_the_firmware_complains_of_is_replaced_whatever_is_in_front_of_it() {
+    const SFENCE_VMA: u32 = 0x1200_0073;
+    for (complains, is_exact) in [(false, false), (true, false), (true, true)] {
+        let mut guest = Guest::with_copies();
+        if complains {
+            guest.machine.ram.overlay().require_scan();
+        }
+        guest.machine.code.set_exact(is_exact);
+        // The first half of an instruction, as far as one can see.
+        guest.poke(ENTRY, 0x0001);
+        guest.poke(ENTRY + 2, 0x0003);
+        guest.poke(ENTRY + 4, SFENCE_VMA);
+        for _ in 0..100 {
+            run_at(&mut guest, ENTRY + 4);
+            guest.execute(SFENCE_VMA);
+        }
+        assert_eq!(is_copied(&guest), complains, "exact: {is_exact}");
+    }
+}
+
+#[test]
+fn an_amo_is_carried_out_beside_what_the_firmware_complains_of() {
+    const SFENCE_VMA: u32 = 0x1200_0073;
+    /// amoswap.d a0, s0, (s0), in the page of the instruction, and in another.
+    const SWAP: u32 = 1 << 27 | S0 << 20 | S0 << 15 | 3 << 12 | A0 << 7 | 0x2f;
+    let faults = [Exception::StorePageFault, Exception::LoadPageFault];
+    for (pc, fault) in [ENTRY + 8, LOAD].into_iter().flat_map(|pc| faults.map(|fault| (pc, fault))) {
+        let mut guest = Guest::with_copies();
+        guest.machine.ram.overlay().require_scan();
+        guest.poke(ENTRY, SFENCE_VMA);
+        guest.poke(pc, SWAP);
+        guest.machine.ram.write(GuestPhysAddr(CONSTANT), &42_u64.to_le_bytes()).unwrap();
+        run_at(&mut guest, ENTRY);
+        guest.raise(Exception::InstructionPageFault, ENTRY);
+        assert!(is_copied(&guest));
+        for (address, old, is_done) in
+            [(CONSTANT, 42, true), (CONSTANT, CONSTANT, true), (CONSTANT + 4, 0, false)]
+        {
+            guest.set_reg(S0, address);
+            guest.set_reg(A0, 0);
+            run_at(&mut guest, pc);
+            guest.raise(fault, address);
+            assert_eq!((guest.pc() == pc + 4, is_copied(&guest)), (is_done, is_done), "{address:#x}");
+            assert_eq!(guest.reg(A0), old);
+        }
+    }
 }

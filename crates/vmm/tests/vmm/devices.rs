@@ -83,6 +83,7 @@ fn every_integer_load_extends_its_value_as_its_form_says() {
     }
 }
 
+/// *one-x0*
 #[test]
 fn a_load_into_x0_has_its_effect_on_the_device_and_none_on_the_hart() {
     let mut guest = Guest::new();

@@ -115,6 +115,7 @@ fn paged_guest() -> Guest {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
+    /// *no-guest-panic*
     #[test]
     fn a_guest_that_does_anything_at_all_is_served_or_stopped(
         steps in prop::collection::vec(step(), 1..24),

@@ -1,11 +1,13 @@
 //! Between exits: timers, interrupt lines, waiting, and the hardware state that a vCPU runs with.
 
+use std::num::NonZeroU64;
+
 use isa::csr::{CsrAddr, senvcfg, sstatus};
 use isa::paging::{Mode, Satp};
 use isa::{Exception, Interrupt, Privilege};
-use memory::GuestPhysAddr;
+use memory::{GuestPhysAddr, HartAuthority};
 use mmu::TlbFlush;
-use vhart::{Roots, Space};
+use vhart::{RootSatp, Roots, Space};
 use vmm::CsrFeatures;
 use vmm::vcpu::RunState;
 use vmm::vm::{self, Entry, Next};
@@ -253,15 +255,20 @@ fn each_virtual_mode_runs_with_its_own_environment() {
     entry(&mut guest);
     let all = senvcfg::CBIE_FLUSH | senvcfg::CBCFE | senvcfg::CBZE;
     let flushes = senvcfg::FIOM | senvcfg::CBIE_FLUSH | senvcfg::CBZE;
-    assert_eq!(guest.vcpu.frame.senvcfg, [flushes, all], "an invalidation becomes a flush");
-    assert_eq!(guest.vcpu.frame.switch_extra, 1);
+    assert_eq!(environment(&guest), ([flushes, all], true), "an invalidation becomes a flush");
     guest.set_csr(CsrAddr::SENVCFG, 0);
     entry(&mut guest);
-    assert_eq!(guest.vcpu.frame.senvcfg, [0, all]);
+    assert_eq!(environment(&guest), ([0, all], true));
     let bare = CsrFeatures { cache_blocks: false, cache_zero: false, widest_mode: Mode::Sv39, ..FEATURES };
     let mut guest = Guest::with_features(bare);
     entry(&mut guest);
-    assert_eq!((guest.vcpu.frame.senvcfg, guest.vcpu.frame.switch_extra), ([0, 0], 0));
+    assert_eq!(environment(&guest), ([0, 0], false));
+}
+
+/// The real senvcfg in virtual user and supervisor mode, and whether the assembly is to switch between them.
+fn environment(guest: &Guest) -> ([u64; 2], bool) {
+    let fast = &guest.vcpu.frame.fast;
+    ([Privilege::User, Privilege::Supervisor].map(|mode| fast.senvcfg(mode)), fast.switches_senvcfg())
 }
 
 #[test]
@@ -284,19 +291,20 @@ fn a_space_that_rust_enters_after_the_assembly_has_left_it_has_its_own_roots() {
         guest.set_csr(CsrAddr::SATP, satp);
         entry(&mut guest);
     }
-    let own = guest.vcpu.frame.roots;
-    let others = guest.vcpu.frame.spaces.get(other).expect("it was entered").roots;
+    let own = guest.vcpu.frame.fast.roots;
+    let others = guest.vcpu.frame.fast.spaces.get(other).expect("it was entered").roots;
     assert_ne!(own.supervisor_sum, others.supervisor_sum);
     assert_eq!(own.supervisor, others.supervisor, "kernels share theirs");
     // A third space takes the place of the first one, and the assembly goes to the second.
-    guest.vcpu.frame.spaces.forget_asid(1);
+    guest.vcpu.frame.fast.spaces.forget_asid(1);
     guest.set_csr(CsrAddr::SATP, other);
-    guest.vcpu.frame.roots = others;
+    guest.vcpu.frame.fast.roots = others;
     guest.set_csr(CsrAddr::SATP, one);
     entry(&mut guest);
-    assert_eq!(guest.vcpu.frame.roots, own);
+    assert_eq!(guest.vcpu.frame.fast.roots, own);
 }
 
+/// *own-root*
 #[test]
 fn a_root_that_is_not_the_vcpus_own_is_found_at_hand() {
     let mut tables = Tables::new();
@@ -304,21 +312,28 @@ fn a_root_that_is_not_the_vcpus_own_is_found_at_hand() {
     tables.map(&mut guest, ENTRY, ENTRY, RWX);
     tables.enable(&mut guest);
     guest.prepare();
-    assert_ne!(guest.vcpu.frame.roots.user, 0);
-    assert!(guest.vcpu.frame.spaces.get(Tables::satp()).is_some());
+    assert!(guest.vcpu.frame.fast.roots.user.is_some());
+    assert!(guest.vcpu.frame.fast.spaces.get(Tables::satp()).is_some());
     assert_eq!(vm::foreign_root(&guest.vcpu), None);
-    let own = guest.vcpu.frame.roots;
+    let own = guest.vcpu.frame.fast.roots;
     // Another root's ASID, another table, and no root's: in the present space, and in one that is remembered.
     for change in [1 << 44, 1, 1 << 12] {
-        guest.vcpu.frame.roots.user = own.user ^ change;
-        assert_eq!(vm::foreign_root(&guest.vcpu), Some(own.user ^ change));
-        guest.vcpu.frame.roots = own;
-        let roots = Roots { supervisor_sum: own.supervisor_sum ^ change, ..own };
-        guest.vcpu.frame.spaces.insert(Space { satp: Tables::satp(), roots });
-        assert_eq!(vm::foreign_root(&guest.vcpu), Some(own.supervisor_sum ^ change));
-        guest.vcpu.frame.spaces.insert(Space { satp: Tables::satp(), roots: own });
+        let changed = |root: Option<RootSatp>| {
+            let bits = NonZeroU64::new(root.expect("it is at hand").bits() ^ change);
+            bits.map(|bits| RootSatp::new(bits, HartAuthority::simulated()))
+        };
+        guest.vcpu.frame.fast.roots.user = changed(own.user);
+        assert_eq!(vm::foreign_root(&guest.vcpu), changed(own.user));
+        guest.vcpu.frame.fast.roots = own;
+        let roots = Roots { supervisor_sum: changed(own.supervisor_sum), ..own };
+        guest.vcpu.frame.fast.spaces.insert(Space { satp: Tables::satp(), roots });
+        assert_eq!(vm::foreign_root(&guest.vcpu), changed(own.supervisor_sum));
+        guest.vcpu.frame.fast.spaces.insert(Space { satp: Tables::satp(), roots: own });
     }
 }
+
+/// SFENCE.VMA x0, x0.
+const SFENCE_VMA: u32 = 0x1200_0073;
 
 /// MRET, of which firmware that complains of SRET, WFI and fences complains, too.
 const MRET: u32 = 0x3020_0073;
@@ -337,7 +352,7 @@ fn a_guest_that_makes_the_firmware_print_is_held_back_and_an_interrupt_does_not_
         let mut guest = Guest::new();
         guest.machine.ram.overlay().require_scan();
         guest.tick(1000);
-        let allowed = (0..).find(|_| {
+        let allowed = (0..2000).find(|_| {
             complain(&mut guest, privilege);
             guest.vcpu.state != RunState::Running
         });
@@ -356,8 +371,34 @@ fn a_guest_that_makes_the_firmware_print_is_held_back_and_an_interrupt_does_not_
 }
 
 #[test]
+fn a_kernel_is_held_back_where_what_is_carried_out_makes_the_firmware_print_without_end() {
+    for site in [SFENCE_VMA, asm::WFI] {
+        // There is no room for copies.
+        let mut guest = Guest::new();
+        guest.machine.ram.overlay().require_scan();
+        guest.set_csr(CsrAddr::SIE, Interrupt::Software.mask());
+        guest.vcpu.set_line(Interrupt::Software, true);
+        let allowed = (0..2000).find(|_| {
+            guest.vcpu.frame.pc = ENTRY;
+            guest.execute(site);
+            assert_eq!(guest.pc(), ENTRY + 4);
+            matches!(guest.vcpu.state, RunState::Held(_)) || guest.prepare() == Next::Idle
+        });
+        assert_eq!(allowed, Some(1024));
+        assert_eq!(guest.prepare(), Next::Idle, "an interrupt does not end the pause");
+        let due = vm::deadline_of_sleeper(&guest.machine, &guest.vcpu);
+        guest.tick(due);
+        assert!(matches!(guest.prepare(), Next::Run(_)));
+    }
+}
+
+#[test]
 fn where_the_firmware_does_not_complain_nobody_is_held_back() {
     let mut guest = Guest::new();
-    (0..1000).for_each(|_| complain(&mut guest, Privilege::User));
+    (0..2000).for_each(|_| complain(&mut guest, Privilege::User));
+    for _ in 0..2000 {
+        guest.vcpu.frame.pc = ENTRY;
+        guest.execute(SFENCE_VMA);
+    }
     assert_eq!(guest.vcpu.state, RunState::Running);
 }

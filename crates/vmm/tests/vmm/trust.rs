@@ -46,10 +46,11 @@ fn execute(guest: &mut Guest, bits: u32) {
 
 /// Whether the assembly may write satp, and whether it may change SUM.
 fn may_switch(guest: &Guest) -> (bool, bool) {
-    let roots = &guest.vcpu.frame.roots;
+    let roots = &guest.vcpu.frame.fast.roots;
     assert_eq!(guest.vcpu.frame.privilege, Privilege::Supervisor);
     let satp = guest.csr(CsrAddr::SATP);
-    (guest.vcpu.frame.spaces.get(satp).is_some(), roots.supervisor != 0 && roots.supervisor_sum != 0)
+    let both = roots.supervisor.is_some() && roots.supervisor_sum.is_some();
+    (guest.vcpu.frame.fast.spaces.get(satp).is_some(), both)
 }
 
 /// Uses the page at `VA` and fences everything, until the tables are found to stay as they are.

@@ -16,13 +16,20 @@ features::feature!(checks);
 
 /// SYSTEM with funct3 = 0 and rd = x1: reserved.
 const RESERVED: u32 = 0x73 | 1 << 7;
+/// HLV.D zero, (a0): the H extension's, or, where there is none, reserved.
+const HLV: u32 = 0x6c05_4073;
 
 fn checks(_hart: u64, _device_tree: u64) {
     for mode in [Mode::Sv39, Mode::Sv48] {
         let arena = Arena::new(mode);
-        for (name, word) in
-            [("sret", SRET), ("wfi", WFI), ("sfence", SFENCE_VMA), ("mret", MRET), ("reserved", RESERVED)]
-        {
+        for (name, word) in [
+            ("sret", SRET),
+            ("wfi", WFI),
+            ("sfence", SFENCE_VMA),
+            ("mret", MRET),
+            ("reserved", RESERVED),
+            ("hlv", HLV),
+        ] {
             each_time(&arena, &format_args!("{mode:?}_{name}"), word);
         }
         at_the_end_of_a_page(&arena, mode);

@@ -334,6 +334,7 @@ fn a_chain_that_is_offered_while_it_is_in_flight_breaks_the_device() {
     assert_eq!((bench.status(), bench.slot.in_flight()), (0xff, 0), "the driver gets nothing more");
 }
 
+/// *drained-reset*
 #[test]
 fn a_reset_waits_for_what_is_in_flight_and_takes_nothing_more() {
     let mut bench = Bench::plain();

@@ -322,7 +322,7 @@ fn a_hint_ends_with_a_fence_of_its_range_where_the_guests_pointers_have_changed(
     for changed in [false, true] {
         let (mut rig, [key, _]) = two_spaces();
         let root = rig.activate(key);
-        let root = rig.shadow.satp(root);
+        let root = rig.shadow.satp(root).bits();
         let has_hint = |rig: &Rig| rig.shadow.hints.find(VA / BLOCK_SIZE, root).is_some();
         assert!(has_hint(&rig));
         if changed {

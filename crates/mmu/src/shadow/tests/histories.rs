@@ -104,6 +104,7 @@ fn whatever_happens_shadow_and_tlb_hold_only_what_a_tlb_may_hold() {
     HOSTS.into_iter().for_each(|mode| histories(mode, 16, 1, CASES));
 }
 
+/// *own-root*, here and in the two that follow.
 #[test]
 fn guests_that_share_a_hart_see_nothing_of_each_other_where_each_root_has_an_asid() {
     HOSTS.into_iter().for_each(|mode| histories(mode, 16, 3, CASES / 4));

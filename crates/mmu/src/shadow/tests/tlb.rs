@@ -22,7 +22,7 @@ pub struct Under {
 impl Under {
     /// What satp says under a root.
     pub fn new(guest: usize, shadow: &ShadowMmu, root: Root) -> Self {
-        let satp = Satp::from_bits(shadow.satp(root)).expect("a value for satp");
+        let satp = Satp::from_bits(shadow.satp(root).bits()).expect("a value for satp");
         assert_eq!(satp.ppn << 12, root.table.0);
         Self { guest, root, asid: satp.asid }
     }

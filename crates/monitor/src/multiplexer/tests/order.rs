@@ -115,6 +115,7 @@ fn a_replay_asks_nothing_and_ends_where_the_guest_goes_on() {
 }
 
 proptest! {
+    /// *terminal-in-order*
     #[test]
     fn what_is_said_is_on_the_screen_whatever_a_guest_has_written(
         pieces in proptest::collection::vec(hostile(), 1..4), view in prop_oneof![Just(b'1'), Just(b'a'), Just(b'2')]

@@ -11,13 +11,14 @@ use std::sync::atomic::AtomicU64;
 use arrayvec::ArrayVec;
 use devices::Board;
 use isa::csr::CsrAddr;
-use isa::paging::{Mode, PageTable};
+use isa::paging::Mode;
 use isa::{Exception, FReg, Privilege, Reg, TrapInfo};
-use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, HostPhysAddr};
+use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, HartAuthority, HostPhysAddr};
 use mmu::shadow::MIN_TABLES;
-use mmu::{AsidSpace, HostPaging, ShadowMmu, Window};
+use mmu::{AsidSpace, ShadowMmu};
 use rewrite::CodePages;
 use vhart::csr::Read;
+use vhart::{HostTables, SharedTable, Window};
 use vmm::machine::Clock;
 use vmm::vcpu::Start;
 use vmm::{CsrFeatures, Host, Machine, StopReason, Vcpu, vm};
@@ -259,10 +260,8 @@ pub fn spare_ram() -> &'static [AtomicU64] {
 /// Empty shadow tables, as on a host with Sv57.
 pub fn new_shadow() -> ShadowMmu {
     let window = Window { first_slot: 511, entries: ArrayVec::new() };
-    let tables = vec![PageTable::EMPTY; 2 * MIN_TABLES].leak();
-    ShadowMmu::new(
-        HostPaging { mode: Mode::Sv57, window, asids: AsidSpace::new(16, 1).deal() },
-        tables,
-        HostPhysAddr(0x1_0000_0000),
-    )
+    let tables: Vec<_> = (0..2 * MIN_TABLES).map(|_| SharedTable::filled_with(0)).collect();
+    let base = HostPhysAddr(0x1_0000_0000);
+    let tables = HostTables::new(tables.leak(), base, Mode::Sv57, window, HartAuthority::simulated());
+    ShadowMmu::new(tables, AsidSpace::new(16, 1).deal())
 }

@@ -1,8 +1,6 @@
 //! What the assembly does between two exits to Rust, a second time: it goes on under another root that it was told of
 //! (`crates/hart/src/fast/sites.s`), and fills in pages by hints (`page_fault.s`).
 
-use core::sync::atomic::Ordering;
-
 use super::hart::Hart;
 use super::machine::History;
 use super::*;
@@ -57,7 +55,7 @@ impl History {
         let Rig { guest, shadow } = &mut self.rig;
         let is_user = matches!(key.view, View::User { .. });
         let found_by = match address >> 63 {
-            0 => shadow.satp(root),
+            0 => shadow.satp(root).bits(),
             _ if is_user => return Served::Left,
             _ => 0,
         };
@@ -79,17 +77,17 @@ impl History {
         };
         let (table, slot) = (TablePool::numbered(hint.table), paging::index(address, 0));
         let entry = guest.get(GuestPhysAddr(hint.guest_table), slot).0;
-        if entry & hint.mask != hint.value {
+        if entry & hint.ready.mask() != hint.ready.value() {
             return if entry & Pte::V == 0 { refused } else { Served::Left };
         }
         let written = if entry & Pte::D != 0 { entry & Pte::W } else { 0 };
-        let flags = entry & hint.kept | written;
+        let flags = entry & hint.ready.kept() | written;
         if flags & wanted == 0 {
             return if entry & wanted == 0 { refused } else { Served::Left };
         }
         let Some(host) = guest.host_of(Pte(entry).address()) else { return Served::Left };
         let block = (Pte(entry).address() - RAM_BASE) / BLOCK_SIZE;
-        let is_plain = guest.ram.plain_blocks()[block as usize].load(Ordering::Relaxed) != 0;
+        let is_plain = guest.ram.blocks()[block as usize].is_plain();
         if shadow.pool.entry(table, slot).0 != 0 || !is_plain {
             return Served::Left;
         }

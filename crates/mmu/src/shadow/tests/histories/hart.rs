@@ -5,7 +5,7 @@ use super::*;
 use crate::asids::{AsidSpace, TlbPolicy};
 use crate::shadow::tests::tlb::{Tlb, Under};
 
-/// The hart: `hypocaust/src/run.rs` and `crates/hart/src/hart.rs`, as far as the TLB is concerned.
+/// The hart: `crates/world/src/run.rs` and `crates/hart/src/hart.rs`, as far as the TLB is concerned.
 pub(super) struct Hart {
     pub(super) asids: AsidSpace,
     tlb: Tlb,

@@ -60,7 +60,7 @@ pub(super) struct History {
     pub(super) known: Vec<Known>,
     /// Addresses that the hart may look up at any time.
     recent: [u64; 3],
-    /// `VcpuFrame::filled_writable`.
+    /// `FastState::filled_writable`.
     pub(super) filled_writable: bool,
     /// The contexts of this history.
     pub(super) keys: Vec<ContextKey>,
