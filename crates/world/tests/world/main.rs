@@ -5,5 +5,6 @@ mod floods;
 mod histories;
 mod lives;
 mod model;
+mod queues;
 mod sim;
 mod wakes;

@@ -57,6 +57,8 @@ pub struct HartState {
     counts: HartCounts,
     /// The guest whose vCPU is on it.
     current: Option<usize>,
+    /// That has executed something since it came.
+    has_run: bool,
 }
 
 /// The state of the machine.
@@ -157,7 +159,9 @@ impl HartPort for Port {
         if let Some(other) = elsewhere.filter(|other| *other != self.id) {
             state.faults.push(format!("guest {guest:?} enters hart {} while it is on hart {other}", self.id));
         }
-        state.harts[self.id].current = guest;
+        let hart = &mut state.harts[self.id];
+        hart.current = guest;
+        hart.has_run = false;
     }
 
     fn leave(&mut self, _: &mut VcpuFrame) {
@@ -182,15 +186,21 @@ impl HartPort for Port {
         let until = timer.min(state.quantum_end).min(device);
         let interrupt = |interrupt: Interrupt| TrapInfo { cause: interrupt.cause(), value: 0 };
         if state.pending(self.id) == 0 && state.now < until {
+            if frame.pc == program::ENTRY && state.harts[self.id].has_run {
+                // It would go on with the floating-point registers of the life before.
+                state
+                    .faults
+                    .push(format!("guest {guest} begins a life on hart {} without entering it", self.id));
+            }
             let under_way = state.disk.of_guest(guest);
             if frame.pc == program::ENTRY && under_way > 0 {
                 let now = state.now;
                 state.faults.push(format!("{now}: guest {guest} begins with {under_way} requests under way"));
             }
             let program = &mut state.programs[guest];
-            if let Some(trap) =
-                program.run(frame, &mut state.now, until, &mut state.random, &mut state.faults)
-            {
+            let trap = program.run(frame, &mut state.now, until, &mut state.random, &mut state.faults);
+            state.harts[self.id].has_run = frame.pc != program::ENTRY;
+            if let Some(trap) = trap {
                 return trap;
             }
         }
@@ -250,6 +260,12 @@ impl HartPort for Port {
 impl HartState {
     /// A hart on which there is nothing.
     pub fn new() -> Self {
-        Self { timer: u64::MAX, software: false, counts: HartCounts::default(), current: None }
+        Self {
+            timer: u64::MAX,
+            software: false,
+            counts: HartCounts::default(),
+            current: None,
+            has_run: false,
+        }
     }
 }
