@@ -16,7 +16,7 @@ pub enum Rank {
     HostDevice,
     /// The operator's console.
     Console,
-    /// A hart's run queue; those of several harts in the order of the harts.
+    /// A hart's run queue.
     Queue,
     /// What a vCPU has to be told.
     Link,

@@ -1,18 +1,26 @@
-//! What the harts of a virtual machine share: RAM, the board with its devices, and each other.
+//! What the harts of a virtual machine share: RAM, the board with its devices, and each other. The board may be used
+//! by several harts at one time.
 
-use alloc::vec::Vec;
+mod board;
+
+use alloc::boxed::Box;
 
 use devices::virtio::Slot;
-use devices::{Board, BoardEvent, BoardTime, Refused, board};
+use devices::{Board, BoardEvent, BoardTime, Refused};
 use isa::Width;
 use memory::{GuestPhysAddr, GuestRam};
 
 use rewrite::CodePages;
+use sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use sync::{Lock, Rank};
 
 use crate::complaints::Complaints;
 use crate::host::Host;
+use crate::lines::Lines;
 use crate::link::Link;
 use crate::outcome::StopReason;
+pub use board::BoardGuard;
+use board::Wired;
 
 /// The shared part of a virtual machine.
 #[derive(Debug)]
@@ -21,19 +29,19 @@ pub struct Machine {
     pub ram: GuestRam,
     /// The pages whose kernel code is rewritten.
     pub code: CodePages,
-    /// Its devices.
-    pub board: Board,
+    /// Its devices: see `Machine::board`.
+    wired: Lock<Wired>,
     /// One letter box a hart.
-    pub links: Vec<Link>,
+    pub links: Box<[Link]>,
     /// How often it made the firmware print.
     pub complaints: Complaints,
     clock: Clock,
-    /// Kept, for the conversion to ticks is a division.
-    deadline: u64,
+    /// The board's interrupt lines, pushed when it is given back.
+    lines: Lines,
+    /// When the board wants to be told the time again, in ticks: set when it is given back.
+    deadline: AtomicU64,
     /// Virtio slots that want to be served, a bit each.
-    notified: u32,
-    /// Which virtio console gets what is typed; `None` is the serial port. The one that the guest has written to last.
-    typed_to: Option<usize>,
+    notified: AtomicU32,
 }
 
 /// What a virtio console has left after its turn.
@@ -99,21 +107,32 @@ impl Clock {
 impl Machine {
     /// A machine of `harts` harts.
     pub fn new(ram: GuestRam, code: CodePages, board: Board, harts: usize, clock: Clock) -> Self {
-        let links = (0..harts).map(|_| Link::new()).collect();
-        let complaints = Complaints::new(clock.frequency);
-        Self { ram, code, board, links, complaints, clock, deadline: u64::MAX, notified: 0, typed_to: None }
+        Self {
+            ram,
+            code,
+            wired: Lock::new(Rank::Board, Wired::new(board)),
+            links: (0..harts).map(|_| Link::new()).collect(),
+            complaints: Complaints::new(clock.frequency),
+            clock,
+            lines: Lines::default(),
+            deadline: AtomicU64::new(u64::MAX),
+            notified: AtomicU32::new(0),
+        }
     }
 
     /// Power-on state, but for the vCPUs. No request of a virtio device may be in flight (`Board::in_flight`): a device
-    /// of the host would write to what is another kernel's memory then.
+    /// of the host would write to what is another kernel's memory then. No vCPU may run.
     pub fn reset(&mut self) {
         self.code.clear(&self.ram);
         self.ram.forget();
-        self.board.reset();
-        self.links.iter_mut().for_each(|link| *link = Link::new());
-        self.deadline = u64::MAX;
-        self.notified = 0;
-        self.typed_to = None;
+        self.board().power_up();
+        self.links.iter().for_each(Link::reset);
+        self.notified.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether a hart's external interrupt line is high, as the board has pushed it.
+    pub(crate) fn external_interrupt(&self, hart: usize) -> bool {
+        self.lines.level(hart)
     }
 
     /// Reads a device register.
@@ -122,16 +141,17 @@ impl Machine {
     /// Where no device answers.
     #[inline(always)]
     pub fn read_device(
-        &mut self,
+        &self,
         address: GuestPhysAddr,
         width: Width,
         host: &mut impl Host,
     ) -> Result<u64, Refused> {
-        let value = self.board.read(address, width, self.clock.board_time(host.now()))?;
-        self.update_deadline();
-        if board::is_uart_data(address) {
+        let now = self.clock.board_time(host.now());
+        let mut board = self.board();
+        let value = board.read(address, width, now)?;
+        if devices::board::is_uart_data(address) {
             // A byte taken out makes room for the next one typed, which raises no interrupt on the host any more.
-            self.feed_console(host);
+            board.feed_console(host);
         }
         Ok(value)
     }
@@ -142,25 +162,26 @@ impl Machine {
     /// Where no device answers.
     #[inline(always)]
     pub fn write_device(
-        &mut self,
+        &self,
         address: GuestPhysAddr,
         width: Width,
         value: u64,
         host: &mut impl Host,
     ) -> Result<Written, Refused> {
         let now = self.clock.board_time(host.now());
-        let mut event = self.board.write(address, width, value, now)?;
-        if event == Some(BoardEvent::ConsoleFull) && self.drain_console(host) {
-            event = self.board.write(address, width, value, now)?;
+        let mut board = self.board();
+        let mut event = board.write(address, width, value, now)?;
+        if event == Some(BoardEvent::ConsoleFull) && board.drain_console(host) {
+            event = board.write(address, width, value, now)?;
         }
-        self.update_deadline();
-        if board::is_uart(address) {
-            self.drain_console(host);
-            if !board::is_uart_data(address) {
+        if devices::board::is_uart(address) {
+            board.drain_console(host);
+            if !devices::board::is_uart_data(address) {
                 // The FIFOs may have been turned on or emptied.
-                self.feed_console(host);
+                board.feed_console(host);
             }
         }
+        drop(board);
         Ok(match event {
             None => Written::Done,
             Some(BoardEvent::Notified(slot)) => {
@@ -176,113 +197,65 @@ impl Machine {
 
     /// Which virtio slots want to be served, bit `n` for slot `n`. What is not served then is to be notified again.
     #[inline]
-    pub fn take_notified(&mut self) -> u32 {
-        core::mem::take(&mut self.notified)
+    pub fn take_notified(&self) -> u32 {
+        if self.is_notified() { self.notified.swap(0, Ordering::AcqRel) } else { 0 }
     }
 
     /// Whether some virtio slot wants to be served.
     #[inline]
     pub fn is_notified(&self) -> bool {
-        self.notified != 0
+        self.notified.load(Ordering::Relaxed) != 0
     }
 
     /// Lets a virtio slot be served once more: it has more to do than one turn may take.
-    pub fn notify(&mut self, slot: usize) {
-        self.notified |= 1u32.checked_shl(slot as u32).unwrap_or(0);
+    pub fn notify(&self, slot: usize) {
+        self.notified.fetch_or(1_u32.checked_shl(slot as u32).unwrap_or(0), Ordering::Release);
     }
 
     /// Lets the caller do something with the virtio device in `slot` and the memory that it works on; its interrupt line
     /// is up to date afterwards. `None` where there is no such slot.
-    pub fn serve<T>(&mut self, slot: usize, act: impl FnOnce(&mut Slot, &GuestRam) -> T) -> Option<T> {
-        let Self { board, ram, .. } = self;
-        board.serve(slot, |device| act(device, ram))
+    pub fn serve<T>(&self, slot: usize, act: impl FnOnce(&mut Slot, &GuestRam) -> T) -> Option<T> {
+        self.board().serve(slot, |device| act(device, &self.ram))
     }
 
     /// Moves what the serial port has sent to the operator's console; says whether all of it went.
-    pub fn drain_console(&mut self, host: &mut impl Host) -> bool {
-        loop {
-            let pending = self.board.uart_transmit_pending();
-            if pending.is_empty() {
-                return true;
-            }
-            let taken = host.console_write(pending);
-            if taken == 0 {
-                return false;
-            }
-            let all = taken == pending.len();
-            self.board.uart_transmitted(taken);
-            self.typed_to = None;
-            if all {
-                return true;
-            }
-        }
+    pub fn drain_console(&self, host: &mut impl Host) -> bool {
+        self.board().drain_console(host)
     }
 
     /// Moves what the virtio console in `slot` has to the operator's console, for a turn, and to it what was typed, if the
     /// guest has written to it last. `None` where there is no console.
-    pub fn serve_console(&mut self, slot: usize, host: &mut impl Host) -> Option<ConsoleTurn> {
-        let Self { board, ram, typed_to, .. } = self;
-        let turn = board.serve(slot, |device| {
-            let Slot::Console(console) = device else { return None };
-            let mut full = false;
-            console.output(ram, |bytes| {
-                let taken = host.console_write(bytes);
-                full = taken < bytes.len();
-                *typed_to = Some(slot);
-                taken
-            });
-            while *typed_to == Some(slot) && console.has_room(ram) {
-                let Some(byte) = host.console_read() else { break };
-                console.input(ram, &[byte]);
-            }
-            Some(match (full, console.has_output(ram)) {
-                (true, _) => ConsoleTurn::Full,
-                (false, true) => ConsoleTurn::More,
-                (false, false) => ConsoleTurn::Done,
-            })
-        });
-        turn.flatten()
+    pub fn serve_console(&self, slot: usize, host: &mut impl Host) -> Option<ConsoleTurn> {
+        self.board().serve_console(slot, host)
     }
 
     /// The slots of virtio consoles.
     pub fn consoles(&self) -> impl Iterator<Item = usize> + use<> {
-        let is_console = |slot: &usize| matches!(self.board.slots().get(*slot), Some(Slot::Console(_)));
-        let slots = (0..self.board.slots().len().min(u32::BITS as usize)).filter(is_console);
-        // A bit each: who iterates may change the machine.
-        let found = slots.fold(0_u32, |found, slot| found | 1 << slot);
+        // A bit each: who iterates may want the board.
+        let found = self.board().consoles();
         (0..u32::BITS as usize).filter(move |slot| found >> slot & 1 != 0)
     }
 
     /// Moves what the operator typed to the serial port, as far as it has room.
-    pub fn feed_console(&mut self, host: &mut impl Host) {
-        if self.typed_to.is_some() {
-            return;
-        }
-        while self.board.uart_receive_room() > 0 {
-            let Some(byte) = host.console_read() else { return };
-            let now = self.clock.board_time(host.now());
-            // There is room: it was asked for.
-            let _ = self.board.uart_receive(byte, now);
-            self.update_deadline();
-        }
+    pub fn feed_console(&self, host: &mut impl Host) {
+        self.board().feed_console(host);
     }
 
     /// Writes to the operator's console behind what the serial port has sent; says how many bytes went.
-    pub fn console_write(&mut self, bytes: &[u8], host: &mut impl Host) -> usize {
-        self.typed_to = None;
-        if self.drain_console(host) { host.console_write(bytes) } else { 0 }
+    pub fn console_write(&self, bytes: &[u8], host: &mut impl Host) -> usize {
+        self.board().console_write(bytes, host)
     }
 
     /// A byte that the serial port has received, taken out of it.
-    pub fn console_read(&mut self, host: &mut impl Host) -> Option<u8> {
-        self.feed_console(host);
-        self.board.uart_take_for_firmware(self.clock.board_time(host.now()))
+    pub fn console_read(&self, host: &mut impl Host) -> Option<u8> {
+        self.board().console_read(host)
     }
 
     /// Lets devices notice the time.
-    pub fn tick(&mut self, now: u64) {
-        self.board.tick(self.clock.board_time(now));
-        self.update_deadline();
+    pub fn tick(&self, now: u64) {
+        if self.deadline() <= now {
+            self.board().tick(self.clock.board_time(now));
+        }
     }
 
     /// How long so many ticks are, in nanoseconds.
@@ -292,10 +265,6 @@ impl Machine {
 
     /// When devices want to be told the time again, in ticks; `u64::MAX` is never.
     pub fn deadline(&self) -> u64 {
-        self.deadline
-    }
-
-    fn update_deadline(&mut self) {
-        self.deadline = self.board.next_deadline().map_or(u64::MAX, |time| self.clock.ticks(time));
+        self.deadline.load(Ordering::Relaxed)
     }
 }

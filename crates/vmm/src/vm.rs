@@ -77,7 +77,7 @@ impl Vm {
     /// Where the device tree does not lie in RAM.
     pub fn start(&mut self) -> Result<(), NotRam> {
         self.machine.reset();
-        self.machine.board.initialize();
+        self.machine.board().initialize();
         self.vcpus.iter_mut().for_each(Vcpu::reset);
         if let Some(seed) = devicetree::rng_seed_mut(&mut self.boot.tree) {
             self.boot.seeds.fill(seed);
@@ -123,9 +123,9 @@ pub fn notice(machine: &mut Machine, vcpu: &mut Vcpu) -> bool {
         if link.take_fence() {
             vcpu.shadow.clear();
         }
+        vcpu.set_line(Interrupt::External, machine.external_interrupt(vcpu.id));
     }
     code::follow_own_writes(machine, vcpu);
-    vcpu.set_line(Interrupt::External, machine.board.external_interrupt(vcpu.id));
     if vcpu.state != RunState::Running {
         vcpu.wake_if_pending();
     }

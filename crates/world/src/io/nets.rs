@@ -110,12 +110,12 @@ impl<P: Platform> Nets<P> {
         let is_there = |plug: &&Plug| (plug.lan, plug.port) == (lan, port);
         let found = self.guests.iter().zip(guests).find_map(|(plugs, guest)| {
             let plug = plugs.iter().find(is_there)?;
-            guest.vm.machine.board.slots().get(plug.slot)
+            match guest.vm.machine.board().slots().get(plug.slot) {
+                Some(Slot::Net(net)) => Some(net.dropped()),
+                _ => None,
+            }
         });
-        match found {
-            Some(Slot::Net(net)) => net.dropped(),
-            _ => 0,
-        }
+        found.unwrap_or(0)
     }
 
     /// Serves the interface in a slot of a guest, if there is one, for a turn. Whoever calls has to `notify_hosts`.
