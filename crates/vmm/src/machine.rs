@@ -1,5 +1,5 @@
-//! What the harts of a virtual machine share: RAM, the board with its devices, and each other. The board may be used
-//! by several harts at one time.
+//! What the harts of a virtual machine share: RAM, the board with its devices, and each other. Each part may be used by several
+//! harts at one time: it is made of atomics, or has a lock (`board`, `code`).
 
 mod board;
 
@@ -28,7 +28,7 @@ pub struct Machine {
     /// Its RAM.
     pub ram: GuestRam,
     /// The pages whose kernel code is rewritten.
-    pub code: CodePages,
+    pub code: Lock<CodePages>,
     /// Its devices: see `Machine::board`.
     wired: Lock<Wired>,
     /// One letter box a hart.
@@ -109,7 +109,7 @@ impl Machine {
     pub fn new(ram: GuestRam, code: CodePages, board: Board, harts: usize, clock: Clock) -> Self {
         Self {
             ram,
-            code,
+            code: Lock::new(Rank::Code, code),
             wired: Lock::new(Rank::Board, Wired::new(board)),
             links: (0..harts).map(|_| Link::new()).collect(),
             complaints: Complaints::new(clock.frequency),
@@ -122,8 +122,8 @@ impl Machine {
 
     /// Power-on state, but for the vCPUs. No request of a virtio device may be in flight (`Board::in_flight`): a device
     /// of the host would write to what is another kernel's memory then. No vCPU may run.
-    pub fn reset(&mut self) {
-        self.code.clear(&self.ram);
+    pub fn reset(&self) {
+        self.code.lock().clear(&self.ram);
         self.ram.forget();
         self.board().power_up();
         self.links.iter().for_each(Link::reset);

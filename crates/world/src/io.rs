@@ -40,7 +40,7 @@ impl<P: Platform> Io<P> {
 
     /// Serves the slots of guest `number` that were notified, each for a turn. It is the one that the host serves.
     #[inline(never)]
-    pub fn serve(&mut self, number: usize, machine: &mut Machine, host: &mut HostAccess<P>) {
+    pub fn serve(&mut self, number: usize, machine: &Machine, host: &mut HostAccess<P>) {
         let now = host.now();
         let notified = machine.take_notified();
         for slot in (0..u32::BITS as usize).filter(|slot| notified >> slot & 1 != 0) {

@@ -66,7 +66,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Whether the vCPU has its external interrupt pending once it has looked at what reached it.
-fn sees(machine: &mut Machine, vcpu: &mut Vcpu) -> bool {
+fn sees(machine: &Machine, vcpu: &mut Vcpu) -> bool {
     vm::notice(machine, vcpu);
     vcpu.frame.csr.is_pending(Interrupt::External)
 }
@@ -115,7 +115,7 @@ proptest! {
             if !does_look {
                 continue;
             }
-            let seen = [sees(&mut guest.machine, &mut guest.vcpu), sees(&mut guest.machine, &mut other)];
+            let seen = [sees(&guest.machine, &mut guest.vcpu), sees(&guest.machine, &mut other)];
             let deadline = guest.machine.deadline();
             // Asking pushes, too, so it comes last.
             let board = guest.machine.board();
@@ -137,8 +137,8 @@ fn a_line_reaches_the_hart_that_it_is_for_alone() {
     carry_out(&mut guest, &mut other, Step::Write(UART + 1, Width::Byte, 1));
     carry_out(&mut guest, &mut other, Step::Typed(b'x'));
     assert!(!guest.machine.links[0].take_mail(), "nothing is for hart 0");
-    assert!(sees(&mut guest.machine, &mut other));
+    assert!(sees(&guest.machine, &mut other));
     let claim = PLIC + 0x20_0004 + 0x1000 * SUPERVISORS[1];
     carry_out(&mut guest, &mut other, Step::Read(claim, Width::Word));
-    assert!(!sees(&mut guest.machine, &mut other));
+    assert!(!sees(&guest.machine, &mut other));
 }

@@ -125,7 +125,7 @@ impl<P: Platform> Disks<P> {
     }
 
     /// Serves the disk in a slot of a guest, if there is one, for a turn. Whoever calls has to `notify_hosts`.
-    pub fn serve(&mut self, guest: usize, slot: usize, machine: &mut Machine) {
+    pub fn serve(&mut self, guest: usize, slot: usize, machine: &Machine) {
         let Self { hosts, guests } = self;
         let Some(GuestDisk { disk, host, waits, .. }) =
             guests.get_mut(guest).and_then(|disks| disks.get_mut(slot))
@@ -182,7 +182,7 @@ impl<P: Platform> Disks<P> {
     pub fn serve_interrupt(
         &mut self,
         source: u32,
-        guests: &mut [Guest],
+        guests: &[Guest],
         kicks: &mut HartSet,
         console: &mut HostAccess<P>,
     ) -> Option<usize> {
@@ -204,7 +204,7 @@ impl<P: Platform> Disks<P> {
                 ((number >> 32) as usize, (number >> 16) as u16 as usize, number as u16 as usize);
             whose = Some(guest);
             let disk = disks.get_mut(guest).and_then(|disks| disks.get_mut(slot));
-            let (Some(GuestDisk { disk, .. }), Some(guest)) = (disk, guests.get_mut(guest)) else { continue };
+            let (Some(GuestDisk { disk, .. }), Some(guest)) = (disk, guests.get(guest)) else { continue };
             kicks.add(guest.hart);
             guest.vm.machine.serve(slot, |device, ram| {
                 if let Some((token, status)) = disk.finished(ram, part, status)

@@ -80,7 +80,7 @@ impl<P: Platform> World<P> {
 
     /// Tells that a guest was held back for what it makes the firmware print, if it was just now.
     pub fn tell_of_complaints(&mut self, number: usize) {
-        let Some(guest) = self.guests.get_mut(number) else { return };
+        let Some(guest) = self.guests.get(number) else { return };
         if !guest.vm.machine.complaints.take_news() {
             return;
         }
@@ -143,7 +143,7 @@ impl<P: Platform> World<P> {
             for (kind, count) in vcpu.exits.iter() {
                 let _ = write!(text, " {}={count}", kind.name());
             }
-            let code = guest.vm.machine.code.counts();
+            let code = guest.vm.machine.code.lock().counts();
             let _ = write!(text, " shadow-fills={} code-copies={}", vcpu.shadow.fills, code.copies);
             let _ = write!(text, " code-sites={} code-copies-ended={}", code.sites, code.ended);
             let _ = write!(text, " fast-exits={} slow-exits={}", vcpu.frame.fast_exits, counts.runs);
