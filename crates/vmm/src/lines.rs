@@ -1,5 +1,5 @@
 //! The board's interrupt lines to the harts, as vCPUs read them without the board's lock. Whoever has that pushes them when it
-//! gives it back (`machine::BoardGuard`); a vCPU whose line has changed finds mail, and takes the line's level over then.
+//! gives it back (`Machine::with_board`); a vCPU whose line has changed finds mail, and takes the line's level over then.
 
 use sync::atomic::{AtomicU32, Ordering};
 

@@ -19,8 +19,7 @@ use crate::host::Host;
 use crate::lines::Lines;
 use crate::link::Link;
 use crate::outcome::StopReason;
-pub use board::BoardGuard;
-use board::Wired;
+pub use board::Wired;
 
 /// The shared part of a virtual machine.
 #[derive(Debug)]
@@ -29,16 +28,16 @@ pub struct Machine {
     pub ram: GuestRam,
     /// The pages whose kernel code is rewritten.
     pub code: Lock<CodePages>,
-    /// Its devices: see `Machine::board`.
+    /// Its devices: see `Machine::with_board`.
     wired: Lock<Wired>,
     /// One letter box a hart.
     pub links: Box<[Link]>,
     /// How often it made the firmware print.
     pub complaints: Complaints,
     clock: Clock,
-    /// The board's interrupt lines, pushed when it is given back.
+    /// The board's interrupt lines, pushed when its lock is given back.
     lines: Lines,
-    /// When the board wants to be told the time again, in ticks: set when it is given back.
+    /// When the board wants to be told the time again, in ticks: set when its lock is given back.
     deadline: AtomicU64,
     /// Virtio slots that want to be served, a bit each.
     notified: AtomicU32,
@@ -125,7 +124,7 @@ impl Machine {
     pub fn reset(&self) {
         self.code.lock().clear(&self.ram);
         self.ram.forget();
-        self.board().power_up();
+        self.with_board(Wired::power_up);
         self.links.iter().for_each(Link::reset);
         self.notified.store(0, Ordering::Relaxed);
     }
@@ -147,13 +146,14 @@ impl Machine {
         host: &mut impl Host,
     ) -> Result<u64, Refused> {
         let now = self.clock.board_time(host.now());
-        let mut board = self.board();
-        let value = board.read(address, width, now)?;
-        if devices::board::is_uart_data(address) {
-            // A byte taken out makes room for the next one typed, which raises no interrupt on the host any more.
-            board.feed_console(host);
-        }
-        Ok(value)
+        self.with_board(|board| {
+            let value = board.read(address, width, now)?;
+            if devices::board::is_uart_data(address) {
+                // A byte taken out makes room for the next one typed, which raises no interrupt on the host any more.
+                board.feed_console(self.clock, host);
+            }
+            Ok(value)
+        })
     }
 
     /// Writes a device register and passes on what the console device has to say.
@@ -169,20 +169,21 @@ impl Machine {
         host: &mut impl Host,
     ) -> Result<Written, Refused> {
         let now = self.clock.board_time(host.now());
-        let mut board = self.board();
-        let mut event = board.write(address, width, value, now)?;
-        if event == Some(BoardEvent::ConsoleFull) && board.drain_console(host) {
-            event = board.write(address, width, value, now)?;
-        }
-        if devices::board::is_uart(address) {
-            board.drain_console(host);
-            if !devices::board::is_uart_data(address) {
-                // The FIFOs may have been turned on or emptied.
-                board.feed_console(host);
+        let event: Result<_, Refused> = self.with_board(|board| {
+            let mut event = board.write(address, width, value, now)?;
+            if event == Some(BoardEvent::ConsoleFull) && board.drain_console(host) {
+                event = board.write(address, width, value, now)?;
             }
-        }
-        drop(board);
-        Ok(match event {
+            if devices::board::is_uart(address) {
+                board.drain_console(host);
+                if !devices::board::is_uart_data(address) {
+                    // The FIFOs may have been turned on or emptied.
+                    board.feed_console(self.clock, host);
+                }
+            }
+            Ok(event)
+        });
+        Ok(match event? {
             None => Written::Done,
             Some(BoardEvent::Notified(slot)) => {
                 self.notify(slot);
@@ -215,46 +216,46 @@ impl Machine {
     /// Lets the caller do something with the virtio device in `slot` and the memory that it works on; its interrupt line
     /// is up to date afterwards. `None` where there is no such slot.
     pub fn serve<T>(&self, slot: usize, act: impl FnOnce(&mut Slot, &GuestRam) -> T) -> Option<T> {
-        self.board().serve(slot, |device| act(device, &self.ram))
+        self.with_board(|board| board.serve(slot, |device| act(device, &self.ram)))
     }
 
     /// Moves what the serial port has sent to the operator's console; says whether all of it went.
     pub fn drain_console(&self, host: &mut impl Host) -> bool {
-        self.board().drain_console(host)
+        self.with_board(|board| board.drain_console(host))
     }
 
     /// Moves what the virtio console in `slot` has to the operator's console, for a turn, and to it what was typed, if the
     /// guest has written to it last. `None` where there is no console.
     pub fn serve_console(&self, slot: usize, host: &mut impl Host) -> Option<ConsoleTurn> {
-        self.board().serve_console(slot, host)
+        self.with_board(|board| board.serve_console(slot, &self.ram, host))
     }
 
     /// The slots of virtio consoles.
     pub fn consoles(&self) -> impl Iterator<Item = usize> + use<> {
         // A bit each: who iterates may want the board.
-        let found = self.board().consoles();
+        let found = self.with_board(|board| board.consoles());
         (0..u32::BITS as usize).filter(move |slot| found >> slot & 1 != 0)
     }
 
     /// Moves what the operator typed to the serial port, as far as it has room.
     pub fn feed_console(&self, host: &mut impl Host) {
-        self.board().feed_console(host);
+        self.with_board(|board| board.feed_console(self.clock, host));
     }
 
     /// Writes to the operator's console behind what the serial port has sent; says how many bytes went.
     pub fn console_write(&self, bytes: &[u8], host: &mut impl Host) -> usize {
-        self.board().console_write(bytes, host)
+        self.with_board(|board| board.console_write(bytes, host))
     }
 
     /// A byte that the serial port has received, taken out of it.
     pub fn console_read(&self, host: &mut impl Host) -> Option<u8> {
-        self.board().console_read(host)
+        self.with_board(|board| board.console_read(self.clock, host))
     }
 
     /// Lets devices notice the time.
     pub fn tick(&self, now: u64) {
         if self.deadline() <= now {
-            self.board().tick(self.clock.board_time(now));
+            self.with_board(|board| board.tick(self.clock.board_time(now)));
         }
     }
 

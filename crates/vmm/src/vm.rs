@@ -77,7 +77,7 @@ impl Vm {
     /// Where the device tree does not lie in RAM.
     pub fn start(&mut self) -> Result<(), NotRam> {
         self.machine.reset();
-        self.machine.board().initialize();
+        self.machine.with_board(|board| board.initialize());
         self.vcpus.iter_mut().for_each(Vcpu::reset);
         if let Some(seed) = devicetree::rng_seed_mut(&mut self.boot.tree) {
             self.boot.seeds.fill(seed);

@@ -21,7 +21,7 @@ impl Wired {
         wired
     }
 
-    /// Sets or clears a source, as `BoardGuard` does it: what follows is pushed before the lock is given back.
+    /// Sets or clears a source, as `Machine::with_board` does it: what follows is pushed before the lock is given back.
     fn set(&self, source: u32, level: bool) {
         let mut sources = self.sources.lock();
         *sources = if level { *sources | source } else { *sources & !source };

@@ -2,82 +2,77 @@
 
 use core::ops::{Deref, DerefMut};
 
-use devices::Board;
 use devices::virtio::Slot;
-use sync::Guard;
+use devices::{Board, BoardTime};
+use memory::GuestRam;
 use sync::atomic::Ordering;
 
-use super::{ConsoleTurn, Machine};
+use super::{Clock, ConsoleTurn, Machine};
 use crate::host::Host;
 
-/// What the board's lock protects.
+/// The devices of a machine, while nobody else has them: what the board's lock protects.
 #[derive(Debug)]
-pub(super) struct Wired {
+pub struct Wired {
     board: Board,
     /// Which virtio console gets what is typed; `None` is the serial port. The one that the guest has written to last.
     typed_to: Option<usize>,
+    /// When the board wants to be told the time again, as the machine's deadline says it. Its conversion to ticks is a division.
+    due: Option<BoardTime>,
+}
+
+impl Machine {
+    /// Waits until no other hart has the board, and lets the caller do something with it. What the others see without the lock,
+    /// the interrupt lines and the deadline, is up to date afterwards. There is no other way to the board.
+    #[inline(always)]
+    #[track_caller]
+    pub fn with_board<T>(&self, act: impl FnOnce(&mut Wired) -> T) -> T {
+        let mut wired = self.wired.lock();
+        let result = act(&mut wired);
+        self.lines.push(wired.external_interrupts(), &self.links);
+        if wired.next_deadline() != wired.due {
+            self.change_deadline(&mut wired);
+        }
+        result
+    }
+
+    #[inline(never)]
+    fn change_deadline(&self, wired: &mut Wired) {
+        wired.due = wired.next_deadline();
+        let deadline = wired.due.map_or(u64::MAX, |time| self.clock.ticks(time));
+        self.deadline.store(deadline, Ordering::Relaxed);
+    }
+}
+
+impl Deref for Wired {
+    type Target = Board;
+
+    #[inline(always)]
+    fn deref(&self) -> &Board {
+        &self.board
+    }
+}
+
+impl DerefMut for Wired {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Board {
+        &mut self.board
+    }
 }
 
 impl Wired {
     pub(super) const fn new(board: Board) -> Self {
-        Self { board, typed_to: None }
+        Self { board, typed_to: None, due: None }
     }
-}
 
-/// The board of a machine, which no other hart has meanwhile. When it is given back, its interrupt lines and its deadline are
-/// what harts that do not have it see.
-#[derive(Debug)]
-pub struct BoardGuard<'a> {
-    machine: &'a Machine,
-    wired: Guard<'a, Wired>,
-}
-
-impl Machine {
-    /// Waits until no other hart has the board, and takes it.
-    #[inline]
-    #[track_caller]
-    pub fn board(&self) -> BoardGuard<'_> {
-        BoardGuard { machine: self, wired: self.wired.lock() }
-    }
-}
-
-impl Drop for BoardGuard<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        let Machine { lines, links, deadline, clock, .. } = self.machine;
-        let board = &self.wired.board;
-        lines.push(board.external_interrupts(), links);
-        // Kept, for the conversion to ticks is a division.
-        deadline.store(board.next_deadline().map_or(u64::MAX, |time| clock.ticks(time)), Ordering::Relaxed);
-    }
-}
-
-impl Deref for BoardGuard<'_> {
-    type Target = Board;
-
-    #[inline]
-    fn deref(&self) -> &Board {
-        &self.wired.board
-    }
-}
-
-impl DerefMut for BoardGuard<'_> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut Board {
-        &mut self.wired.board
-    }
-}
-
-impl BoardGuard<'_> {
     /// To power-on state: see `Board::reset`.
     pub(super) fn power_up(&mut self) {
-        self.wired.board.reset();
-        self.wired.typed_to = None;
+        self.board.reset();
+        self.typed_to = None;
     }
 
     /// Moves what the serial port has sent to the operator's console; says whether all of it went.
     pub(super) fn drain_console(&mut self, host: &mut impl Host) -> bool {
-        let Wired { board, typed_to } = &mut *self.wired;
+        let Self { board, typed_to, .. } = self;
         loop {
             let pending = board.uart_transmit_pending();
             if pending.is_empty() {
@@ -97,23 +92,27 @@ impl BoardGuard<'_> {
     }
 
     /// Moves what the operator typed to the serial port, as far as it has room.
-    pub(super) fn feed_console(&mut self, host: &mut impl Host) {
-        let Wired { board, typed_to } = &mut *self.wired;
+    pub(super) fn feed_console(&mut self, clock: Clock, host: &mut impl Host) {
+        let Self { board, typed_to, .. } = self;
         if typed_to.is_some() {
             return;
         }
         while board.uart_receive_room() > 0 {
             let Some(byte) = host.console_read() else { return };
-            let now = self.machine.clock.board_time(host.now());
+            let now = clock.board_time(host.now());
             // There is room: it was asked for.
             let _ = board.uart_receive(byte, now);
         }
     }
 
     /// See [`Machine::serve_console`].
-    pub(super) fn serve_console(&mut self, slot: usize, host: &mut impl Host) -> Option<ConsoleTurn> {
-        let ram = &self.machine.ram;
-        let Wired { board, typed_to } = &mut *self.wired;
+    pub(super) fn serve_console(
+        &mut self,
+        slot: usize,
+        ram: &GuestRam,
+        host: &mut impl Host,
+    ) -> Option<ConsoleTurn> {
+        let Self { board, typed_to, .. } = self;
         let turn = board.serve(slot, |device| {
             let Slot::Console(console) = device else { return None };
             let mut full = false;
@@ -146,14 +145,14 @@ impl BoardGuard<'_> {
 
     /// Writes to the operator's console behind what the serial port has sent; says how many bytes went.
     pub(super) fn console_write(&mut self, bytes: &[u8], host: &mut impl Host) -> usize {
-        self.wired.typed_to = None;
+        self.typed_to = None;
         if self.drain_console(host) { host.console_write(bytes) } else { 0 }
     }
 
     /// A byte that the serial port has received, taken out of it.
-    pub(super) fn console_read(&mut self, host: &mut impl Host) -> Option<u8> {
-        self.feed_console(host);
-        let now = self.machine.clock.board_time(host.now());
-        self.wired.board.uart_take_for_firmware(now)
+    pub(super) fn console_read(&mut self, clock: Clock, host: &mut impl Host) -> Option<u8> {
+        self.feed_console(clock, host);
+        let now = clock.board_time(host.now());
+        self.board.uart_take_for_firmware(now)
     }
 }

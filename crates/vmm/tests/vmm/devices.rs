@@ -281,7 +281,7 @@ const DISK: u64 = 0x1000_2000;
 fn guest_with_disk() -> Guest {
     let mut guest = Guest::new();
     let disk = Slot::Block(Block::new(Disk { sectors: 1, ..Disk::default() }));
-    *guest.machine.board() = Board::new(1, 0, vec![Slot::default(), disk]);
+    guest.machine.with_board(|board| **board = Board::new(1, 0, vec![Slot::default(), disk]));
     // Reset, driver, version 1, features, a queue of 8 descriptors behind RAM's beginning, and go.
     for (register, value) in [
         (0x70, 3),

@@ -84,7 +84,9 @@ fn carry_out(guest: &mut Guest, other: &mut Vcpu, step: Step) {
             host.input.push_back(byte);
             machine.feed_console(host);
         }
-        Step::Break => machine.board().uart_receive_break(devices::BoardTime(host.now * 100)),
+        Step::Break => {
+            machine.with_board(|board| board.uart_receive_break(devices::BoardTime(host.now * 100)))
+        }
         Step::Pass(ticks) => {
             host.now += ticks;
             vm::tick(machine, vcpu, host.now);
@@ -92,7 +94,7 @@ fn carry_out(guest: &mut Guest, other: &mut Vcpu, step: Step) {
         Step::Firmware => {
             let _ = machine.console_read(host);
         }
-        Step::Initialize => machine.board().initialize(),
+        Step::Initialize => machine.with_board(|board| board.initialize()),
         Step::Reset => {
             machine.reset();
             vcpu.reset();
@@ -118,10 +120,11 @@ proptest! {
             let seen = [sees(&guest.machine, &mut guest.vcpu), sees(&guest.machine, &mut other)];
             let deadline = guest.machine.deadline();
             // Asking pushes, too, so it comes last.
-            let board = guest.machine.board();
-            prop_assert_eq!(seen, [0, 1].map(|hart| board.external_interrupt(hart)), "{:?}", step);
-            let asked = board.next_deadline().map_or(u64::MAX, |time| clock.ticks(time));
-            prop_assert_eq!(deadline, asked, "{:?}", step);
+            let (asked, due) = guest.machine.with_board(|board| {
+                ([0, 1].map(|hart| board.external_interrupt(hart)), board.next_deadline())
+            });
+            prop_assert_eq!(seen, asked, "{:?}", step);
+            prop_assert_eq!(deadline, due.map_or(u64::MAX, |time| clock.ticks(time)), "{:?}", step);
         }
     }
 }

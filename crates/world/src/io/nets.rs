@@ -110,10 +110,10 @@ impl<P: Platform> Nets<P> {
         let is_there = |plug: &&Plug| (plug.lan, plug.port) == (lan, port);
         let found = self.guests.iter().zip(guests).find_map(|(plugs, guest)| {
             let plug = plugs.iter().find(is_there)?;
-            match guest.vm.machine.board().slots().get(plug.slot) {
+            guest.vm.machine.with_board(|board| match board.slots().get(plug.slot) {
                 Some(Slot::Net(net)) => Some(net.dropped()),
                 _ => None,
-            }
+            })
         });
         found.unwrap_or(0)
     }

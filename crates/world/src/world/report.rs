@@ -115,12 +115,14 @@ impl<P: Platform> World<P> {
     /// Keeps what the console has not taken of a guest's last output, as far as it is at hand, and tells that.
     pub(super) fn keep_output(&mut self, number: usize) {
         let Some(guest) = self.guests.get(number) else { return };
-        let (name, mut board) = (guest.vm.name.clone(), guest.vm.machine.board());
-        let pending = board.uart_transmit_pending();
-        let count = pending.len();
-        self.host.console.keep(number, pending);
-        board.uart_transmitted(count);
-        drop(board);
+        let name = guest.vm.name.clone();
+        let count = guest.vm.machine.with_board(|board| {
+            let pending = board.uart_transmit_pending();
+            let count = pending.len();
+            self.host.console.keep(number, pending);
+            board.uart_transmitted(count);
+            count
+        });
         let message = format_args!(
             "guest `{name}`: the console took no more; {count} bytes were kept, what its virtio console had is lost"
         );
