@@ -172,10 +172,16 @@ impl Board {
         Ok(event)
     }
 
-    /// Whether hart `hart`'s S-mode external interrupt is pending (SEIP).
+    /// The harts whose S-mode external interrupt is pending (SEIP), bit `n` for hart `n`. Whoever changes the board in any way
+    /// has to look at them afterwards.
     #[inline]
+    pub fn external_interrupts(&self) -> u32 {
+        self.plic.supervisors_interrupted()
+    }
+
+    /// The same of one hart.
     pub fn external_interrupt(&self, hart: usize) -> bool {
-        self.plic.output(Plic::supervisor_context(hart))
+        self.external_interrupts().checked_shr(hart as u32).unwrap_or(0) & 1 != 0
     }
 
     /// Lets the devices notice that it has become `now`. To be called at [`Self::next_deadline`]; accesses

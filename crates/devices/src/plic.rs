@@ -143,13 +143,21 @@ impl Plic {
         }
     }
 
-    /// Whether `context` is interrupted: a pending source that it has enabled is above its threshold.
+    /// The harts whose S-mode context is interrupted, bit `n` for hart `n`.
     #[inline]
+    pub fn supervisors_interrupted(&self) -> u32 {
+        // Asked after each access to a device, and nearly always so.
+        if self.pending == 0 { 0 } else { self.find_supervisors_interrupted() }
+    }
+
+    #[inline(never)]
+    fn find_supervisors_interrupted(&self) -> u32 {
+        let is_interrupted = |hart: &usize| self.output(Self::supervisor_context(*hart));
+        (0..self.context_count / 2).filter(is_interrupted).fold(0, |harts, hart| harts | 1 << hart)
+    }
+
+    /// Whether `context` is interrupted: a pending source that it has enabled is above its threshold.
     pub fn output(&self, context: usize) -> bool {
-        // Asked at each exit, and nearly always so.
-        if self.pending == 0 {
-            return false;
-        }
         self.context(context)
             .is_some_and(|c| self.best(c.enabled).is_some_and(|(_, priority)| priority > c.threshold))
     }

@@ -35,6 +35,24 @@ impl SlotSet {
     /// None of them.
     pub const NONE: Self = Self(0);
 
+    /// One of them.
+    #[inline]
+    pub const fn of(slot: SlotId) -> Self {
+        Self(1 << slot.0)
+    }
+
+    /// Those whose index is that of a bit that is set; bits from [`VIRTIO_SLOTS`] on stand for none.
+    #[inline]
+    pub const fn of_bits(bits: u32) -> Self {
+        Self(bits as u8)
+    }
+
+    /// A bit each, for those who keep a set where harts share it.
+    #[inline]
+    pub const fn bits(self) -> u32 {
+        self.0 as u32
+    }
+
     /// Adds one.
     #[inline]
     pub const fn insert(&mut self, slot: SlotId) {
@@ -101,5 +119,7 @@ mod tests {
         assert_eq!(set.into_iter().map(SlotId::index).collect::<Vec<_>>(), [0, 3, 7]);
         assert_eq!(SlotSet::NONE.into_iter().next(), None);
         assert!(SlotSet::NONE.is_empty() && !set.is_empty());
+        assert_eq!(SlotSet::of_bits(set.bits() | 1 << 8), set);
+        assert_eq!(SlotSet::of(slot(3)).bits(), 8);
     }
 }

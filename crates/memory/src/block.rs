@@ -2,7 +2,7 @@
 //! copy. 0 is a plain block, of which the fast path maps any page as it is. All of it is in one word because a block that one
 //! hart sees filled in and another one sees without guarded pages need not be both at one time: *plain-block*.
 
-use crate::sync::{AtomicU16, Ordering};
+use sync::atomic::{AtomicU16, Ordering};
 
 /// A block's state. The assembly reads it as a number of 16 bits.
 #[derive(Debug)]

@@ -14,7 +14,6 @@ pub mod extents;
 pub mod host;
 pub mod overlay;
 pub mod ram;
-mod sync;
 
 pub use addr::{GuestPhysAddr, GuestVirtAddr, HostPhysAddr};
 pub use block::Block;

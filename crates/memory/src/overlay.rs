@@ -8,8 +8,8 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use crate::block::Block;
-use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::{BLOCK_SIZE, GuestPhysAddr, HostPhysAddr, PAGE_SIZE};
+use sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Sets of places in the table. A page has one set, in which others may hold places.
 const SETS: u64 = if cfg!(loom) { 1 } else { 1024 };

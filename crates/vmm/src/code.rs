@@ -13,12 +13,15 @@ use crate::vcpu::Vcpu;
 
 /// Notes that the instruction `bits` at `pc` in `context`, which the hardware refuses, trapped the slow way, and lets it be
 /// replaced.
-pub(crate) fn trapped(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKey, pc: u64, bits: u32) {
-    let Some(site) = fetched_from(&machine.ram, context, pc) else { return };
-    let Machine { ram, code, .. } = &mut *machine;
+pub(crate) fn trapped(machine: &Machine, vcpu: &mut Vcpu, context: ContextKey, pc: u64, bits: u32) {
+    let ram = &machine.ram;
+    let Some(site) = fetched_from(ram, context, pc) else { return };
+    let mut code = machine.code.lock();
     let is_exact = code.is_exact();
     let is_overlapped = || is_overlapped(ram, context, pc, is_exact);
-    if code.trapped(ram, site, bits, context.view.is_user(), is_overlapped) == Change::Remap {
+    let change = code.trapped(ram, site, bits, context.view.is_user(), is_overlapped);
+    drop(code);
+    if change == Change::Remap {
         let writable = vcpu.frame.fast.filled_writable != 0;
         let page = site.align_down(PAGE_SIZE);
         vcpu.shadow.remap(&machine.ram, context, GuestVirtAddr(pc), page, writable);
@@ -40,7 +43,7 @@ fn is_overlapped(ram: &GuestRam, context: ContextKey, pc: u64, is_exact: bool) -
 
 /// Lets the page of the code at `address`, which is about to be executed for the first time in this context, run: on
 /// firmware that complains of each trapped instruction of some kinds, those are replaced before they trap.
-pub(crate) fn scan(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKey, address: u64) {
+pub(crate) fn scan(machine: &Machine, vcpu: &mut Vcpu, context: ContextKey, address: u64) {
     let rights = context.view.rights();
     let fetched =
         |at: u64| translate(&machine.ram, context.satp, GuestVirtAddr(at), Access::Fetch, rights).ok();
@@ -49,7 +52,7 @@ pub(crate) fn scan(machine: &mut Machine, vcpu: &mut Vcpu, context: ContextKey, 
     // Where an instruction is torn, its second half faults, too.
     let is_entry = vcpu.frame.pc == address;
     let before = || fetched(address.wrapping_sub(PAGE_SIZE)).map(|found| found.address.align_down(PAGE_SIZE));
-    let change = machine.code.scan(&machine.ram, found.address, is_entry, before);
+    let change = machine.code.lock().scan(&machine.ram, found.address, is_entry, before);
     match change {
         Change::None => {}
         Change::Remap => {
@@ -80,7 +83,7 @@ pub(crate) enum Replaced {
 /// What the breakpoint at the vCPU's pc stands for; `None` where the guest wrote the breakpoint itself. Code in user mode is
 /// rewritten only on firmware that complains; without translation, user mode sees the kernel's, too.
 #[inline]
-pub(crate) fn replaced(machine: &mut Machine, vcpu: &mut Vcpu) -> Option<Replaced> {
+pub(crate) fn replaced(machine: &Machine, vcpu: &mut Vcpu) -> Option<Replaced> {
     if vcpu.frame.privilege != Privilege::Supervisor
         && vcpu.frame.csr.satp().mode != Mode::Bare
         && !machine.ram.overlay().wants_scan()
@@ -97,14 +100,14 @@ pub(crate) fn replaced(machine: &mut Machine, vcpu: &mut Vcpu) -> Option<Replace
 /// As `replaced`, where the assembly does not know the breakpoint.
 #[cold]
 #[inline(never)]
-fn find_replaced(machine: &mut Machine, vcpu: &mut Vcpu) -> Option<Replaced> {
+fn find_replaced(machine: &Machine, vcpu: &mut Vcpu) -> Option<Replaced> {
     let (pc, tag) = (vcpu.frame.pc, vcpu.frame.fast.roots.tag);
     let context = vcpu.context();
     let rights = context.view.rights();
     let site = translate(&machine.ram, context.satp, GuestVirtAddr(pc), Access::Fetch, rights).ok()?;
-    let bits = machine.code.replaced(&machine.ram, site.address)?;
+    let bits = machine.code.lock().replaced(&machine.ram, site.address)?;
     vcpu.site_misses = vcpu.site_misses.wrapping_add(1);
-    let weighed = machine.code.executed(&machine.ram, site.address);
+    let weighed = machine.code.lock().executed(&machine.ram, site.address);
     // What a torn one's second half is, the assembly could not know.
     let is_torn = rewrite::is_torn(site.address);
     if weighed == Weighed::No && !is_torn {
@@ -118,7 +121,7 @@ fn find_replaced(machine: &mut Machine, vcpu: &mut Vcpu) -> Option<Replaced> {
 /// Takes the breakpoint at the vCPU's pc away: what is there now is no privileged instruction.
 pub(crate) fn restore(machine: &Machine, vcpu: &Vcpu) {
     if let Some(site) = fetched_from(&machine.ram, vcpu.context(), vcpu.frame.pc) {
-        machine.code.restore(&machine.ram, site);
+        machine.code.lock().restore(&machine.ram, site);
     }
 }
 
@@ -126,14 +129,14 @@ pub(crate) fn restore(machine: &Machine, vcpu: &Vcpu) {
 pub(crate) fn carries_out(machine: &Machine, vcpu: &Vcpu, address: GuestPhysAddr) -> bool {
     let overlay = machine.ram.overlay();
     match overlay.copy_of(address) {
-        Some(_) => machine.code.keeps(&machine.ram, address),
+        Some(_) => machine.code.lock().keeps(&machine.ram, address),
         None => overlay.is_scanned(address) && is_fetched_from(machine, vcpu, address),
     }
 }
 
 /// Counts a load from a copied page that was carried out on RAM, which may end the copy.
-pub(crate) fn loaded(machine: &mut Machine, vcpu: &mut Vcpu, address: GuestPhysAddr) {
-    let weighed = machine.code.loaded(&machine.ram, address);
+pub(crate) fn loaded(machine: &Machine, vcpu: &mut Vcpu, address: GuestPhysAddr) {
+    let weighed = machine.code.lock().loaded(&machine.ram, address);
     follow_weighing(machine, vcpu, address, weighed);
 }
 
@@ -163,19 +166,19 @@ pub(crate) fn follow_watches(machine: &Machine, vcpu: &mut Vcpu) {
 }
 
 /// Ends all copies where the hypervisor itself has written to a copied page.
-pub(crate) fn follow_own_writes(machine: &mut Machine, vcpu: &mut Vcpu) {
+pub(crate) fn follow_own_writes(machine: &Machine, vcpu: &mut Vcpu) {
     if machine.ram.overlay().take_disturbed() {
-        machine.code.clear(&machine.ram);
+        machine.code.lock().clear(&machine.ram);
         vcpu.shadow.clear();
         fence_others(machine, vcpu);
     }
 }
 
 /// Stores to a page of which `carries_out` is true.
-pub(crate) fn store(machine: &mut Machine, vcpu: &mut Vcpu, address: GuestPhysAddr, bytes: &[u8]) {
+pub(crate) fn store(machine: &Machine, vcpu: &mut Vcpu, address: GuestPhysAddr, bytes: &[u8]) {
     vcpu.shadow.unwatch(&machine.ram, address);
     // It is RAM: it is scanned or has a copy.
-    if let Ok(Some(ended)) = machine.code.store(&machine.ram, address, bytes) {
+    if let Ok(Some(ended)) = machine.code.lock().store(&machine.ram, address, bytes) {
         return follow_end(machine, vcpu, address, ended);
     }
     vcpu.frame.fast.sites.forget_page(address.0 / PAGE_SIZE);

@@ -18,7 +18,7 @@ use crate::vcpu::{RunState, Vcpu};
 /// Handles an illegal-instruction exception, and lets a kernel's privileged instruction be rewritten, and what the firmware
 /// prints a line for. Too many of those hold the vCPU back.
 pub(crate) fn illegal_instruction(
-    machine: &mut Machine,
+    machine: &Machine,
     vcpu: &mut Vcpu,
     trap: TrapInfo,
     host: &impl Host,

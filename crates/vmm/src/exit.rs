@@ -52,7 +52,7 @@ impl Exit {
 }
 
 /// Serves a synchronous exception of the vCPU.
-pub fn handle(machine: &mut Machine, vcpu: &mut Vcpu, trap: TrapInfo, host: &mut impl Host) -> Outcome {
+pub fn handle(machine: &Machine, vcpu: &mut Vcpu, trap: TrapInfo, host: &mut impl Host) -> Outcome {
     const LOAD: u64 = Exception::LoadPageFault.code();
     const STORE: u64 = Exception::StorePageFault.code();
     // The devices first: there are many of these, and they are found quickly.
@@ -111,7 +111,7 @@ fn guest_exception(vcpu: &mut Vcpu, exception: Exception, trap: TrapInfo) -> Out
 }
 
 fn page_fault(
-    machine: &mut Machine,
+    machine: &Machine,
     vcpu: &mut Vcpu,
     trap: TrapInfo,
     access: Access,
@@ -132,7 +132,7 @@ fn resolve(machine: &Machine, vcpu: &mut Vcpu, trap: TrapInfo, access: Access) -
 }
 
 fn serve_fault(
-    machine: &mut Machine,
+    machine: &Machine,
     vcpu: &mut Vcpu,
     trap: TrapInfo,
     access: Access,
@@ -176,7 +176,7 @@ fn serve_fault(
 /// fault for it. It would do so natively, and the guest's kernel knows what to do. Firmware that finishes a misaligned access
 /// itself may also report a device's address, or one that the guest does not map, this way.
 fn access_fault(
-    machine: &mut Machine,
+    machine: &Machine,
     vcpu: &mut Vcpu,
     trap: TrapInfo,
     access: Access,

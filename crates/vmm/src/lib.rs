@@ -16,6 +16,7 @@ mod fast;
 mod fetch;
 pub mod footprint;
 pub mod host;
+mod lines;
 pub mod link;
 pub mod machine;
 mod mmio;

@@ -1,7 +1,7 @@
 //! What reaches a virtual hart from outside: other harts' interrupts and fences, and its power state. Its own vCPU
 //! takes it over before it runs on.
 
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 /// SBI spec, "Hart State Management", hart states.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,7 +25,7 @@ pub struct Link {
 
 impl Link {
     /// A stopped hart's.
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             mail: AtomicBool::new(false),
             software_interrupt: AtomicBool::new(false),
@@ -34,16 +34,29 @@ impl Link {
         }
     }
 
+    /// Takes out all that was sent, and stops the hart: power-on state. Its vCPU must not run.
+    pub fn reset(&self) {
+        self.software_interrupt.store(false, Ordering::Relaxed);
+        self.fence.store(false, Ordering::Relaxed);
+        self.set_state(HartState::Stopped);
+        self.mail.store(false, Ordering::Relaxed);
+    }
+
+    /// Has the hart look at what has changed outside its letter box.
+    pub(crate) fn post(&self) {
+        self.mail.store(true, Ordering::Release);
+    }
+
     /// Sends a supervisor software interrupt.
     pub fn send_software_interrupt(&self) {
         self.software_interrupt.store(true, Ordering::Release);
-        self.mail.store(true, Ordering::Release);
+        self.post();
     }
 
     /// Asks for a fence of everything before the hart runs on.
     pub fn request_fence(&self) {
         self.fence.store(true, Ordering::Release);
-        self.mail.store(true, Ordering::Release);
+        self.post();
     }
 
     /// Whether something was sent since this was asked last.

@@ -1,18 +1,25 @@
-//! What the harts of a virtual machine share: RAM, the board with its devices, and each other.
+//! What the harts of a virtual machine share: RAM, the board with its devices, and each other. Each part may be used by several
+//! harts at one time: it is made of atomics, or has a lock (`board`, `code`).
 
-use alloc::vec::Vec;
+mod board;
+
+use alloc::boxed::Box;
 
 use devices::virtio::Slot;
-use devices::{Board, BoardEvent, BoardTime, Refused, SlotId, SlotSet, board};
+use devices::{Board, BoardEvent, BoardTime, Refused, SlotId, SlotSet};
 use isa::Width;
 use memory::{GuestPhysAddr, GuestRam};
 
 use rewrite::CodePages;
+use sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use sync::{Lock, Rank};
 
 use crate::complaints::Complaints;
 use crate::host::Host;
+use crate::lines::Lines;
 use crate::link::Link;
 use crate::outcome::StopReason;
+pub use board::Wired;
 
 /// The shared part of a virtual machine.
 #[derive(Debug)]
@@ -20,20 +27,20 @@ pub struct Machine {
     /// Its RAM.
     pub ram: GuestRam,
     /// The pages whose kernel code is rewritten.
-    pub code: CodePages,
-    /// Its devices.
-    pub board: Board,
+    pub code: Lock<CodePages>,
+    /// Its devices: see `Machine::with_board`.
+    wired: Lock<Wired>,
     /// One letter box a hart.
-    pub links: Vec<Link>,
+    pub links: Box<[Link]>,
     /// How often it made the firmware print.
     pub complaints: Complaints,
     clock: Clock,
-    /// Kept, for the conversion to ticks is a division.
-    deadline: u64,
-    /// Virtio slots that want to be served.
-    notified: SlotSet,
-    /// Which virtio console gets what is typed; `None` is the serial port. The one that the guest has written to last.
-    typed_to: Option<SlotId>,
+    /// The board's interrupt lines, pushed when its lock is given back.
+    lines: Lines,
+    /// When the board wants to be told the time again, in ticks: set when its lock is given back.
+    deadline: AtomicU64,
+    /// Virtio slots that want to be served, a bit each.
+    notified: AtomicU32,
 }
 
 /// What a virtio console has left after its turn.
@@ -99,31 +106,32 @@ impl Clock {
 impl Machine {
     /// A machine of `harts` harts.
     pub fn new(ram: GuestRam, code: CodePages, board: Board, harts: usize, clock: Clock) -> Self {
-        let links = (0..harts).map(|_| Link::new()).collect();
-        let complaints = Complaints::new(clock.frequency);
         Self {
             ram,
-            code,
-            board,
-            links,
-            complaints,
+            code: Lock::new(Rank::Code, code),
+            wired: Lock::new(Rank::Board, Wired::new(board)),
+            links: (0..harts).map(|_| Link::new()).collect(),
+            complaints: Complaints::new(clock.frequency),
             clock,
-            deadline: u64::MAX,
-            notified: SlotSet::NONE,
-            typed_to: None,
+            lines: Lines::default(),
+            deadline: AtomicU64::new(u64::MAX),
+            notified: AtomicU32::new(0),
         }
     }
 
     /// Power-on state, but for the vCPUs. No request of a virtio device may be in flight (`Board::in_flight`): a device
-    /// of the host would write to what is another kernel's memory then.
-    pub fn reset(&mut self) {
-        self.code.clear(&self.ram);
+    /// of the host would write to what is another kernel's memory then. No vCPU may run.
+    pub fn reset(&self) {
+        self.code.lock().clear(&self.ram);
         self.ram.forget();
-        self.board.reset();
-        self.links.iter_mut().for_each(|link| *link = Link::new());
-        self.deadline = u64::MAX;
-        self.notified = SlotSet::NONE;
-        self.typed_to = None;
+        self.with_board(Wired::power_up);
+        self.links.iter().for_each(Link::reset);
+        self.notified.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether a hart's external interrupt line is high, as the board has pushed it.
+    pub(crate) fn external_interrupt(&self, hart: usize) -> bool {
+        self.lines.level(hart)
     }
 
     /// Reads a device register.
@@ -132,18 +140,20 @@ impl Machine {
     /// Where no device answers.
     #[inline(always)]
     pub fn read_device(
-        &mut self,
+        &self,
         address: GuestPhysAddr,
         width: Width,
         host: &mut impl Host,
     ) -> Result<u64, Refused> {
-        let value = self.board.read(address, width, self.clock.board_time(host.now()))?;
-        self.update_deadline();
-        if board::is_uart_data(address) {
-            // A byte taken out makes room for the next one typed, which raises no interrupt on the host any more.
-            self.feed_console(host);
-        }
-        Ok(value)
+        let now = self.clock.board_time(host.now());
+        self.with_board(|board| {
+            let value = board.read(address, width, now)?;
+            if devices::board::is_uart_data(address) {
+                // A byte taken out makes room for the next one typed, which raises no interrupt on the host any more.
+                board.feed_console(self.clock, host);
+            }
+            Ok(value)
+        })
     }
 
     /// Writes a device register and passes on what the console device has to say.
@@ -152,26 +162,28 @@ impl Machine {
     /// Where no device answers.
     #[inline(always)]
     pub fn write_device(
-        &mut self,
+        &self,
         address: GuestPhysAddr,
         width: Width,
         value: u64,
         host: &mut impl Host,
     ) -> Result<Written, Refused> {
         let now = self.clock.board_time(host.now());
-        let mut event = self.board.write(address, width, value, now)?;
-        if event == Some(BoardEvent::ConsoleFull) && self.drain_console(host) {
-            event = self.board.write(address, width, value, now)?;
-        }
-        self.update_deadline();
-        if board::is_uart(address) {
-            self.drain_console(host);
-            if !board::is_uart_data(address) {
-                // The FIFOs may have been turned on or emptied.
-                self.feed_console(host);
+        let event: Result<_, Refused> = self.with_board(|board| {
+            let mut event = board.write(address, width, value, now)?;
+            if event == Some(BoardEvent::ConsoleFull) && board.drain_console(host) {
+                event = board.write(address, width, value, now)?;
             }
-        }
-        Ok(match event {
+            if devices::board::is_uart(address) {
+                board.drain_console(host);
+                if !devices::board::is_uart_data(address) {
+                    // The FIFOs may have been turned on or emptied.
+                    board.feed_console(self.clock, host);
+                }
+            }
+            Ok(event)
+        });
+        Ok(match event? {
             None => Written::Done,
             Some(BoardEvent::Notified(slot)) => {
                 self.notify(slot);
@@ -186,109 +198,63 @@ impl Machine {
 
     /// Which virtio slots want to be served. What is not served then is to be notified again.
     #[inline]
-    pub fn take_notified(&mut self) -> SlotSet {
-        core::mem::take(&mut self.notified)
+    pub fn take_notified(&self) -> SlotSet {
+        SlotSet::of_bits(if self.is_notified() { self.notified.swap(0, Ordering::AcqRel) } else { 0 })
     }
 
     /// Whether some virtio slot wants to be served.
     #[inline]
     pub fn is_notified(&self) -> bool {
-        !self.notified.is_empty()
+        self.notified.load(Ordering::Relaxed) != 0
     }
 
     /// Lets a virtio slot be served once more: it has more to do than one turn may take.
-    pub fn notify(&mut self, slot: SlotId) {
-        self.notified.insert(slot);
+    pub fn notify(&self, slot: SlotId) {
+        self.notified.fetch_or(SlotSet::of(slot).bits(), Ordering::Release);
     }
 
     /// Lets the caller do something with the virtio device in `slot` and the memory that it works on; its interrupt line
     /// is up to date afterwards. Always `Some`, as on the board.
-    pub fn serve<T>(&mut self, slot: SlotId, act: impl FnOnce(&mut Slot, &GuestRam) -> T) -> Option<T> {
-        let Self { board, ram, .. } = self;
-        board.serve(slot, |device| act(device, ram))
+    pub fn serve<T>(&self, slot: SlotId, act: impl FnOnce(&mut Slot, &GuestRam) -> T) -> Option<T> {
+        self.with_board(|board| board.serve(slot, |device| act(device, &self.ram)))
     }
 
     /// Moves what the serial port has sent to the operator's console; says whether all of it went.
-    pub fn drain_console(&mut self, host: &mut impl Host) -> bool {
-        loop {
-            let pending = self.board.uart_transmit_pending();
-            if pending.is_empty() {
-                return true;
-            }
-            let taken = host.console_write(pending);
-            if taken == 0 {
-                return false;
-            }
-            let all = taken == pending.len();
-            self.board.uart_transmitted(taken);
-            self.typed_to = None;
-            if all {
-                return true;
-            }
-        }
+    pub fn drain_console(&self, host: &mut impl Host) -> bool {
+        self.with_board(|board| board.drain_console(host))
     }
 
     /// Moves what the virtio console in `slot` has to the operator's console, for a turn, and to it what was typed, if the
     /// guest has written to it last. `None` where there is no console.
-    pub fn serve_console(&mut self, slot: SlotId, host: &mut impl Host) -> Option<ConsoleTurn> {
-        let Self { board, ram, typed_to, .. } = self;
-        let turn = board.serve(slot, |device| {
-            let Slot::Console(console) = device else { return None };
-            let mut full = false;
-            console.output(ram, |bytes| {
-                let taken = host.console_write(bytes);
-                full = taken < bytes.len();
-                *typed_to = Some(slot);
-                taken
-            });
-            while *typed_to == Some(slot) && console.has_room(ram) {
-                let Some(byte) = host.console_read() else { break };
-                console.input(ram, &[byte]);
-            }
-            Some(match (full, console.has_output(ram)) {
-                (true, _) => ConsoleTurn::Full,
-                (false, true) => ConsoleTurn::More,
-                (false, false) => ConsoleTurn::Done,
-            })
-        });
-        turn.flatten()
+    pub fn serve_console(&self, slot: SlotId, host: &mut impl Host) -> Option<ConsoleTurn> {
+        self.with_board(|board| board.serve_console(slot, &self.ram, host))
     }
 
     /// The slots of virtio consoles.
     pub fn consoles(&self) -> SlotSet {
-        SlotId::all().filter(|slot| matches!(self.board.slot(*slot), Some(Slot::Console(_)))).collect()
+        self.with_board(|board| board.consoles())
     }
 
     /// Moves what the operator typed to the serial port, as far as it has room.
-    pub fn feed_console(&mut self, host: &mut impl Host) {
-        if self.typed_to.is_some() {
-            return;
-        }
-        while self.board.uart_receive_room() > 0 {
-            let Some(byte) = host.console_read() else { return };
-            let now = self.clock.board_time(host.now());
-            // There is room: it was asked for.
-            let _ = self.board.uart_receive(byte, now);
-            self.update_deadline();
-        }
+    pub fn feed_console(&self, host: &mut impl Host) {
+        self.with_board(|board| board.feed_console(self.clock, host));
     }
 
     /// Writes to the operator's console behind what the serial port has sent; says how many bytes went.
-    pub fn console_write(&mut self, bytes: &[u8], host: &mut impl Host) -> usize {
-        self.typed_to = None;
-        if self.drain_console(host) { host.console_write(bytes) } else { 0 }
+    pub fn console_write(&self, bytes: &[u8], host: &mut impl Host) -> usize {
+        self.with_board(|board| board.console_write(bytes, host))
     }
 
     /// A byte that the serial port has received, taken out of it.
-    pub fn console_read(&mut self, host: &mut impl Host) -> Option<u8> {
-        self.feed_console(host);
-        self.board.uart_take_for_firmware(self.clock.board_time(host.now()))
+    pub fn console_read(&self, host: &mut impl Host) -> Option<u8> {
+        self.with_board(|board| board.console_read(self.clock, host))
     }
 
     /// Lets devices notice the time.
-    pub fn tick(&mut self, now: u64) {
-        self.board.tick(self.clock.board_time(now));
-        self.update_deadline();
+    pub fn tick(&self, now: u64) {
+        if self.deadline() <= now {
+            self.with_board(|board| board.tick(self.clock.board_time(now)));
+        }
     }
 
     /// How long so many ticks are, in nanoseconds.
@@ -298,10 +264,6 @@ impl Machine {
 
     /// When devices want to be told the time again, in ticks; `u64::MAX` is never.
     pub fn deadline(&self) -> u64 {
-        self.deadline
-    }
-
-    fn update_deadline(&mut self) {
-        self.deadline = self.board.next_deadline().map_or(u64::MAX, |time| self.clock.ticks(time));
+        self.deadline.load(Ordering::Relaxed)
     }
 }

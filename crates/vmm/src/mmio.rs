@@ -27,7 +27,7 @@ use plan::{Plan, Transfer};
 /// The address comes from the decoded instruction: firmware may finish misaligned accesses itself, and stval then
 /// lies in the middle.
 pub(crate) fn access(
-    machine: &mut Machine,
+    machine: &Machine,
     vcpu: &mut Vcpu,
     faulted: GuestVirtAddr,
     access: Access,
@@ -103,7 +103,7 @@ pub(crate) fn access(
 /// Carries out the load or store `bits` at `address`, which is mapped to `target`, a device's.
 #[inline(always)]
 fn perform(
-    machine: &mut Machine,
+    machine: &Machine,
     vcpu: &mut Vcpu,
     plan: Plan,
     bits: u32,
@@ -140,7 +140,7 @@ fn perform(
 #[cold]
 #[inline(never)]
 fn load_beside_code(
-    machine: &mut Machine,
+    machine: &Machine,
     vcpu: &mut Vcpu,
     plan: Plan,
     bits: u32,
@@ -163,7 +163,7 @@ fn load_beside_code(
 /// Nobody else stores there meanwhile: no shadow lets them. `None` where it is not RAM, or not aligned.
 #[cold]
 #[inline(never)]
-fn amo_beside_code(machine: &mut Machine, vcpu: &mut Vcpu, bits: u32) -> Option<Outcome> {
+fn amo_beside_code(machine: &Machine, vcpu: &mut Vcpu, bits: u32) -> Option<Outcome> {
     let amo = Amo::decode(bits)?;
     let (address, len) = (vcpu.frame.get(amo.rs1), amo.width.bytes());
     if !address.is_multiple_of(len) {

@@ -15,7 +15,7 @@ use crate::{code, fetch, mmio};
 /// Serves an access to a page whose code is fetched from a copy, or that is guarded: a store ends that and is tried again,
 /// a load is carried out on RAM. A store is carried out on both, where the copy would soon be made again.
 pub(crate) fn access(
-    machine: &mut Machine,
+    machine: &Machine,
     vcpu: &mut Vcpu,
     faulted: GuestVirtAddr,
     page: GuestPhysAddr,
@@ -27,9 +27,9 @@ pub(crate) fn access(
     {
         return mmio::access(machine, vcpu, faulted, access, host);
     }
-    if let Some(copy) = machine.code.end(&machine.ram, page) {
+    if let Some(copy) = machine.code.lock().end(&machine.ram, page) {
         code::follow_end(machine, vcpu, page, copy);
-    } else if let Some(opened) = machine.code.open(&machine.ram, page) {
+    } else if let Some(opened) = machine.code.lock().open(&machine.ram, page) {
         code::follow_end(machine, vcpu, page, opened);
     }
     // To be tried again, the store must be fetched. Where it lies in the page that it writes, scanning the page first would

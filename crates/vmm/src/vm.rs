@@ -77,7 +77,7 @@ impl Vm {
     /// Where the device tree does not lie in RAM.
     pub fn start(&mut self) -> Result<(), NotRam> {
         self.machine.reset();
-        self.machine.board.initialize();
+        self.machine.with_board(|board| board.initialize());
         self.vcpus.iter_mut().for_each(Vcpu::reset);
         if let Some(seed) = devicetree::rng_seed_mut(&mut self.boot.tree) {
             self.boot.seeds.fill(seed);
@@ -94,7 +94,7 @@ impl Vm {
 /// Brings a vCPU to the point where it runs: takes over what reached it from outside, wakes it, and delivers the
 /// interrupt of the highest priority.
 #[inline]
-pub fn prepare(machine: &mut Machine, vcpu: &mut Vcpu) -> Next {
+pub fn prepare(machine: &Machine, vcpu: &mut Vcpu) -> Next {
     if !notice(machine, vcpu) {
         return Next::Idle;
     }
@@ -112,7 +112,7 @@ pub fn foreign_root(vcpu: &Vcpu) -> Option<RootSatp> {
 
 /// Takes over what reached a vCPU from outside, and wakes it where that ends its wait; says whether it has something to do.
 #[inline(always)]
-pub fn notice(machine: &mut Machine, vcpu: &mut Vcpu) -> bool {
+pub fn notice(machine: &Machine, vcpu: &mut Vcpu) -> bool {
     if let Some(link) = machine.links.get(vcpu.id)
         && link.take_mail()
     {
@@ -123,9 +123,9 @@ pub fn notice(machine: &mut Machine, vcpu: &mut Vcpu) -> bool {
         if link.take_fence() {
             vcpu.shadow.clear();
         }
+        vcpu.set_line(Interrupt::External, machine.external_interrupt(vcpu.id));
     }
     code::follow_own_writes(machine, vcpu);
-    vcpu.set_line(Interrupt::External, machine.board.external_interrupt(vcpu.id));
     if vcpu.state != RunState::Running {
         vcpu.wake_if_pending();
     }
@@ -138,7 +138,7 @@ pub fn notice(machine: &mut Machine, vcpu: &mut Vcpu) -> bool {
 /// The reason, where the virtual machine ends.
 #[inline]
 pub fn serve(
-    machine: &mut Machine,
+    machine: &Machine,
     vcpu: &mut Vcpu,
     trap: TrapInfo,
     host: &mut impl Host,
@@ -160,7 +160,7 @@ pub fn set_alarm(vcpu: &mut Vcpu, alarm: &mut Alarm, deadline: u64, now: u64) ->
 }
 
 /// Serves the timer interrupt that ended a vCPU's run, at `now`; the run began at `pc`.
-pub fn time_is_up(machine: &mut Machine, vcpu: &mut Vcpu, alarm: &mut Alarm, now: u64, pc: u64) {
+pub fn time_is_up(machine: &Machine, vcpu: &mut Vcpu, alarm: &mut Alarm, now: u64, pc: u64) {
     let had_its_chance = alarm.ended_run(now, vcpu.frame.pc != pc);
     vcpu.timer.set_host_is_slow(alarm.host_is_slow());
     // Where interrupts are shut out that were let in, the guest has come to an instruction.
@@ -174,7 +174,7 @@ pub fn time_is_up(machine: &mut Machine, vcpu: &mut Vcpu, alarm: &mut Alarm, now
 }
 
 /// Lets the timers of a vCPU and of the devices notice the time.
-pub fn tick(machine: &mut Machine, vcpu: &mut Vcpu, now: u64) {
+pub fn tick(machine: &Machine, vcpu: &mut Vcpu, now: u64) {
     if vcpu.timer.is_due(now) {
         vcpu.set_line(Interrupt::Timer, true);
     }

@@ -76,7 +76,7 @@ impl<P: Platform> Control for Desk<'_, P> {
         let Some(guest) = self.world.guests.get(guest) else { return Exits::default() };
         let kinds = guest.exits().map(|(kind, count, cost)| KindOfExit { name: kind.name(), count, cost });
         let sum = |count: fn(&vmm::Vcpu) -> u64| guest.vm.vcpus.iter().map(count).fold(0, u64::wrapping_add);
-        let code = guest.vm.machine.code.counts();
+        let code = guest.vm.machine.code.lock().counts();
         Exits {
             kinds: kinds.collect(),
             fast: sum(|vcpu| vcpu.frame.fast_exits),

@@ -40,7 +40,7 @@ impl<P: Platform> Io<P> {
 
     /// Serves the slots of guest `number` that were notified, each for a turn. It is the one that the host serves.
     #[inline(never)]
-    pub fn serve(&mut self, number: usize, machine: &mut Machine, host: &mut HostAccess<P>) {
+    pub fn serve(&mut self, number: usize, machine: &Machine, host: &mut HostAccess<P>) {
         let now = host.now();
         for slot in machine.take_notified() {
             self.disks.serve(number, slot, machine);

@@ -175,7 +175,7 @@ fn enter<P: Platform>(world: &mut World<P>, hart: &mut Hart<P>, number: usize) {
     {
         sta::report(&guest.vm.machine, vcpu, waited);
         if vm::deadline(&guest.vm.machine, vcpu) <= now {
-            vm::tick(&mut guest.vm.machine, vcpu, now);
+            vm::tick(&guest.vm.machine, vcpu, now);
         }
     }
 }

@@ -28,7 +28,7 @@ impl<P: Platform> World<P> {
             if guest.hart == hart.id && guest.life.is_running() && guest.vm.machine.is_notified() {
                 let from = host.now();
                 host.serve(number);
-                io.serve(number, &mut guest.vm.machine, host);
+                io.serve(number, &guest.vm.machine, host);
                 more |= guest.vm.machine.is_notified();
                 io.disks.tell_of_full(number, &guest.vm.name, host);
                 let entity = guest.entity;

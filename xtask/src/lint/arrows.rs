@@ -7,7 +7,8 @@ use anyhow::{Result, bail};
 /// the hardware goes through `vmm::Host` and `world::port`, so that they also run on the developer's machine.
 const ARROWS: &[(&str, &[&str])] = &[
     ("isa", &[]),
-    ("memory", &[]),
+    ("sync", &[]),
+    ("memory", &["sync"]),
     ("trace", &[]),
     ("bundle", &["memory"]),
     ("devicetree", &["isa", "memory"]),
@@ -23,7 +24,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hart", &["isa", "memory", "trace", "vhart"]),
     (
         "vmm",
-        &["bundle", "devices", "devicetree", "entropy", "isa", "memory", "mmu", "rewrite", "trace", "vhart"],
+        &[
+            "bundle",
+            "devices",
+            "devicetree",
+            "entropy",
+            "isa",
+            "memory",
+            "mmu",
+            "rewrite",
+            "sync",
+            "trace",
+            "vhart",
+        ],
     ),
     ("monitor", &["isa", "memory", "trace"]),
     (

@@ -29,6 +29,7 @@ const GUEST_PATHS: &[&str] = &[
     "net",
     "rewrite",
     "scheduler",
+    "sync",
     "vhart",
     "vmm",
     "world",

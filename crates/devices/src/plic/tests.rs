@@ -374,6 +374,8 @@ proptest! {
                 });
                 prop_assert_eq!(plic.output(context), fires, "context {}", context);
             }
+            let supervisors = [0, 1].map(|hart| u32::from(plic.output(Plic::supervisor_context(hart))));
+            prop_assert_eq!(plic.supervisors_interrupted(), supervisors[0] | supervisors[1] << 1);
         }
     }
 }

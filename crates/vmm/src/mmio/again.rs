@@ -15,7 +15,7 @@ use crate::vcpu::Vcpu;
 /// Carries out the access to a device at the vCPU's pc, if it is one that was made before.
 #[inline]
 pub(crate) fn again(
-    machine: &mut Machine,
+    machine: &Machine,
     vcpu: &mut Vcpu,
     access: Access,
     host: &mut impl Host,
@@ -27,13 +27,13 @@ pub(crate) fn again(
 
 /// The same for a load from a page whose code is fetched from a copy.
 #[inline]
-pub(crate) fn load_again(machine: &mut Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Option<Outcome> {
+pub(crate) fn load_again(machine: &Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Option<Outcome> {
     if vcpu.known.has_loads { known_load(machine, vcpu, host) } else { None }
 }
 
 #[cold]
 #[inline(never)]
-fn known_load(machine: &mut Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Option<Outcome> {
+fn known_load(machine: &Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Option<Outcome> {
     let known = vcpu.known.load(vcpu.frame.pc)?;
     let Again { plan, bits, target, .. } = again_at(&machine.ram, vcpu, known, Access::Load)?;
     load_beside_code(machine, vcpu, plan, bits, target, host)

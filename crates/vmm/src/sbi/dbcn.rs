@@ -16,7 +16,7 @@ const MAX_BYTES: u64 = 1024;
 /// Bytes on the way at once.
 const CHUNK: usize = 64;
 
-pub(super) fn call(call: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Reply {
+pub(super) fn call(call: SbiCall, machine: &Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Reply {
     let [first, low, high, ..] = call.args;
     match call.function {
         0 => match shared_memory(machine, first, low, high) {
@@ -40,13 +40,7 @@ fn shared_memory(machine: &Machine, len: u64, low: u64, high: u64) -> Result<Gue
 
 /// Writes `len` bytes of RAM, all of them, as firmware does: kernels do not look how many went. What the console has no room
 /// for, or is more than one exit may move, is written when the guest makes the call again, which no interrupt delays.
-fn write(
-    machine: &mut Machine,
-    vcpu: &mut Vcpu,
-    from: GuestPhysAddr,
-    len: u64,
-    host: &mut impl Host,
-) -> Reply {
+fn write(machine: &Machine, vcpu: &mut Vcpu, from: GuestPhysAddr, len: u64, host: &mut impl Host) -> Reply {
     let end = len.min(vcpu.console_sent.saturating_add(MAX_BYTES));
     while vcpu.console_sent < end {
         let mut chunk = [0; CHUNK];
@@ -68,7 +62,7 @@ fn write(
     Reply::Return(Ok(len))
 }
 
-fn read(machine: &mut Machine, to: GuestPhysAddr, len: u64, host: &mut impl Host) -> SbiResult {
+fn read(machine: &Machine, to: GuestPhysAddr, len: u64, host: &mut impl Host) -> SbiResult {
     let len = len.min(MAX_BYTES);
     let mut count = 0;
     while count < len {

@@ -12,7 +12,7 @@ use memory::GuestPhysAddr;
 const RETENTIVE: u32 = 0;
 const NON_RETENTIVE: u32 = 0x8000_0000;
 
-pub(super) fn call<H>(call: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, _: &mut H) -> Reply {
+pub(super) fn call<H>(call: SbiCall, machine: &Machine, vcpu: &mut Vcpu, _: &mut H) -> Reply {
     let [first, address, opaque, ..] = call.args;
     match call.function {
         0 => start(machine, first, address).into(),

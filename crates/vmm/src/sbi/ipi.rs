@@ -6,7 +6,7 @@ use crate::machine::Machine;
 use crate::pmu::FirmwareEvent;
 use crate::vcpu::Vcpu;
 
-pub(super) fn call<H>(call: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, _: &mut H) -> SbiResult {
+pub(super) fn call<H>(call: SbiCall, machine: &Machine, vcpu: &mut Vcpu, _: &mut H) -> SbiResult {
     match call.function {
         0 => send(machine, vcpu, call.args[0], call.args[1]),
         _ => Err(SbiError::NotSupported),

@@ -12,17 +12,12 @@ use crate::machine::Machine;
 use crate::outcome::{Outcome, StopReason};
 use crate::vcpu::Vcpu;
 
-pub(super) fn set_timer(call: SbiCall, _: &mut Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Reply {
+pub(super) fn set_timer(call: SbiCall, _: &Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Reply {
     time::set_timer(vcpu, call.args[0], host);
     Reply::Legacy(0)
 }
 
-pub(super) fn console_putchar(
-    call: SbiCall,
-    machine: &mut Machine,
-    _: &mut Vcpu,
-    host: &mut impl Host,
-) -> Reply {
+pub(super) fn console_putchar(call: SbiCall, machine: &Machine, _: &mut Vcpu, host: &mut impl Host) -> Reply {
     match machine.console_write(&[call.args[0] as u8], host) {
         // The call blocks until the console has room: the guest makes it again, and can be interrupted between.
         0 => Reply::Outcome(Outcome::Resume),
@@ -30,39 +25,29 @@ pub(super) fn console_putchar(
     }
 }
 
-pub(super) fn console_getchar(
-    _: SbiCall,
-    machine: &mut Machine,
-    _: &mut Vcpu,
-    host: &mut impl Host,
-) -> Reply {
+pub(super) fn console_getchar(_: SbiCall, machine: &Machine, _: &mut Vcpu, host: &mut impl Host) -> Reply {
     Reply::Legacy(machine.console_read(host).map_or(-1, i64::from))
 }
 
 /// The result says whether there was one to clear.
-pub(super) fn clear_ipi<H>(_: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, _: &mut H) -> Reply {
+pub(super) fn clear_ipi<H>(_: SbiCall, machine: &Machine, vcpu: &mut Vcpu, _: &mut H) -> Reply {
     let sent = machine.links.get(vcpu.id).is_some_and(Link::take_software_interrupt);
     let pending = vcpu.frame.csr.is_pending(Interrupt::Software);
     vcpu.set_line(Interrupt::Software, false);
     Reply::Legacy(i64::from(sent || pending))
 }
 
-pub(super) fn send_ipi<H>(call: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, _: &mut H) -> Reply {
+pub(super) fn send_ipi<H>(call: SbiCall, machine: &Machine, vcpu: &mut Vcpu, _: &mut H) -> Reply {
     with_mask(machine, vcpu, call.args[0], |machine, vcpu, mask, base| ipi::send(machine, vcpu, mask, base))
 }
 
-pub(super) fn remote_fence_i<H>(call: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, _: &mut H) -> Reply {
+pub(super) fn remote_fence_i<H>(call: SbiCall, machine: &Machine, vcpu: &mut Vcpu, _: &mut H) -> Reply {
     with_mask(machine, vcpu, call.args[0], |machine, vcpu, mask, base| {
         rfence::fence_i(machine, vcpu, mask, base)
     })
 }
 
-pub(super) fn remote_sfence_vma<H>(
-    call: SbiCall,
-    machine: &mut Machine,
-    vcpu: &mut Vcpu,
-    _: &mut H,
-) -> Reply {
+pub(super) fn remote_sfence_vma<H>(call: SbiCall, machine: &Machine, vcpu: &mut Vcpu, _: &mut H) -> Reply {
     let [pointer, start, size, ..] = call.args;
     with_mask(machine, vcpu, pointer, |machine, vcpu, mask, base| {
         rfence::fence(machine, vcpu, mask, base, start, size, None)
@@ -71,7 +56,7 @@ pub(super) fn remote_sfence_vma<H>(
 
 pub(super) fn remote_sfence_vma_asid<H>(
     call: SbiCall,
-    machine: &mut Machine,
+    machine: &Machine,
     vcpu: &mut Vcpu,
     _: &mut H,
 ) -> Reply {
@@ -81,17 +66,17 @@ pub(super) fn remote_sfence_vma_asid<H>(
     })
 }
 
-pub(super) fn shutdown<H>(_: SbiCall, _: &mut Machine, _: &mut Vcpu, _: &mut H) -> Reply {
+pub(super) fn shutdown<H>(_: SbiCall, _: &Machine, _: &mut Vcpu, _: &mut H) -> Reply {
     Reply::Outcome(Outcome::Stop(StopReason::PowerOff))
 }
 
 /// Runs a call whose hart mask lies at the guest-virtual address `pointer`; a null pointer selects all harts. The
 /// mask is read with the caller's rights, and a fault in that is the guest's.
 fn with_mask(
-    machine: &mut Machine,
+    machine: &Machine,
     vcpu: &mut Vcpu,
     pointer: u64,
-    run: impl FnOnce(&mut Machine, &mut Vcpu, u64, u64) -> SbiResult,
+    run: impl FnOnce(&Machine, &mut Vcpu, u64, u64) -> SbiResult,
 ) -> Reply {
     let (mask, base) = match pointer {
         0 => (0, u64::MAX),

@@ -31,7 +31,7 @@ macro_rules! extensions {
             matches!(eid, $($often)|* | $($eid)|*)
         }
 
-        fn dispatch(eid: u64, call: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Reply {
+        fn dispatch(eid: u64, call: SbiCall, machine: &Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Reply {
             match eid {
                 $($often => $serves(call, machine, vcpu, host).into(),)*
                 _ => dispatch_seldom(eid, call, machine, vcpu, host),
@@ -43,7 +43,7 @@ macro_rules! extensions {
         fn dispatch_seldom(
             eid: u64,
             call: SbiCall,
-            machine: &mut Machine,
+            machine: &Machine,
             vcpu: &mut Vcpu,
             host: &mut impl Host,
         ) -> Reply {
@@ -81,12 +81,12 @@ extensions! {
 }
 
 /// The base extension's calls, which may ask for what is in the table.
-fn base_call<H>(call: SbiCall, _: &mut Machine, _: &mut Vcpu, _: &mut H) -> SbiResult {
+fn base_call<H>(call: SbiCall, _: &Machine, _: &mut Vcpu, _: &mut H) -> SbiResult {
     base::call(call, is_present)
 }
 
 /// Serves the SBI call that the vCPU's registers make.
-pub(crate) fn call(machine: &mut Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Outcome {
+pub(crate) fn call(machine: &Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Outcome {
     let argument = |n: u32| vcpu.frame.get(Reg::new(10 + n));
     let args = [argument(0), argument(1), argument(2), argument(3), argument(4), argument(5)];
     // The numbers have 32 bits, sign-extended, and firmware compares the whole register.

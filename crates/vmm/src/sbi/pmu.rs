@@ -32,7 +32,7 @@ const STOP_TAKE_SNAPSHOT: u64 = 1 << 1;
 /// which none does.
 const SNAPSHOT_VALUES: u64 = 8;
 
-pub(super) fn call<H>(call: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, _: &mut H) -> SbiResult {
+pub(super) fn call<H>(call: SbiCall, machine: &Machine, vcpu: &mut Vcpu, _: &mut H) -> SbiResult {
     let [first, second, third, fourth, fifth, _] = call.args;
     match call.function {
         0 => Ok(COUNTERS as u64),

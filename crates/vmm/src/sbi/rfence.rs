@@ -14,7 +14,7 @@ use crate::vcpu::Vcpu;
 /// Above this many pages a fence of everything is cheaper.
 const MAX_PAGES: u64 = 64;
 
-pub(super) fn call<H>(call: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, _: &mut H) -> SbiResult {
+pub(super) fn call<H>(call: SbiCall, machine: &Machine, vcpu: &mut Vcpu, _: &mut H) -> SbiResult {
     let [mask, base, start, size, asid, _] = call.args;
     match call.function {
         0 => fence_i(machine, vcpu, mask, base),
@@ -26,7 +26,7 @@ pub(super) fn call<H>(call: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, _: 
 }
 
 /// FENCE.I on the selected harts: each hart does one before it runs what others wrote.
-pub(super) fn fence_i(machine: &mut Machine, vcpu: &mut Vcpu, mask: u64, base: u64) -> SbiResult {
+pub(super) fn fence_i(machine: &Machine, vcpu: &mut Vcpu, mask: u64, base: u64) -> SbiResult {
     select_harts(machine, mask, base)?;
     vcpu.pmu.count(FirmwareEvent::FenceISent);
     machine.ram.note_code_write();

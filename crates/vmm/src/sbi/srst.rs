@@ -12,7 +12,7 @@ const WARM_REBOOT: u32 = 2;
 /// Reset reasons: none, and system failure.
 const LAST_REASON: u32 = 1;
 
-pub(super) fn call<H>(call: SbiCall, _: &mut Machine, _: &mut Vcpu, _: &mut H) -> Reply {
+pub(super) fn call<H>(call: SbiCall, _: &Machine, _: &mut Vcpu, _: &mut H) -> Reply {
     if call.function != 0 {
         return Reply::Return(Err(SbiError::NotSupported));
     }

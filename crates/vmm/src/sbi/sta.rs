@@ -35,7 +35,7 @@ pub fn report(machine: &Machine, vcpu: &mut Vcpu, waited: u64) {
     }
 }
 
-pub(super) fn call<H>(call: SbiCall, machine: &mut Machine, vcpu: &mut Vcpu, _: &mut H) -> SbiResult {
+pub(super) fn call<H>(call: SbiCall, machine: &Machine, vcpu: &mut Vcpu, _: &mut H) -> SbiResult {
     match call.function {
         0 => set_shared_memory(machine, vcpu, call.args),
         _ => Err(SbiError::NotSupported),

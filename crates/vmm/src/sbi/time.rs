@@ -8,7 +8,7 @@ use crate::machine::Machine;
 use crate::pmu::FirmwareEvent;
 use crate::vcpu::Vcpu;
 
-pub(super) fn call(call: SbiCall, _: &mut Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> SbiResult {
+pub(super) fn call(call: SbiCall, _: &Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> SbiResult {
     match call.function {
         0 => {
             set_timer(vcpu, call.args[0], host);

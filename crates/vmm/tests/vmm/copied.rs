@@ -169,7 +169,7 @@ fn what_the_firmware_complains_of_is_replaced_whatever_is_in_front_of_it() {
         if complains {
             guest.machine.ram.overlay().require_scan();
         }
-        guest.machine.code.set_exact(is_exact);
+        guest.machine.code.lock().set_exact(is_exact);
         // The first half of an instruction, as far as one can see.
         guest.poke(ENTRY, 0x0001);
         guest.poke(ENTRY + 2, 0x0003);

@@ -6,7 +6,7 @@ use devices::virtio::block::{Block, Disk, Status, Token};
 use devices::{SlotId, SlotSet};
 use isa::csr::{CsrAddr, sstatus};
 use isa::paging::Pte;
-use isa::{Exception, Privilege};
+use isa::{Exception, Interrupt, Privilege};
 use memory::GuestPhysAddr;
 use trace::ExitKind;
 use vmm::StopReason;
@@ -282,7 +282,7 @@ const DISK: u64 = 0x1000_2000;
 fn guest_with_disk() -> Guest {
     let mut guest = Guest::new();
     let disk = Slot::Block(Block::new(Disk { sectors: 1, ..Disk::default() }));
-    guest.machine.board = Board::new(1, 0, vec![Slot::default(), disk]);
+    guest.machine.with_board(|board| **board = Board::new(1, 0, vec![Slot::default(), disk]));
     // Reset, driver, version 1, features, a queue of 8 descriptors behind RAM's beginning, and go.
     for (register, value) in [
         (0x70, 3),
@@ -358,9 +358,11 @@ fn a_completed_request_of_a_disk_interrupts_the_guest() {
     store_word(&mut guest, 0x0c00_0000 + 4 * 2, 1);
     store_word(&mut guest, 0x0c00_2080, 1 << 2);
     let token = read_request(&mut guest).unwrap();
-    assert!(!guest.machine.board.external_interrupt(0));
+    guest.prepare();
+    assert!(!guest.vcpu.frame.csr.is_pending(Interrupt::External));
     complete(&mut guest, token);
-    assert!(guest.machine.board.external_interrupt(0));
+    guest.prepare();
+    assert!(guest.vcpu.frame.csr.is_pending(Interrupt::External));
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn the_kernel_finds_the_hart_and_the_board_as_firmware_leaves_them() {
     let mut vm = vm(TREE);
     vm.start().unwrap();
     let mut guest = Guest::new();
-    let (machine, frame) = (&mut vm.machine, &vm.vcpus[0].frame);
+    let (machine, frame) = (&vm.machine, &vm.vcpus[0].frame);
     let csr = |csr| frame.csr.read(csr, Privilege::Supervisor);
     let units = sstatus::SD | sstatus::FS_DIRTY | sstatus::VS_DIRTY;
     assert_eq!(csr(CsrAddr::SSTATUS), Ok(Read::Value(sstatus::UXL_64 | units)));
@@ -78,7 +78,7 @@ fn a_reset_brings_memory_registers_devices_and_letter_boxes_back() {
     let mut vm = vm(TREE);
     vm.start().unwrap();
     let mut guest = Guest::new();
-    let (machine, vcpu) = (&mut vm.machine, &mut vm.vcpus[0]);
+    let (machine, vcpu) = (&vm.machine, &mut vm.vcpus[0]);
     machine.ram.write(GuestPhysAddr(RAM), &[1; 64]).unwrap();
     machine.ram.write(GuestPhysAddr(TREE), &[1; 64]).unwrap();
     let port = GuestPhysAddr(UART + 7);
@@ -98,7 +98,7 @@ fn a_reset_brings_memory_registers_devices_and_letter_boxes_back() {
 
     vm.start().unwrap();
 
-    let (machine, vcpu) = (&mut vm.machine, &mut vm.vcpus[0]);
+    let (machine, vcpu) = (&vm.machine, &mut vm.vcpus[0]);
     assert_eq!(machine.ram.read_word(GuestPhysAddr(RAM)), Some(0));
     assert_eq!(machine.ram.read_word(GuestPhysAddr(TREE)), Some(0xfe_0dd0));
     assert_eq!(machine.read_device(port, Width::Byte, &mut guest.host), Ok(0));

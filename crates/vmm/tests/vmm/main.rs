@@ -12,6 +12,7 @@ mod exits;
 mod fetching;
 mod garbage;
 mod lifecycle;
+mod lines;
 mod model;
 mod running;
 mod sbi;

@@ -136,7 +136,7 @@ fn interrupted_again(host_is_slow: bool) -> (Guest, Alarm) {
     guest.set_csr(CsrAddr::SIE, !0);
     alarm.want(0);
     let (now, pc) = (guest.host.now + PERIOD, guest.pc());
-    vm::time_is_up(&mut guest.machine, &mut guest.vcpu, &mut alarm, now, pc);
+    vm::time_is_up(&guest.machine, &mut guest.vcpu, &mut alarm, now, pc);
     guest.set_csr(CsrAddr::SSTATUS, sstatus::SIE);
     guest.vcpu.set_line(Interrupt::Timer, true);
     guest.prepare();
@@ -167,7 +167,7 @@ fn a_timer_interrupt_is_held_back_on_a_slow_host_only_and_for_a_short_run() {
     assert_eq!(set_alarm(&mut guest, &mut alarm, now + PERIOD), None);
     // The timer ends the run.
     guest.vcpu.frame.pc += 8;
-    vm::time_is_up(&mut guest.machine, &mut guest.vcpu, &mut alarm, until + 5, ENTRY);
+    vm::time_is_up(&guest.machine, &mut guest.vcpu, &mut alarm, until + 5, ENTRY);
     guest.prepare();
     assert_eq!((guest.pc(), guest.csr(CsrAddr::SEPC)), (HANDLER, ENTRY + 8));
 }
@@ -179,7 +179,7 @@ fn a_run_that_is_held_ends_where_exits_take_all_of_its_time() {
     guest.execute(asm::csrrs(10, CsrAddr::SCAUSE.as_u16(), 0));
     guest.prepare();
     assert_eq!(guest.pc(), ENTRY + 4);
-    vm::time_is_up(&mut guest.machine, &mut guest.vcpu, &mut alarm, until, ENTRY + 4);
+    vm::time_is_up(&guest.machine, &mut guest.vcpu, &mut alarm, until, ENTRY + 4);
     guest.prepare();
     assert_eq!((guest.pc(), guest.csr(CsrAddr::SEPC)), (HANDLER, ENTRY + 4));
 }
@@ -212,7 +212,7 @@ fn a_guest_that_waits_or_has_shut_interrupts_out_again_takes_the_next_timer_inte
         guest.prepare();
         if !waits {
             let pc = guest.pc();
-            vm::time_is_up(&mut guest.machine, &mut guest.vcpu, &mut alarm, until + PERIOD, pc);
+            vm::time_is_up(&guest.machine, &mut guest.vcpu, &mut alarm, until + PERIOD, pc);
         }
         guest.set_csr(CsrAddr::SSTATUS, sstatus::SIE);
         guest.prepare();

@@ -126,7 +126,7 @@ impl<P: Platform> Disks<P> {
     }
 
     /// Serves the disk in a slot of a guest, if there is one, for a turn. Whoever calls has to `notify_hosts`.
-    pub fn serve(&mut self, guest: usize, slot: SlotId, machine: &mut Machine) {
+    pub fn serve(&mut self, guest: usize, slot: SlotId, machine: &Machine) {
         let Self { hosts, guests } = self;
         let Some(GuestDisk { disk, host, waits, .. }) =
             guests.get_mut(guest).and_then(|disks| disks.get_mut(slot.index()))
@@ -183,7 +183,7 @@ impl<P: Platform> Disks<P> {
     pub fn serve_interrupt(
         &mut self,
         source: u32,
-        guests: &mut [Guest],
+        guests: &[Guest],
         kicks: &mut HartSet,
         console: &mut HostAccess<P>,
     ) -> Option<usize> {
@@ -209,7 +209,7 @@ impl<P: Platform> Disks<P> {
             whose = Some(guest);
             let Some(slot) = slot else { continue };
             let disk = disks.get_mut(guest).and_then(|disks| disks.get_mut(slot.index()));
-            let (Some(GuestDisk { disk, .. }), Some(guest)) = (disk, guests.get_mut(guest)) else { continue };
+            let (Some(GuestDisk { disk, .. }), Some(guest)) = (disk, guests.get(guest)) else { continue };
             kicks.add(guest.hart);
             guest.vm.machine.serve(slot, |device, ram| {
                 if let Some((token, status)) = disk.finished(ram, part, status)

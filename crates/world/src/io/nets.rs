@@ -111,16 +111,16 @@ impl<P: Platform> Nets<P> {
         let is_there = |plug: &&Plug| (plug.lan, plug.port) == (lan, port);
         let found = self.guests.iter().zip(guests).find_map(|(plugs, guest)| {
             let plug = plugs.iter().find(is_there)?;
-            guest.vm.machine.board.slot(plug.slot)
+            guest.vm.machine.with_board(|board| match board.slot(plug.slot) {
+                Some(Slot::Net(net)) => Some(net.dropped()),
+                _ => None,
+            })
         });
-        match found {
-            Some(Slot::Net(net)) => net.dropped(),
-            _ => 0,
-        }
+        found.unwrap_or(0)
     }
 
     /// Serves the interface in a slot of a guest, if there is one, for a turn. Whoever calls has to `notify_hosts`.
-    pub fn serve(&mut self, guest: usize, slot: SlotId, machine: &mut Machine, now: u64) {
+    pub fn serve(&mut self, guest: usize, slot: SlotId, machine: &Machine, now: u64) {
         let Self { lans, guests, frame } = self;
         let plug = guests.get(guest).and_then(|plugs| plugs.iter().find(|plug| plug.slot == slot));
         let Some((plug, lan)) = plug.and_then(|plug| Some((plug, lans.get_mut(plug.lan)?))) else { return };
@@ -149,12 +149,12 @@ impl<P: Platform> Nets<P> {
 
     /// Gives guests what waits for them, as far as they have buffers. What waits for one that is stopped is lost; one that
     /// is paused finds it later. Gives the last guest that got something, and adds their harts to `kicks`.
-    pub fn deliver(&mut self, guests: &mut [Guest], kicks: &mut HartSet) -> Option<usize> {
+    pub fn deliver(&mut self, guests: &[Guest], kicks: &mut HartSet) -> Option<usize> {
         let mut whose = None;
         if !self.has_waiting() {
             return whose;
         }
-        for (number, (guest, plugs)) in guests.iter_mut().zip(&self.guests).enumerate() {
+        for (number, (guest, plugs)) in guests.iter().zip(&self.guests).enumerate() {
             if guest.life.phase() == Phase::Paused {
                 continue;
             }
@@ -185,7 +185,7 @@ impl<P: Platform> Nets<P> {
     pub fn serve_interrupt(
         &mut self,
         source: u32,
-        guests: &mut [Guest],
+        guests: &[Guest],
         kicks: &mut HartSet,
         now: u64,
     ) -> Option<usize> {
@@ -211,7 +211,7 @@ impl<P: Platform> Nets<P> {
     }
 
     /// Brings in a turn's worth of that; gives the last guest that got something.
-    pub fn catch_up(&mut self, guests: &mut [Guest], kicks: &mut HartSet, now: u64) -> Option<usize> {
+    pub fn catch_up(&mut self, guests: &[Guest], kicks: &mut HartSet, now: u64) -> Option<usize> {
         for lan in self.lans.iter_mut().filter(|lan| lan.nic.as_ref().is_some_and(|nic| nic.is_behind)) {
             lan.bring_in(now);
         }

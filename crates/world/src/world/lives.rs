@@ -251,7 +251,7 @@ impl<P: Platform> World<P> {
         else {
             return (Unfinished::default(), false);
         };
-        let machine = &mut guest.vm.machine;
+        let machine = &guest.vm.machine;
         host.serve(number);
         let (mut output, mut more) = (!machine.drain_console(host), false);
         for slot in machine.consoles() {

@@ -80,7 +80,7 @@ impl<P: Platform> World<P> {
 
     /// Tells that a guest was held back for what it makes the firmware print, if it was just now.
     pub fn tell_of_complaints(&mut self, number: usize) {
-        let Some(guest) = self.guests.get_mut(number) else { return };
+        let Some(guest) = self.guests.get(number) else { return };
         if !guest.vm.machine.complaints.take_news() {
             return;
         }
@@ -114,12 +114,15 @@ impl<P: Platform> World<P> {
 
     /// Keeps what the console has not taken of a guest's last output, as far as it is at hand, and tells that.
     pub(super) fn keep_output(&mut self, number: usize) {
-        let Some(guest) = self.guests.get_mut(number) else { return };
-        let (name, board) = (guest.vm.name.clone(), &mut guest.vm.machine.board);
-        let pending = board.uart_transmit_pending();
-        let count = pending.len();
-        self.host.console.keep(number, pending);
-        board.uart_transmitted(count);
+        let Some(guest) = self.guests.get(number) else { return };
+        let name = guest.vm.name.clone();
+        let count = guest.vm.machine.with_board(|board| {
+            let pending = board.uart_transmit_pending();
+            let count = pending.len();
+            self.host.console.keep(number, pending);
+            board.uart_transmitted(count);
+            count
+        });
         let message = format_args!(
             "guest `{name}`: the console took no more; {count} bytes were kept, what its virtio console had is lost"
         );
@@ -142,7 +145,7 @@ impl<P: Platform> World<P> {
             for (kind, count) in vcpu.exits.iter() {
                 let _ = write!(text, " {}={count}", kind.name());
             }
-            let code = guest.vm.machine.code.counts();
+            let code = guest.vm.machine.code.lock().counts();
             let _ = write!(text, " shadow-fills={} code-copies={}", vcpu.shadow.fills, code.copies);
             let _ = write!(text, " code-sites={} code-copies-ended={}", code.sites, code.ended);
             let _ = write!(text, " fast-exits={} slow-exits={}", vcpu.frame.fast_exits, counts.runs);

@@ -132,8 +132,8 @@ impl Guest {
     /// One hart that has everything, and room for copies of two of its code pages.
     pub fn with_copies() -> Self {
         let copies = (0..2 * memory::PAGE_SIZE / 8).map(|_| AtomicU64::new(0)).collect::<Vec<_>>().leak();
-        let mut guest = Self::new();
-        guest.machine.code = CodePages::new(copies, COPIES);
+        let guest = Self::new();
+        *guest.machine.code.lock() = CodePages::new(copies, COPIES);
         guest
     }
 
@@ -161,7 +161,7 @@ impl Guest {
     /// Serves an exception as the run loop does.
     pub fn serve(&mut self, cause: u64, value: u64) -> Result<(), StopReason> {
         let trap = TrapInfo { cause, value };
-        vm::serve(&mut self.machine, &mut self.vcpu, trap, &mut self.host)
+        vm::serve(&self.machine, &mut self.vcpu, trap, &mut self.host)
     }
 
     /// Serves an exception that the guest survives.
@@ -182,13 +182,13 @@ impl Guest {
 
     /// The run loop's way to the guest's next instruction.
     pub fn prepare(&mut self) -> vm::Next {
-        vm::prepare(&mut self.machine, &mut self.vcpu)
+        vm::prepare(&self.machine, &mut self.vcpu)
     }
 
     /// The clock reaches `now`.
     pub fn tick(&mut self, now: u64) {
         self.host.now = now;
-        vm::tick(&mut self.machine, &mut self.vcpu, now);
+        vm::tick(&self.machine, &mut self.vcpu, now);
     }
 
     /// Writes an instruction to RAM: two bytes of it for a compressed one.
