@@ -6,9 +6,11 @@ fn main() {
     }
     // Where the real image's linker script has the stack of the hypervisor's own traps.
     let stack = "--defsym=__emergency_stack_top=0";
-    // All that is kept is what these two reach.
-    let roots = ["--entry=assembly_run", "--undefined=assembly_addresses"];
-    for argument in ["-pie", "--no-dynamic-linker", "-znotext", "--gc-sections", stack].into_iter().chain(roots) {
+    // All that is kept is what these reach.
+    let roots = ["--entry=assembly_run", "--undefined=assembly_addresses", "--undefined=assembly_pairs"];
+    for argument in
+        ["-pie", "--no-dynamic-linker", "-znotext", "--gc-sections", stack].into_iter().chain(roots)
+    {
         println!("cargo:rustc-link-arg-bins={argument}");
     }
 }

@@ -36,6 +36,16 @@ mod image {
         hart.run(frame, root).cause
     }
 
+    // Compressed instructions, each before what it stands for.
+    core::arch::global_asm!(
+        ".pushsection .text.pairs, \"ax\"",
+        ".option push",
+        ".option norelax",
+        include_str!("pairs.s"),
+        ".option pop",
+        ".popsection",
+    );
+
     #[panic_handler]
     fn panic(_: &PanicInfo<'_>) -> ! {
         loop {

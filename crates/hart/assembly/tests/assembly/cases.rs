@@ -23,6 +23,7 @@ use crate::coverage::Counts;
 use crate::cpu::{Cpu, Csrs, RETURN, Stop};
 use crate::exits::{self, Exit, Trap};
 use crate::guest::{Guest, Kind, Lent};
+use crate::handlers::handlers;
 use crate::image::Image;
 use crate::memory::{Change, Memory, What, now};
 use crate::random::Random;
@@ -128,7 +129,7 @@ pub struct Player<'a> {
 impl<'a> Player<'a> {
     /// Plays cases of this seed's on memory of its own.
     pub fn new(image: &'a Image, seed: u64, lent: Lent) -> Self {
-        let (mut random, handlers) = (Random::new(seed), image.handlers());
+        let (mut random, handlers) = (Random::new(seed), handlers(image));
         Self {
             image,
             handlers,
@@ -301,7 +302,8 @@ impl<'a> Player<'a> {
         if let Some(change) = self.changes.iter().find(|change| !self.may_change(change)) {
             return complaint(&format!("stores to {change:x?}"));
         }
-        let leaf = self.changes.iter().find(|change| change.what == What::Shadow).map(|change| change.address);
+        let leaf =
+            self.changes.iter().find(|change| change.what == What::Shadow).map(|change| change.address);
         if leaf.is_some() && leaf != self.guest.last_entry(before.satp, trap.value) {
             return if fast == *before { self.again(trap, before) } else { complaint("fills, and more") };
         }
@@ -361,7 +363,9 @@ impl<'a> Player<'a> {
         self.memory.take_back(&self.changes);
         let back = Seen::of(&self.guest, before.satp);
         assert_eq!(back, *before, "what was taken back");
-        let word = self.guest.word(trap.value);
+        // Where the space changes, the address means another entry.
+        let entry = |guest: &Guest| if trap.is_page_fault() { guest.word(trap.value) } else { None };
+        let word = entry(&self.guest);
         let complaint = |what: &str| Err(format!("{trap:x?} from\n{before:x?}: {what}\n{fast:x?}"));
         if let Err(reason) = self.guest.serve(trap.cause, trap.value) {
             return complaint(&format!("Rust stops: {reason}; the assembly made"));
@@ -371,7 +375,7 @@ impl<'a> Player<'a> {
         if !is_same(fast, &slow) {
             return complaint(&format!("Rust makes\n{slow:x?}\nand the assembly"));
         }
-        if self.guest.word(trap.value) != word {
+        if entry(&self.guest) != word {
             return complaint("Rust changes the guest's entry, and the assembly not");
         }
         for (change, value) in written {
@@ -436,9 +440,8 @@ impl<'a> Player<'a> {
         let at = frame.expose_provenance() as u64;
         let memory = &mut self.memory;
         memory.clear();
-        let read = |offset: usize| {
-            now(&Change { what: What::Frame, address: at + offset as u64, bytes: 8, old: 0 })
-        };
+        let read =
+            |offset: usize| now(&Change { what: What::Frame, address: at + offset as u64, bytes: 8, old: 0 });
         let hints = read(layout::HINTS);
         // SAFETY: all of it belongs to the guest, whose memory is there while it is; nothing of it is used while the assembly
         // is executed. Atomic words are changed by nobody else.

@@ -2,7 +2,8 @@
 //!
 //! It ends where the guest begins to run, where the world switch returns, and where a trap of the hypervisor's own is reported.
 
-use isa::csr::sstatus;
+use isa::Exception;
+use isa::csr::{CsrAddr, sstatus};
 
 use crate::coverage::Counts;
 use crate::decode::{Instruction, Op};
@@ -10,14 +11,14 @@ use crate::image::Image;
 use crate::memory::{Memory, Wild};
 
 /// CSRs that the assembly uses.
-pub const SSTATUS: u16 = 0x100;
-const STVEC: u16 = 0x105;
-const SENVCFG: u16 = 0x10a;
-const SSCRATCH: u16 = 0x140;
-const SEPC: u16 = 0x141;
-const SCAUSE: u16 = 0x142;
-const STVAL: u16 = 0x143;
-const SATP: u16 = 0x180;
+const SSTATUS: u16 = CsrAddr::SSTATUS.as_u16();
+const STVEC: u16 = CsrAddr::STVEC.as_u16();
+const SENVCFG: u16 = CsrAddr::SENVCFG.as_u16();
+const SSCRATCH: u16 = CsrAddr::SSCRATCH.as_u16();
+const SEPC: u16 = CsrAddr::SEPC.as_u16();
+const SCAUSE: u16 = CsrAddr::SCAUSE.as_u16();
+const STVAL: u16 = CsrAddr::STVAL.as_u16();
+const SATP: u16 = CsrAddr::SATP.as_u16();
 
 /// Where the world switch returns to: nothing is there.
 pub const RETURN: u64 = 0x7fff_0000;
@@ -26,13 +27,8 @@ pub const RETURN: u64 = 0x7fff_0000;
 const LIMIT: u32 = 2000;
 
 /// Bits of sstatus that exist here.
-const STATUS: u64 = sstatus::SIE
-    | sstatus::SPIE
-    | sstatus::SPP
-    | sstatus::SUM
-    | sstatus::MXR
-    | sstatus::FS
-    | sstatus::VS;
+const STATUS: u64 =
+    sstatus::SIE | sstatus::SPIE | sstatus::SPP | sstatus::SUM | sstatus::MXR | sstatus::FS | sstatus::VS;
 
 /// Why it has stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,7 +111,14 @@ pub struct Cpu {
 impl Cpu {
     /// A hart after reset.
     pub fn new() -> Self {
-        Self { x: [0; 32], pc: 0, csrs: Csrs::default(), has_fenced: true, own_fault: None, has_faulted: false }
+        Self {
+            x: [0; 32],
+            pc: 0,
+            csrs: Csrs::default(),
+            has_fenced: true,
+            own_fault: None,
+            has_faulted: false,
+        }
     }
 
     /// Takes a trap, from user mode or the hart's own mode, as hardware does. Priv. spec, "Supervisor Status Register".
@@ -174,7 +177,7 @@ impl Cpu {
     }
 
     /// SRET: SIE <- SPIE, SPIE <- 1.
-    fn return_to_user(&mut self) {
+    pub fn return_to_user(&mut self) {
         let status = self.csrs.sstatus;
         let sie = if status & sstatus::SPIE != 0 { sstatus::SIE } else { 0 };
         self.csrs.sstatus = status & !sstatus::SIE | sie | sstatus::SPIE;
@@ -261,8 +264,8 @@ impl Cpu {
     }
 }
 
-const LOAD_PAGE_FAULT: u64 = 13;
-const STORE_PAGE_FAULT: u64 = 15;
+const LOAD_PAGE_FAULT: u64 = Exception::LoadPageFault.code();
+const STORE_PAGE_FAULT: u64 = Exception::StorePageFault.code();
 
 /// What an instruction has done that its user has to know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -186,13 +186,7 @@ const fn decode_long(bits: u32) -> Instruction {
                     2 => Op::Set,
                     _ => Op::Clear,
                 };
-                Instruction {
-                    op,
-                    csr: csr as u16,
-                    imm: base.rs1 as i64,
-                    has_imm: funct3 & 4 != 0,
-                    ..base
-                }
+                Instruction { op, csr: csr as u16, imm: base.rs1 as i64, has_imm: funct3 & 4 != 0, ..base }
             }
         },
         _ => base,
@@ -254,9 +248,14 @@ const fn decode_short(bits: u32) -> Instruction {
         (0, 6) => {
             Instruction { op: Op::Store(4), rs2: rd_short, rs1: rs1_short, imm: word, has_imm: true, ..base }
         }
-        (0, 7) => {
-            Instruction { op: Op::Store(8), rs2: rd_short, rs1: rs1_short, imm: double, has_imm: true, ..base }
-        }
+        (0, 7) => Instruction {
+            op: Op::Store(8),
+            rs2: rd_short,
+            rs1: rs1_short,
+            imm: double,
+            has_imm: true,
+            ..base
+        },
         (1, 0) => Instruction { op: Op::Add, rd, rs1: rd, imm: imm6, has_imm: true, ..base },
         (1, 1) => Instruction { op: Op::AddW, rd, rs1: rd, imm: imm6, has_imm: true, ..base },
         (1, 2) => Instruction { op: Op::Add, rd, imm: imm6, has_imm: true, ..base },
@@ -298,9 +297,7 @@ const fn decode_short(bits: u32) -> Instruction {
         }
         (2, 4) => match (field(bits, 12, 12), rd, rs2) {
             (_, 0, _) => base,
-            (is_call, rs1, 0) => {
-                Instruction { op: Op::Jalr, rd: is_call as u8, rs1, has_imm: true, ..base }
-            }
+            (is_call, rs1, 0) => Instruction { op: Op::Jalr, rd: is_call as u8, rs1, has_imm: true, ..base },
             (0, rd, rs2) => Instruction { op: Op::Add, rd, rs2, ..base },
             (_, rd, rs2) => Instruction { op: Op::Add, rd, rs1: rd, rs2, ..base },
         },

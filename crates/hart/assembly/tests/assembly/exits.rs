@@ -13,8 +13,17 @@ pub struct Trap {
     pub value: u64,
     /// Whether Rust is asked what it means; others end the machine, or are the run loop's.
     pub is_served: bool,
-    /// The instruction for which a breakpoint stands, if it is a site.
+    /// The instruction for which a breakpoint stands, if it is a site that was just put in.
     pub site: Option<u32>,
+}
+
+impl Trap {
+    /// Whether a page fault is reported.
+    pub const fn is_page_fault(&self) -> bool {
+        const FIRST: u64 = Exception::InstructionPageFault.code();
+        const LAST: u64 = Exception::StorePageFault.code();
+        FIRST <= self.cause && self.cause <= LAST
+    }
 }
 
 /// What is tried.
@@ -122,7 +131,10 @@ fn register(guest: &Guest, random: &mut Random) -> u64 {
         12..14 => 0,
         14..17 => guest.satp(random.below(SPACES)),
         17 => sstatus::SUM,
-        18 => random.any() & (sstatus::SIE | sstatus::SPIE | sstatus::SPP | sstatus::SUM | sstatus::FS | sstatus::VS),
+        18 => {
+            random.any()
+                & (sstatus::SIE | sstatus::SPIE | sstatus::SPP | sstatus::SUM | sstatus::FS | sstatus::VS)
+        }
         _ => Guest::address(random),
     }
 }
@@ -150,7 +162,24 @@ pub fn trap(guest: &mut Guest, exit: Exit, random: &mut Random) -> Trap {
         Exit::Other => {
             const INTERRUPT: u64 = Interrupt::CAUSE_BIT;
             let cause = random.pick(&[
-                0, 1, 2, 4, 5, 6, 7, 9, 10, 11, 16, 18, 19, 24, 63, INTERRUPT | 1, INTERRUPT | 5, INTERRUPT | 9,
+                0,
+                1,
+                2,
+                4,
+                5,
+                6,
+                7,
+                9,
+                10,
+                11,
+                16,
+                18,
+                19,
+                24,
+                63,
+                INTERRUPT | 1,
+                INTERRUPT | 5,
+                INTERRUPT | 9,
                 INTERRUPT | 13,
             ]);
             // Of an illegal instruction the hardware need not tell the bits.

@@ -1,16 +1,12 @@
 //! The program with the assembly, as `hypo` would build it, loaded into this process and decoded.
 
 use std::fs;
+use std::sync::LazyLock;
 
 use elf::ElfBytes;
-use elf::abi::{PT_LOAD, R_RISCV_RELATIVE, STT_NOTYPE, STT_FUNC, STT_OBJECT};
+use elf::abi::{PT_LOAD, R_RISCV_RELATIVE, STT_FUNC, STT_NOTYPE, STT_OBJECT};
 use elf::endian::LittleEndian;
-use memory::HartAuthority;
-use vhart::site::Handler;
-use vhart::{HandlerTables, Handlers, Op};
 
-use crate::coverage::Counts;
-use crate::cpu::{Cpu, RETURN, Stop};
 use crate::decode::{Instruction, decode};
 use crate::memory::{Memory, What};
 
@@ -39,11 +35,15 @@ pub struct Image {
     pub vector: u64,
     /// The vector of virtual user mode.
     pub vector_user: u64,
-    addresses: u64,
+    /// What tells the assembly's addresses.
+    pub addresses: u64,
 }
 
-/// The file's bytes, built if need be.
-pub fn file() -> Vec<u8> {
+/// The file's bytes.
+static FILE: LazyLock<Vec<u8>> = LazyLock::new(file);
+
+/// Builds the file, if need be.
+fn file() -> Vec<u8> {
     let path = match hypo_common::build::program("assembly") {
         Ok(path) => path,
         Err(error) => panic!("{error}"),
@@ -53,9 +53,11 @@ pub fn file() -> Vec<u8> {
 
 impl Image {
     /// Loads it.
-    pub fn load(file: &[u8]) -> Self {
+    pub fn load() -> Self {
+        let file = FILE.as_slice();
         let elf = ElfBytes::<LittleEndian>::minimal_parse(file).expect("an ELF file");
-        let segments: Vec<_> = elf.segments().expect("segments").iter().filter(|s| s.p_type == PT_LOAD).collect();
+        let segments: Vec<_> =
+            elf.segments().expect("segments").iter().filter(|s| s.p_type == PT_LOAD).collect();
         let end = segments.iter().map(|segment| segment.p_vaddr + segment.p_memsz).max().expect("segments");
         let mut words = vec![0_u64; end.div_ceil(8) as usize].into_boxed_slice();
         let base = words.as_mut_ptr().expose_provenance() as u64;
@@ -168,47 +170,13 @@ impl Image {
     pub fn add_to(&self, memory: &mut Memory) {
         // SAFETY: nobody writes there.
         unsafe {
-            memory.add(What::Image, self.words.as_ptr().expose_provenance() as u64, size_of_val(&*self.words));
+            memory.add(
+                What::Image,
+                self.words.as_ptr().expose_provenance() as u64,
+                size_of_val(&*self.words),
+            );
         }
     }
-
-    /// What serves sites, as the program itself says.
-    pub fn handlers(&self) -> Handlers {
-        const REGISTERS: usize = 32;
-        let mut out = vec![0_u64; Op::COUNT + 4 * REGISTERS + 1];
-        let at = out.as_mut_ptr().expose_provenance() as u64;
-        let mut stack = vec![0_u64; 512];
-        let mut memory = Memory::default();
-        self.add_to(&mut memory);
-        // SAFETY: both are there until this ends, and are not touched before the program is done.
-        unsafe {
-            memory.add(What::Stack, at, size_of_val(&*out));
-            memory.add(What::Stack, stack.as_mut_ptr().expose_provenance() as u64, size_of_val(&*stack));
-        }
-        let mut cpu = Cpu::new();
-        cpu.pc = self.addresses;
-        (cpu.x[1], cpu.x[2], cpu.x[10]) = (RETURN, stack.as_ptr_range().end.addr() as u64, at);
-        assert_eq!(cpu.run(self, &mut memory, &mut Counts::new(self)), Stop::Returned);
-        let mut rest = out.into_iter().map(handler);
-        let mut next = || rest.next().expect("all of them");
-        let tables = HandlerTables {
-            ops: core::array::from_fn(|_| next()),
-            sources: core::array::from_fn(|_| next()),
-            immediate: next(),
-            finishes: core::array::from_fn(|_| next()),
-            off_reads: core::array::from_fn(|_| next()),
-            restores: core::array::from_fn(|_| next()),
-        };
-        Handlers::new(tables, HartAuthority::simulated())
-    }
-}
-
-/// An address of the program as the table of sites has it.
-fn handler(address: u64) -> Handler {
-    assert_ne!(address, 0);
-    let address = std::ptr::without_provenance::<()>(address as usize);
-    // SAFETY: not 0, and never called: the code is no code of this machine's.
-    unsafe { core::mem::transmute::<*const (), Handler>(address) }
 }
 
 /// The names of code, but for those that the assembler makes up.

@@ -12,11 +12,13 @@ mod cpu;
 mod decode;
 mod exits;
 mod guest;
+mod handlers;
 mod image;
 mod memory;
 mod random;
+mod seeded;
+mod specification;
 
-use std::sync::LazyLock;
 use std::time::Instant;
 
 use cases::{Outcomes, Player};
@@ -24,16 +26,17 @@ use coverage::Counts;
 use guest::Lent;
 use image::Image;
 
+/// The frame and the tables lie here as they do on the real hart: they are laid out as C does, and all of them are words.
+const _: () = assert!(cfg!(all(target_pointer_width = "64", target_endian = "little")));
+
 /// Cases that `cargo test` plays.
 const FEW: u64 = 40_000;
 /// Cases of a long run.
 const MANY: u64 = 10_000_000;
 
-static FILE: LazyLock<Vec<u8>> = LazyLock::new(image::file);
-
 /// Plays so many cases on all processors, each with seeds of its own from `seed` on.
 fn play(cases: u64, seed: u64, players: u64) -> (Counts, Outcomes) {
-    let image = Image::load(&FILE);
+    let image = Image::load();
     let (mut counts, mut outcomes) = (Counts::new(&image), Outcomes::default());
     std::thread::scope(|scope| {
         let play = |number: u64| {
@@ -55,7 +58,7 @@ fn play(cases: u64, seed: u64, players: u64) -> (Counts, Outcomes) {
 }
 
 fn assert_all_reached(counts: &Counts) {
-    let missing = counts.missing(&Image::load(&FILE));
+    let missing = counts.missing(&Image::load());
     assert!(missing.is_empty(), "{} places:\n{}", missing.len(), missing.join("\n"));
 }
 
@@ -76,7 +79,7 @@ fn in_ten_million_cases_the_assembly_does_what_rust_does_or_changes_nothing() {
     let start = Instant::now();
     let (counts, outcomes) = play(MANY, 1000, players);
     let seconds = start.elapsed().as_secs_f64();
-    let image = Image::load(&FILE);
+    let image = Image::load();
     println!("{}", counts.table(&image));
     println!("instructions, and ways of branches, reached of those that can be: {:?}", counts.sums(&image));
     println!("{outcomes:?}: {} cases in {seconds:.0} s", outcomes.total());
