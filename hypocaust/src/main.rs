@@ -15,6 +15,7 @@ mod panic;
 mod random;
 mod real;
 mod setup;
+mod stage;
 
 use alloc::boxed::Box;
 use core::fmt::Write;
@@ -25,21 +26,8 @@ use hart::console::EarlyConsole;
 use hart::space::MAX_DEVICES;
 use hart::{HostSpace, Image, Plan};
 use memory::{Extent, HostPhysAddr};
-use world::console::Output;
-use world::run::{self, Recent};
-
-/// What waits to be sent to the terminal, where the epitaph of a panic finds it.
-static OUTPUT: Output = Output::new();
-/// The guests' last exits, for the same.
-static RECENT: Recent = Recent::new();
-
-/// What the first stage hands to the second: plain numbers, no pointers (*no-pointer-crosses*).
-struct Stage {
-    hart_id: u64,
-    machine: HostInfo,
-    image: Image,
-    space: HostSpace,
-}
+use stage::Stage;
+use world::run;
 
 /// The first stage. The entry code calls it with translation off.
 #[allow(unsafe_code, reason = "the entry code in `hart` needs the name")]

@@ -5,9 +5,13 @@ use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use hart::console::EarlyConsole;
-use world::Status;
+use world::console::Output;
+use world::{Recent, Status};
 
-use crate::{OUTPUT, RECENT};
+/// What waits to be sent to the terminal.
+pub static OUTPUT: Output = Output::new();
+/// The guests' last exits.
+pub static RECENT: Recent = Recent::new();
 
 /// A panic within the epitaph says nothing more.
 static DYING: AtomicBool = AtomicBool::new(false);

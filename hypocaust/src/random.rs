@@ -6,8 +6,8 @@ use entropy::{Collector, Source};
 use hart::Hart;
 use hart::virtio::{self, Kind, entropy as device};
 
-use crate::Stage;
 use crate::drivers::rtc;
+use crate::stage::Stage;
 
 /// Milliseconds that a virtio-rng device has for an answer.
 const PATIENCE: u64 = 500;

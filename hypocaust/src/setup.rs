@@ -27,12 +27,12 @@ use world::host::{HostAccess, Level};
 use world::io::Io;
 use world::{Guest, HartId, HartSet, Interrupts, Queues, World};
 
-use crate::Stage;
 use crate::drivers::{plic::Plic, rtc, uart::Uart};
 use crate::io::{attach, interfaces};
+use crate::panic::{OUTPUT, RECENT};
 use crate::random;
 use crate::real::{Line, Port, Real, View};
-use crate::{OUTPUT, RECENT};
+use crate::stage::{NO_MEMORY, Stage};
 
 /// The hart that this boots on, the only one that takes turns.
 const FIRST_HART: HartId = HartId(0);
@@ -127,9 +127,6 @@ pub fn prepare(stage: &Stage) -> Result<(World<Real>, world::Hart<Real>), String
     }
     Ok((world, hart))
 }
-
-/// What is said where there is not even memory for small things.
-pub const NO_MEMORY: &str = "the host has too little memory; give QEMU more with --host-memory";
 
 fn free_memory(stage: &Stage) -> Result<Extents, String> {
     let too_many = |_| String::from("the host's memory map has too many ranges");

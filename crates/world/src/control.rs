@@ -10,10 +10,11 @@ use monitor::{Change, Control, Disk, Exits, Guest, HostFacts, KindOfExit, Switch
 use trace::{Event, ExitKind};
 use vmm::Host;
 
+use crate::guest;
 use crate::hart::Hart;
 use crate::port::Platform;
 use crate::status::Status;
-use crate::world::{self, World};
+use crate::world::World;
 
 /// Carries out what the operator has typed, and says how it went.
 pub fn serve<P: Platform>(world: &mut World<P>, hart: &mut Hart<P>) {
@@ -35,7 +36,7 @@ struct Desk<'a, P: Platform> {
 
 impl<P: Platform> Desk<'_, P> {
     /// How long a guest has run, in ticks.
-    fn ran(&self, guest: &world::Guest) -> u64 {
+    fn ran(&self, guest: &guest::Guest) -> u64 {
         let queue = self.world.queues.get(guest.hart);
         queue.map_or(0, |queue| queue.scheduler.accounts(guest.entity).ran)
     }
@@ -47,7 +48,7 @@ impl<P: Platform> Control for Desk<'_, P> {
     }
 
     fn guests(&self) -> Vec<Guest> {
-        let guest = |guest: &world::Guest| Guest {
+        let guest = |guest: &guest::Guest| Guest {
             name: guest.vm.name.clone(),
             state: guest.state(),
             vcpus: guest.vm.vcpus.len(),
@@ -162,7 +163,7 @@ impl<P: Platform> Control for Desk<'_, P> {
     }
 }
 
-impl world::Guest {
+impl guest::Guest {
     /// Kind, count and cost of the exits of all its vCPUs.
     fn exits(&self) -> impl Iterator<Item = (ExitKind, u64, u64)> + '_ {
         let sum =

@@ -11,16 +11,21 @@ extern crate alloc;
 
 pub mod console;
 mod control;
+mod guest;
 pub mod hart;
 pub mod host;
 pub mod io;
 pub mod port;
+mod recent;
 pub mod run;
+mod serve;
 mod status;
 mod world;
 
+pub use guest::Guest;
 pub use hart::{Hart, HartId, HartSet};
 pub use port::Platform;
+pub use recent::Recent;
 pub use status::Status;
 pub use world::lives::NotChanged;
-pub use world::{Guest, Interrupts, Queue, Queues, World};
+pub use world::{Interrupts, Queue, Queues, World};

@@ -117,6 +117,9 @@ pub enum Refused {
     Unsuitable,
 }
 
+/// Seconds that a disk of the host's has for an answer.
+pub const PATIENCE: u64 = 30;
+
 /// A driver of a disk of the host's. Takes operations without waiting, and gives them back by their tags.
 pub trait DiskDriver {
     /// Whether an operation of any size would be taken.

@@ -1,12 +1,11 @@
 //! A hart's turns: lets the scheduler choose a guest, runs it, serves physical interrupts, and hands everything else to `vmm`.
 
-use core::fmt::Write;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 
 use isa::{Interrupt, TrapInfo};
 use mmu::TlbFlush;
 use scheduler::{Decision, Scheduler};
-use trace::{Event, ExitKind, Ring};
+use trace::{Event, ExitKind};
 use vhart::RootSatp;
 use vmm::sbi::sta;
 use vmm::vcpu::{RunState, Vcpu};
@@ -14,46 +13,13 @@ use vmm::vm::{self, Next};
 use vmm::{Host, StopReason};
 
 use crate::control;
+use crate::guest::Guest;
 use crate::hart::{Hart, HartId};
 use crate::host::HostAccess;
-use crate::port::{HartPort, InterruptController, Platform};
+use crate::port::{HartPort, Platform};
+use crate::serve::serve_sources;
 use crate::status::Status;
-use crate::world::{Guest, World};
-
-/// The guests' last exits, where the epitaph of a panic finds them.
-#[derive(Debug)]
-pub struct Recent {
-    guests: [Ring; bundle::MAX_VMS],
-    /// The guest that ran last.
-    last: AtomicUsize,
-}
-
-impl Recent {
-    /// Nothing has happened yet.
-    pub const fn new() -> Self {
-        Self { guests: [const { Ring::new() }; bundle::MAX_VMS], last: AtomicUsize::new(0) }
-    }
-
-    /// A guest's last exits, the oldest first.
-    pub fn of(&self, guest: usize) -> impl Iterator<Item = Event> {
-        self.guests.get(guest).into_iter().flat_map(Ring::iter)
-    }
-
-    /// What a panic says of the guest that ran last.
-    pub fn epitaph(&self, to: &mut impl Write) {
-        let last = self.last.load(Ordering::Relaxed);
-        let _ = writeln!(to, "hypocaust: the last exits of guest {}, the latest last:", last + 1);
-        for Event { pc, cause, value } in self.of(last) {
-            let _ = writeln!(to, "  pc {pc:#018x} scause {cause:#018x} stval {value:#018x}");
-        }
-    }
-}
-
-impl Default for Recent {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+use crate::world::World;
 
 /// The cost of one exit in so many is measured, and counts for all of them. A power of two.
 const SAMPLED: u64 = 16;
@@ -333,44 +299,6 @@ fn serve_interrupts<P: Platform>(world: &mut World<P>, hart: &mut Hart<P>) {
         control::serve(world, hart);
         move_console_bytes(world);
     }
-}
-
-/// The same, but for what the operator has typed; whether there may be something.
-pub(crate) fn serve_sources<P: Platform>(world: &mut World<P>, hart: &mut Hart<P>) -> bool {
-    let World { host, interrupts, io, guests, queues, kicks, .. } = world;
-    let Hart { id, port, alarm, .. } = hart;
-    let pending = port.pending_interrupts();
-    if pending & Interrupt::Timer.mask() != 0 {
-        port.silence_timer();
-        alarm.went_off();
-    }
-    if pending & Interrupt::Software.mask() != 0 {
-        port.clear_software_interrupt();
-    }
-    let mut was_console = false;
-    if pending & Interrupt::External.mask() != 0
-        && let Some(interrupts) = interrupts
-    {
-        let mut from = host.now();
-        while let Some(source) = interrupts.plic.claim() {
-            let whose = if Some(source) == interrupts.console {
-                host.console.serve_interrupt();
-                was_console = true;
-                Some(host.console.shown())
-            } else {
-                let whose = io.nets.serve_interrupt(source, guests, kicks, from);
-                whose.or_else(|| io.disks.serve_interrupt(source, guests, kicks, host))
-            };
-            interrupts.plic.complete(source);
-            // The one that it was for pays, not the one that runs.
-            let now = host.now();
-            if let Some(guest) = whose.and_then(|number| guests.get(number)) {
-                queues.charge(*id, guest.hart, guest.entity, from, now);
-            }
-            from = now;
-        }
-    }
-    was_console
 }
 
 /// Brings to the console what guests have written, and to them what was typed. Also of those that are not shown any

@@ -20,8 +20,8 @@ use world::host::{HostAccess, Level};
 use world::io::disks::{Disks, GuestDisk, HostDisk};
 
 use super::reader::{self, Reader};
-use crate::Stage;
 use crate::real::{Disk as Driver, Real};
+use crate::stage::Stage;
 
 /// Finds and checks everything that the guests' disks are made of.
 ///

@@ -15,9 +15,8 @@ use memory::PAGE_SIZE;
 use world::Interrupts;
 use world::io::nets::{HostNic, Lan, Nets, Plug};
 
-use crate::Stage;
 use crate::real::{Nic, Real};
-use crate::setup::NO_MEMORY;
+use crate::stage::{NO_MEMORY, Stage};
 
 /// Bytes of heap that the buffers of an interface of the host's take, and some more.
 const NIC_HEAP: u64 = 320 << 10;

@@ -13,12 +13,11 @@ use hart::virtio::{self, Kind};
 use memory::{Extent, PAGE_SIZE};
 use world::Interrupts;
 use world::host::HostAccess;
-use world::io::PATIENCE;
 use world::io::disks::HostDisk;
+use world::port::PATIENCE;
 
-use crate::Stage;
 use crate::real::{Disk, Real};
-use crate::setup::NO_MEMORY;
+use crate::stage::{NO_MEMORY, Stage};
 
 /// Bytes of zeros that are written where a disk cannot write zeros by itself.
 const ZEROS: u64 = 64 << 10;

@@ -19,19 +19,13 @@ use virtio_drivers::transport::{DeviceStatus, DeviceType, InterruptStatus, Trans
 use super::{DirectMap, OpenError, features_taken, queue_error, transport};
 use crate::memory::SharedMemory;
 use crate::mmio::Mmio;
-pub use abilities::Abilities;
+pub use abilities::{Abilities, MAX_SEGMENTS, SECTOR};
 use abilities::{Features, read_abilities};
-pub use request::{Ended, Refused, Request};
+pub use request::{Ended, Refused, Request, SERIAL_LENGTH};
 use request::{RANGE, SERIAL, STATUS, STATUS_OK, STATUS_UNSUPPORTED, Slot, kind};
 
-/// Bytes in a sector, the unit of all positions and capacities.
-pub const SECTOR: u64 = 512;
-/// Pieces of memory that a request may have.
-pub const MAX_SEGMENTS: usize = 32;
 /// Requests that the device may have at a time.
 pub const DEPTH: usize = 64;
-/// Bytes of a serial number.
-pub const SERIAL_LENGTH: usize = 20;
 
 const QUEUE: u16 = 0;
 /// Descriptors. No indirect tables, which would come from the heap: a full queue holds the caller up instead.

@@ -10,10 +10,10 @@ use devices::virtio::Slot;
 use devices::virtio::block::Status;
 use vmm::Machine;
 
+use crate::guest::Guest;
 use crate::hart::HartSet;
 use crate::host::{HostAccess, Level};
 use crate::port::{DiskDriver, Platform, Refused};
-use crate::world::Guest;
 
 /// Steps that a disk has in a turn: operations handed to the host's disk, or pieces copied.
 const TURN: usize = 16;

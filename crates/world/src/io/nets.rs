@@ -13,9 +13,9 @@ use devices::virtio::net::Received;
 use lifecycle::Phase;
 use vmm::Machine;
 
+use crate::guest::Guest;
 use crate::hart::HartSet;
 use crate::port::{NicDriver, Platform};
-use crate::world::Guest;
 
 /// Frames that a guest may send in a turn, and that are brought in at once.
 const TURN: usize = WAITING / 2;

@@ -11,7 +11,8 @@ use monitor::State;
 use vmm::machine::ConsoleTurn;
 use vmm::{Host, StopReason};
 
-use super::{Guest, World};
+use super::World;
+use crate::guest::Guest;
 use crate::hart::Hart;
 use crate::host::Level;
 use crate::port::Platform;

@@ -3,7 +3,10 @@
 use virtio_drivers::transport::Transport;
 use virtio_drivers::transport::mmio::MmioTransport;
 
-use super::{MAX_SEGMENTS, SECTOR};
+/// Bytes in a sector, the unit of all positions and capacities.
+pub const SECTOR: u64 = 512;
+/// Pieces of memory that a request may have.
+pub const MAX_SEGMENTS: usize = 32;
 
 bitflags::bitflags! {
     /// Feature bits that we know what to do with. Without the event index, for the crate's comparison of indices

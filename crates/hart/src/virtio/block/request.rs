@@ -4,7 +4,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use memory::Extent;
 
-use super::SERIAL_LENGTH;
+/// Bytes of a serial number.
+pub const SERIAL_LENGTH: usize = 20;
 
 /// A request. Memory is shared memory, whole sectors in all, in at most `MAX_SEGMENTS` pieces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

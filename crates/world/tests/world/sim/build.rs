@@ -31,8 +31,7 @@ use world::host::HostAccess;
 use world::io::Io;
 use world::io::disks::{Disks, GuestDisk, HostDisk};
 use world::io::nets::{HostNic, Lan, Nets, Plug};
-use world::run::Recent;
-use world::{Guest, Hart, HartId, HartSet, Interrupts, Queues, World};
+use world::{Guest, Hart, HartId, HartSet, Interrupts, Queues, Recent, World};
 
 use super::devices::{
     DISK_SOURCE, DiskState, LINE_SOURCE, LineState, NIC_SOURCE, NicState, SimDisk, SimInterrupts, SimLine,
