@@ -4,8 +4,8 @@
 //! serves it (`fast/vectors.s`, `sites.s`, `operands.s`); a user's ecall, which has a vector of its own, enters the
 //! guest's kernel; a page fault is served where the tables of its range are known (`page_fault.s`). What is out of the
 //! ordinary, here and in each block, goes to `exit_saved` before anything was changed (*bail-first*), and Rust does all of it:
-//! so the rules are Rust's, and this is a copy of the common cases, compared with it by running the guests with and
-//! without.
+//! so the rules are Rust's, and this is a copy of the common cases. The package `assembly` beside compares both on the
+//! developer's machine; there every branch has to be reached. Guests are run with and without it.
 //!
 //! Here is what the assembly and Rust know of each other. It is one piece, for its parts jump to each other.
 //!

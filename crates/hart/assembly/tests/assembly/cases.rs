@@ -14,7 +14,7 @@
 use core::mem::offset_of;
 
 use isa::csr::{CsrAddr, sstatus};
-use isa::paging::Satp;
+use isa::paging::{Pte, Satp};
 use isa::{Interrupt, Privilege, Reg};
 use vhart::tables::Slots;
 use vhart::{CsrFile, Handlers, Roots, VcpuFrame, layout};
@@ -302,8 +302,14 @@ impl<'a> Player<'a> {
         if let Some(change) = self.changes.iter().find(|change| !self.may_change(change)) {
             return complaint(&format!("stores to {change:x?}"));
         }
+        if let Err(what) = self.check_counts(trap) {
+            return complaint(&what);
+        }
         let leaf =
             self.changes.iter().find(|change| change.what == What::Shadow).map(|change| change.address);
+        if let Some(Err(what)) = leaf.map(|leaf| self.check_fill(trap, leaf)) {
+            return complaint(&what);
+        }
         if leaf.is_some() && leaf != self.guest.last_entry(before.satp, trap.value) {
             return if fast == *before { self.again(trap, before) } else { complaint("fills, and more") };
         }
@@ -329,6 +335,49 @@ impl<'a> Player<'a> {
             Stop::Returned => self.left(trap, before),
             other => Err(format!("{trap:x?} comes again: {other:x?}")),
         }
+    }
+
+    /// The assembly counts what it serves.
+    fn check_counts(&self, trap: Trap) -> Result<(), String> {
+        let frame = core::ptr::from_ref(&self.guest.vcpu.frame).addr() as u64;
+        for (name, field, wanted) in [
+            ("exits", layout::FAST_EXITS, Some(1)),
+            ("fences", layout::FAST_FENCES, trap.is_fence().map(u64::from)),
+            ("flushes", layout::SWITCH_FLUSHES, None),
+        ] {
+            let mut changes = self.changes.iter().filter(|change| change.address == frame + field as u64);
+            let counted = changes.next().map_or(0, |change| now(change).wrapping_sub(change.old));
+            if counted > 1 || changes.next().is_some() || wanted.is_some_and(|wanted| wanted != counted) {
+                return Err(format!("{counted} {name} counted"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The assembly has written this entry of a shadow table: what has to be noted of it is noted.
+    fn check_fill(&self, trap: Trap, leaf: u64) -> Result<(), String> {
+        let tables = self.lent.tables.as_ptr().addr() as u64;
+        let half = size_of_val(self.lent.tables) as u64 / 2;
+        let word = |what, address| now(&Change { what, address, bytes: 8, old: 0 });
+        let (number, slot) = ((leaf - tables) / memory::PAGE_SIZE, (leaf % memory::PAGE_SIZE) / 8);
+        let slots = self.slots.ok_or("no hint was known")? + number * size_of::<Slots>() as u64;
+        let (entry, seen) = (Pte(word(What::Shadow, leaf)), word(What::Shadow, leaf + half));
+        if Some(seen) != self.guest.word(trap.value) {
+            return Err(format!("what the leaf was made of is noted as {seen:#x}"));
+        }
+        let used = word(What::Slots, slots + offset_of!(Slots, used) as u64 + slot / 64 * 8);
+        if used >> (slot % 64) & 1 == 0 {
+            return Err("the slot is not noted as used".into());
+        }
+        let blocks = word(What::Slots, slots + offset_of!(Slots, blocks) as u64);
+        let frame = core::ptr::from_ref(&self.guest.vcpu.frame).addr() as u64;
+        let is_flag = |change: &Change| change.address == frame + layout::FILLED_WRITABLE as u64;
+        let is_told = self.changes.iter().any(|change| is_flag(change) && now(change) != 0);
+        let is_noted = blocks >> (entry.address() / memory::BLOCK_SIZE % 64) & 1 != 0;
+        if entry.has(Pte::W) && !(is_told && is_noted) {
+            return Err("that the leaf can be written is not noted".into());
+        }
+        Ok(())
     }
 
     /// Whether the assembly may write there when it serves an exit.

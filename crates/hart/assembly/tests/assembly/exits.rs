@@ -24,6 +24,12 @@ impl Trap {
         const LAST: u64 = Exception::StorePageFault.code();
         FIRST <= self.cause && self.cause <= LAST
     }
+
+    /// Whether the instruction that is tried is a fence, if it is known what is tried.
+    pub fn is_fence(&self) -> Option<bool> {
+        let bits = if self.cause == Exception::Breakpoint.code() { self.site? } else { 0 };
+        Some(bits & 0xfe00_7fff == SFENCE_VMA)
+    }
 }
 
 /// What is tried.
@@ -57,6 +63,9 @@ const PLAIN: [CsrAddr; 7] = [
     CsrAddr::SIE,
     CsrAddr::SENVCFG,
 ];
+
+/// SFENCE.VMA x0, x0.
+const SFENCE_VMA: u32 = 0x1200_0073;
 
 /// Brings the guest into a state from which it is to leave by such an exit.
 pub fn vary(guest: &mut Guest, exit: Exit, random: &mut Random) {
@@ -229,7 +238,6 @@ fn put_site(guest: &mut Guest, bits: u32, random: &mut Random) -> bool {
 fn instruction(random: &mut Random) -> u32 {
     const SRET: u32 = 0x1020_0073;
     const WFI: u32 = 0x1050_0073;
-    const SFENCE_VMA: u32 = 0x1200_0073;
     const SET: u32 = 2;
     const CLEAR_BY_IMMEDIATE: u32 = 7;
     let register = random.below(32) as u32;

@@ -55,7 +55,10 @@ fn mirror(core: &mut Core, cpu: &Cpu) {
     }
     core.set_mode(raw::Privilege::Supervisor);
     core.PC = bv(cpu.pc);
-    core.mstatus.bits = bv(cpu.csrs.sstatus | SXL_64 | sstatus::UXL_64);
+    // The model keeps SD, and brings it up to date where mstatus is written.
+    let is_dirty = cpu.csrs.sstatus & sstatus::FS == sstatus::FS_DIRTY;
+    let dirty = if is_dirty { sstatus::SD } else { 0 };
+    core.mstatus.bits = bv(cpu.csrs.sstatus | SXL_64 | sstatus::UXL_64 | dirty);
     core.stvec.bits = bv(cpu.csrs.stvec);
     core.sscratch = bv(cpu.csrs.sscratch);
     core.sepc = bv(cpu.csrs.sepc);
@@ -159,7 +162,8 @@ fn plain(instruction: Instruction) -> Instruction {
 fn is_comparable(instruction: &Instruction) -> bool {
     const COMPARED: [u16; 6] = [0x100, 0x105, 0x140, 0x141, 0x142, 0x143];
     match instruction.op {
-        Op::Unknown => false,
+        // The model does not have SUBW, as far as it has been translated.
+        Op::Unknown | Op::SubW => false,
         Op::Swap | Op::Set | Op::Clear => COMPARED.contains(&instruction.csr),
         _ => true,
     }
