@@ -47,10 +47,10 @@ assembly_pairs:
     PAIR \name a0, a0, s1
     PAIR \name s0, s0, a5
 .endr
-.irp offset, -2046,-34,-2,2,4,8,16,32,64,128,256,512,1024,2046
+.irp offset, -1024,-34,-2,2,4,8,16,32,64,128,256,512,1024
     PAIR jal zero, . + \offset
 .endr
-.irp offset, -254,-34,-2,2,4,8,16,32,64,128,254
+.irp offset, -128,-34,-2,2,4,8,16,32,64,128
     PAIR beq a1, zero, . + \offset
     PAIR bne s1, zero, . + \offset
 .endr

@@ -89,7 +89,9 @@ impl Csrs {
 
     fn write(&mut self, csr: u16, value: u64) -> Option<()> {
         let (place, mask) = self.place(csr)?;
-        *place = value & mask;
+        // A reserved MODE of stvec leaves that field as it was.
+        let kept = if csr == STVEC && value & 2 != 0 { 3 } else { 0 };
+        *place = value & mask & !kept | *place & kept;
         Some(())
     }
 }

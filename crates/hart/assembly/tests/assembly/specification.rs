@@ -33,7 +33,9 @@ fn random_cpu(random: &mut Random) -> Cpu {
         cpu.x[1..].fill(random.word());
     }
     cpu.pc = HERE;
-    let status = random.any() & (sstatus::SIE | sstatus::SPIE | sstatus::SUM | sstatus::MXR | sstatus::FS);
+    const STATUS: u64 =
+        sstatus::SIE | sstatus::SPIE | sstatus::SPP | sstatus::SUM | sstatus::MXR | sstatus::FS;
+    let status = random.any() & STATUS;
     cpu.csrs = Csrs {
         sstatus: status,
         stvec: random.word() & !3,
@@ -78,6 +80,10 @@ fn compare(core: &mut Core, bits: u32, random: &mut Random) {
     let instruction = decode(bits);
     let Instruction { op, length, .. } = instruction;
     let mut cpu = random_cpu(random);
+    if op == Op::Sret {
+        // The assembly returns to user mode alone.
+        cpu.csrs.sstatus &= !sstatus::SPP;
+    }
     mirror(core, &cpu);
     let meaning = core.decode_instr(bits);
     if let Op::Load(..) | Op::Store(_) = op {
