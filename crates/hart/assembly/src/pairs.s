@@ -11,6 +11,20 @@
 .option pop
 .endm
 
+// One that goes to a place: that is compressed only where the place has a name.
+.macro PAIR_TO offset, text:vararg
+.option push
+.option rvc
+.set pair_short_\@, . + \offset
+    \text pair_short_\@
+.option pop
+.option push
+.option norvc
+.set pair_long_\@, . + \offset
+    \text pair_long_\@
+.option pop
+.endm
+
 .balign 4
 .global assembly_pairs
 assembly_pairs:
@@ -47,12 +61,12 @@ assembly_pairs:
     PAIR \name a0, a0, s1
     PAIR \name s0, s0, a5
 .endr
-.irp offset, -1024,-34,-2,2,4,8,16,32,64,128,256,512,1024
-    PAIR jal zero, . + \offset
+.irp offset, -2048,-34,-2,2,4,8,16,32,64,128,256,512,1024,2046
+    PAIR_TO \offset, jal zero,
 .endr
-.irp offset, -128,-34,-2,2,4,8,16,32,64,128
-    PAIR beq a1, zero, . + \offset
-    PAIR bne s1, zero, . + \offset
+.irp offset, -256,-34,-2,2,4,8,16,32,64,128,254
+    PAIR_TO \offset, beq a1, zero,
+    PAIR_TO \offset, bne s1, zero,
 .endr
 // Quadrant 2.
 .irp imm, 0,4,16,32,64,128,252

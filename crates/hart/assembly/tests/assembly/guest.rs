@@ -238,9 +238,10 @@ impl Guest {
         (page < RANGES * BLOCK_SIZE / PAGE_SIZE).then_some(table + page * 8)
     }
 
-    /// The guest's entry for an address in the space that it is in.
+    /// The guest's entry for an address in the space that it is in; all have the upper half, also where the guest is in none.
     pub fn word(&self, address: u64) -> Option<u64> {
-        let at = Self::entry(self.space()?, address)?;
+        let space = if (address as i64) < 0 { SPACES } else { self.space()? };
+        let at = Self::entry(space, address)?;
         self.machine.ram.read_word(GuestPhysAddr(at))
     }
 
