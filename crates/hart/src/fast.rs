@@ -4,8 +4,8 @@
 //! serves it (`fast/vectors.s`, `sites.s`, `operands.s`); a user's ecall, which has a vector of its own, enters the
 //! guest's kernel; a page fault is served where the tables of its range are known (`page_fault.s`). What is out of the
 //! ordinary, here and in each block, goes to `exit_saved` before anything was changed (*bail-first*), and Rust does all of it:
-//! so the rules are Rust's, and this is a copy of the common cases, compared with it by running the guests with and
-//! without.
+//! so the rules are Rust's, and this is a copy of the common cases. The package `assembly` beside compares both on the
+//! developer's machine; there every branch has to be reached. Guests are run with and without it.
 //!
 //! Here is what the assembly and Rust know of each other. It is one piece, for its parts jump to each other.
 //!
@@ -47,6 +47,12 @@ unsafe extern "C" {
 
 /// What serves sites: for `SiteTable::set_handlers`.
 pub fn handlers() -> Handlers {
+    // SAFETY: each is the piece of the assembly below that does what the field says.
+    Handlers::new(tables(), unsafe { HartAuthority::new() })
+}
+
+/// The assembly's addresses, as `handlers` vouches for them.
+pub fn tables() -> HandlerTables {
     let mut ops = [fast_bail as vhart::site::Handler; Op::COUNT];
     for (op, handler) in [
         (Op::Read, fast_read as vhart::site::Handler),
@@ -70,9 +76,7 @@ pub fn handlers() -> Handlers {
     let (sources, finishes) = unsafe { (fast_sources, fast_finishes) };
     // SAFETY: as above.
     let (off_reads, restores) = unsafe { (fast_off_reads, fast_restores) };
-    let tables = HandlerTables { ops, sources, immediate: fast_immediate, finishes, off_reads, restores };
-    // SAFETY: each is the piece of the assembly below that does what the field says.
-    Handlers::new(tables, unsafe { HartAuthority::new() })
+    HandlerTables { ops, sources, immediate: fast_immediate, finishes, off_reads, restores }
 }
 
 /// The first cause of a page fault, and how far behind it the last one is.
@@ -86,6 +90,9 @@ const WANTED_SHIFT: u32 = 2;
 const fn wanted(cause: Exception, bit: u64) -> u64 {
     bit << ((cause.code() - FIRST_PAGE_FAULT) << WANTED_SHIFT)
 }
+
+/// What of sstatus decides on the view of an address space, beside the privilege.
+const VIEW: u64 = sstatus::SUM | sstatus::MXR;
 
 /// Registers with a place of their own in the assembly, by their numbers.
 const R_SP: usize = 2;
@@ -231,6 +238,8 @@ core::arch::global_asm!(
     SPIE = const sstatus::SPIE,
     SPP = const sstatus::SPP,
     SIE_TO_SPIE = const sstatus::SPIE.ilog2() - sstatus::SIE.ilog2(),
+    VIEW = const VIEW,
+    VIEW_SHIFT = const VIEW.trailing_zeros(),
     SUM_TO_SIGN = const 63 - sstatus::SUM.ilog2(),
     STATUS_KEPT = const csr::STATUS_IN_ASSEMBLY,
     UXL = const sstatus::UXL_64,

@@ -83,6 +83,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("sealed", &["hart", "isa", "memory", "mmu", "vhart", "vmm"]),
     ("hypo-common", &[]),
+    ("assembly", &["devices", "hart", "hypo-common", "isa", "memory", "mmu", "rewrite", "vhart", "vmm"]),
     ("hypo-debian", &["hypo-common"]),
     (
         "hypo",

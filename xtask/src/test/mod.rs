@@ -5,6 +5,7 @@
 //! addresses and calls may). Logs and `results.json` go to `test-logs` in the target directory. The last line is
 //! `N passed, M failed`, and CI reads it.
 
+mod assembly;
 mod attacks;
 mod bounds;
 mod differences;
@@ -150,7 +151,7 @@ fn matrix(program: &Path, pace: f64) -> Vec<Setting> {
 pub fn run(options: &Options) -> Result<bool> {
     let project = Project::load()?;
     let wanted = |name: &str| options.filter.as_deref().is_none_or(|text| name.contains(text));
-    let mut cases = Vec::new();
+    let mut cases = vec![assembly::case(&project)];
     let pace = pace::measure();
     for setting in options.settings(&project.target_directory().join("debug/hypo"), pace) {
         cases.extend(setting.cases(&project)?);

@@ -121,8 +121,9 @@ fast_status_write:
     and t2, t2, t3
     bnez t2, fast_bail_t3
     xor t2, t3, t0
-    slli t2, t2, {SUM_TO_SIGN}
-    bltz t2, 3f
+    srli t2, t2, {VIEW_SHIFT}
+    andi t2, t2, {VIEW} >> {VIEW_SHIFT}
+    bnez t2, 3f
 2:
     ld t2, {UNITS_WRITTEN}(sp)
     csrc sstatus, t2
@@ -135,7 +136,7 @@ fast_status_write:
     sd t3, {SSTATUS}(sp)
     ld t3, {T3}(sp)
     FAST_GOTO {SITE_FINISH}
-// SUM changes: another root.
+// SUM changes: another root. Where MXR was set, none is at hand.
 3:
     ld t2, {ROOT_SUM}(sp)
     beqz t2, fast_bail_t3
