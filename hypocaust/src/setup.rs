@@ -87,7 +87,7 @@ pub fn prepare(stage: &Stage) -> Result<(World<Real>, world::Hart<Real>), String
     let blocks: Vec<_> = guests
         .iter()
         .flat_map(|guest: &Guest| &guest.vm.vcpus)
-        .map(|vcpu| vcpu.shadow.host().asids)
+        .map(|vcpu| vcpu.caches.shadow.host().asids)
         .collect();
     assert!(asids.holds(&blocks), "vCPUs share ASIDs: {blocks:?}");
     attach::give_room(&mut disks, &manifest, &mut host, &mut memory, &random)?;

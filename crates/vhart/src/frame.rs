@@ -122,6 +122,34 @@ impl FastState {
         }
     }
 
+    /// Drops all of it, as before the guest has run; the handlers of sites stay. Whatever the assembly meets then is Rust's
+    /// until Rust has seen to it: *droppable-caches*.
+    pub fn drop_all(&mut self) {
+        // Without `..`: a new cache is to be dropped, too.
+        let Self {
+            ready,
+            status_guard,
+            roots,
+            switch_extra,
+            senvcfg,
+            flush_on_switch,
+            switch_senvcfg,
+            memory,
+            hints,
+            filled_writable,
+            settled,
+            sites,
+            spaces,
+            kept,
+        } = self;
+        (*ready, *status_guard, *roots) = (0, u64::MAX, Roots::NONE);
+        (*switch_extra, *senvcfg, *flush_on_switch, *switch_senvcfg) = (0, [0; 2], 0, 0);
+        (*memory, *hints, *kept) = (GuestMemory::default(), 0, Kept::default());
+        (*filled_writable, *settled) = (0, u64::MAX);
+        sites.clear();
+        spaces.clear();
+    }
+
     /// What the real senvcfg has to be in this mode.
     #[inline]
     pub fn senvcfg(&self, privilege: Privilege) -> u64 {
@@ -178,17 +206,12 @@ impl VcpuFrame {
         }
     }
 
-    /// Back to the state of a hart that has not run; counters stay.
+    /// Back to the state of a hart that has not run; counters and caches stay.
     pub fn reset(&mut self) {
         self.x = [0; 32];
         self.pc = 0;
         self.privilege = Privilege::Supervisor;
         self.csr = CsrFile::new(*self.csr.features());
-        self.fast.ready = 0;
-        self.fast.status_guard = u64::MAX;
-        self.fast.roots = Roots::NONE;
-        self.fast.sites.clear();
-        self.fast.spaces.clear();
         self.guarded = u64::MAX;
         self.units.reset();
     }

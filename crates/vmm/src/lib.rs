@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+pub mod caches;
 mod code;
 pub mod complaints;
 mod emulate;

@@ -254,7 +254,7 @@ fn run_guest<P: Platform>(world: &mut World<P>, hart: &mut Hart<P>, number: usiz
         }
         if watched && port.counts().runs.is_multiple_of(u64::from(*check_every)) {
             let (began, from) = (host.now(), host.cost_clock());
-            if let Err(violation) = mmu::check::check(&vcpu.shadow, &machine.ram) {
+            if let Err(violation) = mmu::check::check(&vcpu.caches.shadow, &machine.ram) {
                 panic!("{violation}");
             }
             if let Some(root) = vm::foreign_root(vcpu) {

@@ -143,7 +143,7 @@ impl<P: Platform> World<P> {
                 let _ = write!(text, " {}={count}", kind.name());
             }
             let code = guest.vm.machine.code.counts();
-            let _ = write!(text, " shadow-fills={} code-copies={}", vcpu.shadow.fills, code.copies);
+            let _ = write!(text, " shadow-fills={} code-copies={}", vcpu.caches.shadow.fills, code.copies);
             let _ = write!(text, " code-sites={} code-copies-ended={}", code.sites, code.ended);
             let _ = write!(text, " fast-exits={} slow-exits={}", vcpu.frame.fast_exits, counts.runs);
             let _ = write!(text, " site-misses={}", vcpu.site_misses);

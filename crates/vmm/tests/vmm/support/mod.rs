@@ -233,7 +233,7 @@ impl Guest {
     /// Leaves of the shadow tables when the guest runs on, all of which keep the invariants.
     pub fn shadow_leaves(&mut self) -> usize {
         self.prepare();
-        mmu::check::check(&self.vcpu.shadow, &self.machine.ram).expect("the shadow's invariants")
+        mmu::check::check(&self.vcpu.caches.shadow, &self.machine.ram).expect("the shadow's invariants")
     }
 }
 
