@@ -4,6 +4,7 @@ use isa::csr::scounteren;
 use isa::{Exception, Interrupt, Privilege, Reg};
 use memory::GuestPhysAddr;
 use mmu::{ContextKey, Rights, ShadowMmu};
+use serde::{Deserialize, Serialize};
 use trace::ExitCounters;
 use vhart::{CsrFeatures, VcpuFrame};
 
@@ -14,7 +15,7 @@ use crate::steal::StealTime;
 use crate::timer::VirtualTimer;
 
 /// Where a hart that starts, or resumes from a non-retentive suspension, begins.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Start {
     /// Guest-physical address of its first instruction.
     pub address: u64,
@@ -23,7 +24,7 @@ pub struct Start {
 }
 
 /// Whether a virtual hart has something to do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum RunState {
     /// It runs.
     Running,
