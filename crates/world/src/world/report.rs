@@ -150,7 +150,7 @@ impl<P: Platform> World<P> {
             let _ = write!(text, " tlb-flushes-all={}", counts.flushes_all);
             let _ = write!(text, " tlb-flushes-address={}", counts.flushes_address);
             let _ = write!(text, " tlb-flushes-switch={}", vcpu.frame.switch_flushes);
-            if self.check_every != 0 {
+            if self.probes.are_on() {
                 let (name, executed, fast) = (&guest.vm.name, guest.executed, vcpu.frame.fast_exits);
                 let _ = write!(
                     text,
