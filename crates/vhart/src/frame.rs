@@ -281,3 +281,36 @@ impl fmt::Display for VcpuFrame {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+
+    use super::*;
+    use crate::space::Space;
+
+    #[test]
+    fn caches_that_were_dropped_are_as_before_the_guest_has_run() {
+        let features = CsrFeatures {
+            widest_mode: isa::paging::Mode::Sv48,
+            float: true,
+            vector: false,
+            cache_blocks: true,
+            cache_zero: true,
+            svinval: true,
+        };
+        let mut frame = VcpuFrame::new(features);
+        let fresh = format!("{:?}", frame.fast);
+        frame.csr.set_pending(isa::Interrupt::Timer, true);
+        frame.follow_interrupts();
+        frame.follow_environment(true);
+        let fast = &mut frame.fast;
+        (fast.status_guard, fast.filled_writable, fast.settled, fast.hints) = (0, 1, 2, 3);
+        fast.memory = GuestMemory { base: 1, size: 2, host: 3, blocks: 4, unwatched: 5 };
+        fast.roots.tag = 1 << 48;
+        fast.sites.insert(0x1000, 0, 0x1020_0073, 1);
+        fast.spaces.insert(Space { satp: 8 << 60 | 1, roots: fast.roots });
+        fast.drop_all();
+        assert!(format!("{fast:?}") == fresh);
+    }
+}
