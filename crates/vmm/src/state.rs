@@ -55,7 +55,7 @@ pub enum StateError {
 
 /// "hypovcpu", in the order of the bytes.
 const MAGIC: u64 = u64::from_le_bytes(*b"hypovcpu");
-/// Raised whenever the encoding changes.
+/// Raised whenever the encoding changes, or what a hart has.
 const VERSION: u64 = 1;
 
 impl VcpuState {

@@ -12,6 +12,7 @@ mod exits;
 mod fetching;
 mod garbage;
 mod lifecycle;
+mod losing;
 mod model;
 mod running;
 mod sbi;

@@ -158,6 +158,11 @@ impl Guest {
         guest
     }
 
+    /// The words of its RAM, for hardware that is played.
+    pub fn words(&self) -> &'static [AtomicU64] {
+        self.words
+    }
+
     /// Serves an exception as the run loop does.
     pub fn serve(&mut self, cause: u64, value: u64) -> Result<(), StopReason> {
         let trap = TrapInfo { cause, value };
