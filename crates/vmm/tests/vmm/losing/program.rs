@@ -255,7 +255,7 @@ fn op(writer: &mut Writer, random: &mut Random, root: impl Fn(u64) -> u64) {
         }
         10 => {
             // An instruction that changes itself from round to round, two at a time, for stores are of eight bytes.
-            if writer.code.len() % 2 == 0 {
+            if writer.code.len().is_multiple_of(2) {
                 writer.emit([addi(0, 0, 0)]);
             }
             let patched = writer.here() + 20;
