@@ -210,6 +210,9 @@ pub struct HostOptions {
     /// Check the shadow page tables' invariants at every Nth exit
     #[arg(long, value_name = "N")]
     pub check_every: Option<u32>,
+    /// Have virtual harts lose their caches at every Nth exit
+    #[arg(long, value_name = "N")]
+    pub drop_caches_every: Option<u32>,
     /// Where the hypervisor lives on a host with Sv39 only, a multiple of 1 GiB
     #[arg(long, value_name = "ADDRESS")]
     pub window: Option<Address>,

@@ -42,6 +42,8 @@ pub struct Host {
     pub log_level: Option<u8>,
     /// Exits between two scans of the shadow tables for broken invariants; 0, the default, is never.
     pub check_every: Option<u32>,
+    /// Exits between two moments at which a vCPU loses its caches; 0, the default, is never.
+    pub drop_caches_every: Option<u32>,
     /// Where the hypervisor lives on a host with Sv39 only.
     pub window: Option<Address>,
     /// What the console shows at the start.

@@ -83,6 +83,7 @@ impl Packed {
             window: manifest.host.window.map(|address| address.0),
             log_level: manifest.host.log_level.unwrap_or(DEFAULT_LOG_LEVEL),
             check_every: manifest.host.check_every.unwrap_or(0),
+            drop_caches_every: manifest.host.drop_caches_every.unwrap_or(0),
             show: manifest.host.show,
         };
         let switches = attachments.switches.clone();

@@ -129,6 +129,7 @@ fn guests(options: &RunOptions, scratch: &Path) -> Result<Manifest> {
     }
     manifest.host.log_level = options.host.log_level.or(manifest.host.log_level);
     manifest.host.check_every = options.host.check_every.or(manifest.host.check_every);
+    manifest.host.drop_caches_every = options.host.drop_caches_every.or(manifest.host.drop_caches_every);
     manifest.host.window = options.host.window.or(manifest.host.window);
     Ok(manifest)
 }

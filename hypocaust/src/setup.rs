@@ -25,7 +25,7 @@ use vmm::{Vcpu, timer::Alarm, tree};
 use world::console::Console;
 use world::host::{HostAccess, Level};
 use world::io::Io;
-use world::{Guest, HartId, HartSet, Interrupts, Queues, World};
+use world::{Guest, HartId, HartSet, Interrupts, Probes, Queues, World};
 
 use crate::drivers::{plic::Plic, rtc, uart::Uart};
 use crate::io::{attach, interfaces};
@@ -87,7 +87,7 @@ pub fn prepare(stage: &Stage) -> Result<(World<Real>, world::Hart<Real>), String
     let blocks: Vec<_> = guests
         .iter()
         .flat_map(|guest: &Guest| &guest.vm.vcpus)
-        .map(|vcpu| vcpu.shadow.host().asids)
+        .map(|vcpu| vcpu.caches.shadow.host().asids)
         .collect();
     assert!(asids.holds(&blocks), "vCPUs share ASIDs: {blocks:?}");
     attach::give_room(&mut disks, &manifest, &mut host, &mut memory, &random)?;
@@ -108,7 +108,10 @@ pub fn prepare(stage: &Stage) -> Result<(World<Real>, world::Hart<Real>), String
         queues: Queues::new([scheduler]),
         kicks: HartSet::default(),
         recent: &RECENT,
-        check_every: manifest.host.check_every,
+        probes: Probes {
+            check_every: manifest.host.check_every,
+            drop_caches_every: manifest.host.drop_caches_every,
+        },
         ending: None,
         operator: Operator::default(),
         facts: facts(stage, &memory, randomness),

@@ -20,7 +20,7 @@ use thiserror::Error;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"HYPOBNDL");
 /// Counts up whenever the layout or the manifest's encoding changes.
-const VERSION: u64 = 6;
+const VERSION: u64 = 7;
 /// Words before the manifest.
 const FIXED_WORDS: usize = 9;
 /// The payload starts at a multiple of this, so that a page of it is a page of memory.
@@ -237,6 +237,7 @@ pub(crate) mod tests {
                 window: None,
                 log_level: 2,
                 check_every: 0,
+                drop_caches_every: 0,
                 show: Show::All,
             },
             switches: vec![SwitchConfig { name: "lan".into(), uplink: Some(Mac([2, 0, 0, 0, 0, 1])) }],

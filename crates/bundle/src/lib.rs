@@ -65,6 +65,9 @@ pub struct HostSettings {
     pub log_level: u8,
     /// Exits between two scans of the shadow tables for broken invariants; 0 is never. For tests: it is slow.
     pub check_every: u32,
+    /// Exits between two moments at which a vCPU loses its caches, and each second time all but its serialised state; 0 is never.
+    /// For tests: it is slow.
+    pub drop_caches_every: u32,
     /// What the operator's console shows at the start.
     pub show: Show,
 }

@@ -1,9 +1,11 @@
 //! Exit counters: how many of each kind of exit, and what they cost.
 
+use serde::{Deserialize, Serialize};
+
 macro_rules! exit_kinds {
     ($($(#[$doc:meta])* $kind:ident = $name:literal),* $(,)?) => {
         /// Why a guest stopped running.
-        #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
         pub enum ExitKind {
             $($(#[$doc])* $kind),*
         }
@@ -58,14 +60,14 @@ exit_kinds! {
 }
 
 /// How often a vCPU left the guest, and what it cost, by kind.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ExitCounters {
     kinds: [Counter; ExitKind::ALL.len()],
     /// The kind that was counted last.
     last: usize,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 struct Counter {
     count: u64,
     cost: u64,

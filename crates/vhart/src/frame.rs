@@ -122,6 +122,34 @@ impl FastState {
         }
     }
 
+    /// Drops all of it, as before the guest has run; the handlers of sites stay. Whatever the assembly meets then is Rust's
+    /// until Rust has seen to it: *droppable-caches*.
+    pub fn drop_all(&mut self) {
+        // Without `..`: a new cache is to be dropped, too.
+        let Self {
+            ready,
+            status_guard,
+            roots,
+            switch_extra,
+            senvcfg,
+            flush_on_switch,
+            switch_senvcfg,
+            memory,
+            hints,
+            filled_writable,
+            settled,
+            sites,
+            spaces,
+            kept,
+        } = self;
+        (*ready, *status_guard, *roots) = (0, u64::MAX, Roots::NONE);
+        (*switch_extra, *senvcfg, *flush_on_switch, *switch_senvcfg) = (0, [0; 2], 0, 0);
+        (*memory, *hints, *kept) = (GuestMemory::default(), 0, Kept::default());
+        (*filled_writable, *settled) = (0, u64::MAX);
+        sites.clear();
+        spaces.clear();
+    }
+
     /// What the real senvcfg has to be in this mode.
     #[inline]
     pub fn senvcfg(&self, privilege: Privilege) -> u64 {
@@ -178,17 +206,12 @@ impl VcpuFrame {
         }
     }
 
-    /// Back to the state of a hart that has not run; counters stay.
+    /// Back to the state of a hart that has not run; counters and caches stay.
     pub fn reset(&mut self) {
         self.x = [0; 32];
         self.pc = 0;
         self.privilege = Privilege::Supervisor;
         self.csr = CsrFile::new(*self.csr.features());
-        self.fast.ready = 0;
-        self.fast.status_guard = u64::MAX;
-        self.fast.roots = Roots::NONE;
-        self.fast.sites.clear();
-        self.fast.spaces.clear();
         self.guarded = u64::MAX;
         self.units.reset();
     }
@@ -256,5 +279,38 @@ impl fmt::Display for VcpuFrame {
             write!(f, "{separator}  {:<4} {:#018x}", reg, self.get(reg))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+
+    use super::*;
+    use crate::space::Space;
+
+    #[test]
+    fn caches_that_were_dropped_are_as_before_the_guest_has_run() {
+        let features = CsrFeatures {
+            widest_mode: isa::paging::Mode::Sv48,
+            float: true,
+            vector: false,
+            cache_blocks: true,
+            cache_zero: true,
+            svinval: true,
+        };
+        let mut frame = VcpuFrame::new(features);
+        let fresh = format!("{:?}", frame.fast);
+        frame.csr.set_pending(isa::Interrupt::Timer, true);
+        frame.follow_interrupts();
+        frame.follow_environment(true);
+        let fast = &mut frame.fast;
+        (fast.status_guard, fast.filled_writable, fast.settled, fast.hints) = (0, 1, 2, 3);
+        fast.memory = GuestMemory { base: 1, size: 2, host: 3, blocks: 4, unwatched: 5 };
+        fast.roots.tag = 1 << 48;
+        fast.sites.insert(0x1000, 0, 0x1020_0073, 1);
+        fast.spaces.insert(Space { satp: 8 << 60 | 1, roots: fast.roots });
+        fast.drop_all();
+        assert!(format!("{fast:?}") == fresh);
     }
 }

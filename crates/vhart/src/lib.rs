@@ -19,6 +19,7 @@ pub mod layout;
 pub mod sealed;
 pub mod site;
 pub mod space;
+pub mod state;
 pub mod tables;
 pub mod units;
 
@@ -27,5 +28,6 @@ pub use frame::{FastState, VcpuFrame};
 pub use hint::{FillHint, HintTable, Pointer, Ready};
 pub use site::{HandlerTables, Handlers, Op, Site, SiteTable};
 pub use space::{Roots, Space, SpaceTable};
+pub use state::{FrameState, Unfit};
 pub use tables::{HostTables, RootSatp, ShadowTables, SharedTable, Window};
 pub use units::Units;

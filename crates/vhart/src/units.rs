@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use core::iter::repeat_n;
 
 use isa::csr::sstatus;
+use serde::{Deserialize, Serialize};
 
 /// What OpenSBI puts into each floating-point register before it hands a hart over: 0 in single precision. Unpriv. spec,
 /// "NaN Boxing of Narrower Values".
@@ -27,7 +28,7 @@ pub struct Units {
 }
 
 /// The vector unit's CSRs that a vCPU can change.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[repr(C)]
 #[allow(missing_docs)] // The names are the specification's.
 pub struct VectorCsrs {
@@ -114,6 +115,11 @@ impl Units {
         self.fcsr = 0;
         self.vector.fill(0);
         self.vector_csrs = VectorCsrs::RESET;
+        self.disown();
+    }
+
+    /// What real harts may still hold is nobody's from now on.
+    pub(crate) const fn disown(&mut self) {
         self.float_owner.change();
         self.vector_owner.change();
     }

@@ -24,7 +24,7 @@ pub(crate) fn trapped(machine: &Machine, vcpu: &mut Vcpu, context: ContextKey, p
     if change == Change::Remap {
         let writable = vcpu.frame.fast.filled_writable != 0;
         let page = site.align_down(PAGE_SIZE);
-        vcpu.shadow.remap(&machine.ram, context, GuestVirtAddr(pc), page, writable);
+        vcpu.caches.shadow.remap(&machine.ram, context, GuestVirtAddr(pc), page, writable);
         fence_others(machine, vcpu);
     }
 }
@@ -57,11 +57,11 @@ pub(crate) fn scan(machine: &Machine, vcpu: &mut Vcpu, context: ContextKey, addr
         Change::None => {}
         Change::Remap => {
             let writable = vcpu.frame.fast.filled_writable != 0;
-            vcpu.shadow.remap(&machine.ram, context, GuestVirtAddr(address), page, writable);
+            vcpu.caches.shadow.remap(&machine.ram, context, GuestVirtAddr(address), page, writable);
             fence_others(machine, vcpu);
         }
         Change::Guard => {
-            vcpu.shadow.guard(&machine.ram, page);
+            vcpu.caches.shadow.guard(&machine.ram, page);
             // Where this mapping cannot be written by, others are only now and then: that one more complaint is heard is
             // better than that all harts begin anew for each page of a kernel.
             if found.leaf.has(Pte::W) {
@@ -153,14 +153,14 @@ fn follow_weighing(machine: &Machine, vcpu: &mut Vcpu, address: GuestPhysAddr, w
 
 /// Drops what maps the code of a page at `host`, in a copy that has ended or in RAM.
 pub(crate) fn follow_end(machine: &Machine, vcpu: &mut Vcpu, page: GuestPhysAddr, host: HostPhysAddr) {
-    vcpu.shadow.drop_page(host);
+    vcpu.caches.shadow.drop_page(host);
     vcpu.frame.fast.sites.forget_page(page.0 / PAGE_SIZE);
     fence_others(machine, vcpu);
 }
 
 /// Lets other harts, too, write to no page that is watched from now on.
 pub(crate) fn follow_watches(machine: &Machine, vcpu: &mut Vcpu) {
-    if vcpu.shadow.take_new_watches() {
+    if vcpu.caches.shadow.take_new_watches() {
         fence_others(machine, vcpu);
     }
 }
@@ -169,14 +169,14 @@ pub(crate) fn follow_watches(machine: &Machine, vcpu: &mut Vcpu) {
 pub(crate) fn follow_own_writes(machine: &Machine, vcpu: &mut Vcpu) {
     if machine.ram.overlay().take_disturbed() {
         machine.code.lock().clear(&machine.ram);
-        vcpu.shadow.clear();
+        vcpu.caches.shadow.clear();
         fence_others(machine, vcpu);
     }
 }
 
 /// Stores to a page of which `carries_out` is true.
 pub(crate) fn store(machine: &Machine, vcpu: &mut Vcpu, address: GuestPhysAddr, bytes: &[u8]) {
-    vcpu.shadow.unwatch(&machine.ram, address);
+    vcpu.caches.shadow.unwatch(&machine.ram, address);
     // It is RAM: it is scanned or has a copy.
     if let Ok(Some(ended)) = machine.code.lock().store(&machine.ram, address, bytes) {
         return follow_end(machine, vcpu, address, ended);

@@ -47,10 +47,10 @@ pub(crate) fn instruction(vcpu: &mut Vcpu, ram: &GuestRam, bits: u32, host: &imp
         Ok((kind, outcome)) => {
             vcpu.exits.count(kind);
             match kind {
-                ExitKind::Satp | ExitKind::CsrWrite if !vcpu.shadow.trusts_switches() => {
+                ExitKind::Satp | ExitKind::CsrWrite if !vcpu.caches.shadow.trusts_switches() => {
                     follow(vcpu, ram, bits, outcome)
                 }
-                ExitKind::Fence if vcpu.fast.fences_twice && bits & RS1 == 0 => go_on(vcpu, ram, bits),
+                ExitKind::Fence if vcpu.caches.fast.fences_twice && bits & RS1 == 0 => go_on(vcpu, ram, bits),
                 _ => outcome,
             }
         }
@@ -66,14 +66,14 @@ pub(crate) fn instruction(vcpu: &mut Vcpu, ram: &GuestRam, bits: u32, host: &imp
 #[cold]
 fn follow(vcpu: &mut Vcpu, ram: &GuestRam, bits: u32, outcome: Outcome) -> Outcome {
     let translation = vcpu.frame.csr.translation();
-    let before = core::mem::replace(&mut vcpu.fast.followed, translation);
+    let before = core::mem::replace(&mut vcpu.caches.fast.followed, translation);
     if translation.0 != before.0 {
-        vcpu.shadow.satp_changed(ram, vcpu.frame.csr.satp());
+        vcpu.caches.shadow.satp_changed(ram, vcpu.frame.csr.satp());
     } else if translation.1 != before.1 {
-        vcpu.shadow.rights_changed(ram);
+        vcpu.caches.shadow.rights_changed(ram);
     }
-    vcpu.fast.fences_twice = !vcpu.shadow.trusts_switches() && vcpu.frame.csr.satp().asid == 0;
-    if vcpu.fast.fences_twice { go_on(vcpu, ram, bits) } else { outcome }
+    vcpu.caches.fast.fences_twice = !vcpu.caches.shadow.trusts_switches() && vcpu.frame.csr.satp().asid == 0;
+    if vcpu.caches.fast.fences_twice { go_on(vcpu, ram, bits) } else { outcome }
 }
 
 /// After the instruction `bits`, if that is a fence of all addresses or a write of satp: carries out what stands right behind
@@ -96,13 +96,13 @@ fn go_on(vcpu: &mut Vcpu, ram: &GuestRam, bits: u32) -> Outcome {
                 if vcpu.frame.csr.write(CsrAddr::SATP, value, vcpu.frame.privilege).is_err() {
                     break;
                 }
-                vcpu.fast.followed = vcpu.frame.csr.translation();
-                vcpu.shadow.satp_changed(ram, vcpu.frame.csr.satp());
+                vcpu.caches.fast.followed = vcpu.frame.csr.translation();
+                vcpu.caches.shadow.satp_changed(ram, vcpu.frame.csr.satp());
                 ExitKind::Satp
             }
             Instr::SfenceVma { rs2, .. } => {
                 let asid = (rs2 != Reg::ZERO).then(|| vcpu.frame.get(rs2) as u16);
-                vcpu.shadow.fence(ram, None, asid);
+                vcpu.caches.shadow.fence(ram, None, asid);
                 ExitKind::Fence
             }
             _ => break,
@@ -211,11 +211,11 @@ fn fence(vcpu: &mut Vcpu, ram: &GuestRam, rs1: Reg, rs2: Reg) -> Outcome {
     let address = (rs1 != Reg::ZERO).then(|| GuestVirtAddr(vcpu.frame.get(rs1)));
     let asid = (rs2 != Reg::ZERO).then(|| vcpu.frame.get(rs2) as u16);
     let is_done = match (address, asid) {
-        (Some(address), None) => vcpu.shadow.fence_shared(ram, address),
+        (Some(address), None) => vcpu.caches.shadow.fence_shared(ram, address),
         _ => false,
     };
     if !is_done {
-        vcpu.shadow.fence(ram, address, asid);
+        vcpu.caches.shadow.fence(ram, address, asid);
     }
     Outcome::Advance(LENGTH)
 }

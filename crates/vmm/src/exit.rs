@@ -128,7 +128,7 @@ fn page_fault(
 }
 
 fn resolve(machine: &Machine, vcpu: &mut Vcpu, trap: TrapInfo, access: Access) -> Verdict {
-    vcpu.shadow.resolve(&machine.ram, vcpu.context(), GuestVirtAddr(trap.value), access)
+    vcpu.caches.shadow.resolve(&machine.ram, vcpu.context(), GuestVirtAddr(trap.value), access)
 }
 
 fn serve_fault(

@@ -27,11 +27,11 @@ const LAST_TAG: u64 = 0x7fff;
 #[inline]
 pub(crate) fn root(machine: &Machine, vcpu: &mut Vcpu) -> RootSatp {
     let (root, is_found_anew) = known_root(machine, vcpu);
-    let settled = vcpu.shadow.settled();
-    if !vcpu.shadow.trusts_switches() {
+    let settled = vcpu.caches.shadow.settled();
+    if !vcpu.caches.shadow.trusts_switches() {
         let is_settled = settled == machine.ram.overlay().unwatched().load(Ordering::Acquire);
         // Otherwise what is withheld stays so: only Rust changes the roots and satp then.
-        if is_found_anew || vcpu.frame.fast.settled != settled || vcpu.fast.withheld == is_settled {
+        if is_found_anew || vcpu.frame.fast.settled != settled || vcpu.caches.fast.withheld == is_settled {
             withhold_roots(vcpu, is_settled);
         }
     }
@@ -43,15 +43,15 @@ pub(crate) fn root(machine: &Machine, vcpu: &mut Vcpu) -> RootSatp {
 #[cold]
 #[inline(never)]
 fn withhold_roots(vcpu: &mut Vcpu, is_settled: bool) {
-    vcpu.fast.followed = vcpu.frame.csr.translation();
-    let was_withheld = core::mem::replace(&mut vcpu.fast.withheld, !is_settled);
+    vcpu.caches.fast.followed = vcpu.frame.csr.translation();
+    let was_withheld = core::mem::replace(&mut vcpu.caches.fast.withheld, !is_settled);
     if is_settled {
         return;
     }
     if !was_withheld {
         vcpu.frame.fast.spaces.clear();
     }
-    if !vcpu.shadow.trusts_fences() {
+    if !vcpu.caches.shadow.trusts_fences() {
         let roots = &mut vcpu.frame.fast.roots;
         let other = if vcpu.frame.csr.sum() { &mut roots.supervisor } else { &mut roots.supervisor_sum };
         *other = None;
@@ -62,23 +62,24 @@ fn withhold_roots(vcpu: &mut Vcpu, is_settled: bool) {
 #[inline]
 fn known_root(machine: &Machine, vcpu: &mut Vcpu) -> (RootSatp, bool) {
     vcpu.frame.follow_interrupts();
-    if vcpu.shadow.has_doubts() {
-        vcpu.shadow.clear_doubts(&machine.ram);
+    if vcpu.caches.shadow.has_doubts() {
+        vcpu.caches.shadow.clear_doubts(&machine.ram);
     }
-    if let Some(dropped) = vcpu.shadow.take_dropped_code() {
+    if let Some(dropped) = vcpu.caches.shadow.take_dropped_code() {
         forget_sites(vcpu, &dropped);
     }
-    if vcpu.fast.senvcfg != vcpu.frame.csr.senvcfg() {
-        vcpu.fast.senvcfg = vcpu.frame.csr.senvcfg();
-        vcpu.frame.follow_environment(vcpu.shadow.host().asids.is_none());
+    if vcpu.caches.fast.senvcfg != vcpu.frame.csr.senvcfg() {
+        vcpu.caches.fast.senvcfg = vcpu.frame.csr.senvcfg();
+        vcpu.frame.follow_environment(vcpu.caches.shadow.host().asids.is_none());
     }
-    let lost = vcpu.shadow.take_lost_roots();
+    let lost = vcpu.caches.shadow.take_lost_roots();
     if lost != LostRoots::None {
         forget_roots(vcpu, lost);
     }
     let roots = &vcpu.frame.fast.roots;
-    let is_same =
-        vcpu.fast.satp == vcpu.frame.csr.satp_bits() && vcpu.fast.tag == roots.tag && !vcpu.frame.csr.mxr();
+    let is_same = vcpu.caches.fast.satp == vcpu.frame.csr.satp_bits()
+        && vcpu.caches.fast.tag == roots.tag
+        && !vcpu.frame.csr.mxr();
     let root = match (vcpu.frame.privilege, vcpu.frame.csr.sum()) {
         (Privilege::User, _) => roots.user,
         (Privilege::Supervisor, false) => roots.supervisor,
@@ -95,8 +96,8 @@ fn known_root(machine: &Machine, vcpu: &mut Vcpu) -> (RootSatp, bool) {
 fn find_root(machine: &Machine, vcpu: &mut Vcpu) -> RootSatp {
     let ram = &machine.ram;
     let (key, satp) = (vcpu.context(), vcpu.frame.csr.satp_bits());
-    let is_new =
-        core::mem::replace(&mut vcpu.fast.satp, satp) != satp || vcpu.fast.tag != vcpu.frame.fast.roots.tag;
+    let is_new = core::mem::replace(&mut vcpu.caches.fast.satp, satp) != satp
+        || vcpu.caches.fast.tag != vcpu.frame.fast.roots.tag;
     let is_translated = vcpu.frame.csr.satp().mode != Mode::Bare;
     let mut found = Roots::NONE;
     if is_translated && !vcpu.frame.csr.mxr() {
@@ -104,21 +105,21 @@ fn find_root(machine: &Machine, vcpu: &mut Vcpu) -> RootSatp {
         // fenced it.
         for rights in [USER, SUPERVISOR_SUM] {
             let other = ContextKey::new(key.satp, rights);
-            if other != key && (is_new || vcpu.shadow.has(other)) {
-                let root = vcpu.shadow.activate(ram, other);
-                note(&mut found, rights, vcpu.shadow.satp(root));
+            if other != key && (is_new || vcpu.caches.shadow.has(other)) {
+                let root = vcpu.caches.shadow.activate(ram, other);
+                note(&mut found, rights, vcpu.caches.shadow.satp(root));
             }
         }
     }
-    let root = vcpu.shadow.activate(ram, key);
-    let root = vcpu.shadow.satp(root);
+    let root = vcpu.caches.shadow.activate(ram, key);
+    let root = vcpu.caches.shadow.satp(root);
     note(&mut found, key.view.rights(), root);
-    vcpu.frame.fast.set_memory(ram, vcpu.shadow.hints());
+    vcpu.frame.fast.set_memory(ram, vcpu.caches.shadow.hints());
     // Activating may compare a context with the guest's tables, or drop one for want of room.
-    if let Some(dropped) = vcpu.shadow.take_dropped_code() {
+    if let Some(dropped) = vcpu.caches.shadow.take_dropped_code() {
         forget_sites(vcpu, &dropped);
     }
-    let lost = vcpu.shadow.take_lost_roots();
+    let lost = vcpu.caches.shadow.take_lost_roots();
     if lost != LostRoots::None {
         forget_roots(vcpu, lost);
     }
@@ -133,7 +134,7 @@ fn find_root(machine: &Machine, vcpu: &mut Vcpu) -> RootSatp {
         Some(space) if is_new => vcpu.frame.fast.roots = space.roots,
         _ => find_roots(vcpu, satp, found),
     }
-    vcpu.fast.tag = vcpu.frame.fast.roots.tag;
+    vcpu.caches.fast.tag = vcpu.frame.fast.roots.tag;
     root
 }
 
@@ -142,7 +143,7 @@ pub(crate) fn foreign_root(vcpu: &Vcpu) -> Option<RootSatp> {
     let at_hand = core::iter::once(&vcpu.frame.fast.roots)
         .chain(vcpu.frame.fast.spaces.iter().map(|space| &space.roots));
     let roots = at_hand.flat_map(|roots| [roots.user, roots.supervisor, roots.supervisor_sum]);
-    roots.flatten().find(|root| !vcpu.shadow.owns(*root))
+    roots.flatten().find(|root| !vcpu.caches.shadow.owns(*root))
 }
 
 /// Takes down a root that was found for one view of the current space.
@@ -170,7 +171,7 @@ fn forget_roots(vcpu: &mut Vcpu, lost: LostRoots) {
     }
     // The root that all kernels share is no address space's.
     let Roots { supervisor, tag, .. } = vcpu.frame.fast.roots;
-    let stays = |root: &RootSatp| lost != LostRoots::All && vcpu.shadow.is_kernels_root(*root);
+    let stays = |root: &RootSatp| lost != LostRoots::All && vcpu.caches.shadow.is_kernels_root(*root);
     let supervisor = supervisor.filter(stays);
     vcpu.frame.fast.roots = Roots { supervisor, tag, ..Roots::NONE };
 }
@@ -195,7 +196,9 @@ fn find_roots(vcpu: &mut Vcpu, satp: u64, found: Roots) {
         return;
     }
     let root = |found: Option<RootSatp>, rights| {
-        found.or_else(|| Some(vcpu.shadow.satp(vcpu.shadow.root(ContextKey::new(space, rights))?)))
+        found.or_else(|| {
+            Some(vcpu.caches.shadow.satp(vcpu.caches.shadow.root(ContextKey::new(space, rights))?))
+        })
     };
     let roots = Roots {
         user: root(found.user, USER),
@@ -205,7 +208,7 @@ fn find_roots(vcpu: &mut Vcpu, satp: u64, found: Roots) {
     };
     vcpu.frame.fast.roots = roots;
     let is_complete = roots.user.is_some() && roots.supervisor.is_some() && roots.supervisor_sum.is_some();
-    let is_withheld = vcpu.fast.withheld && !vcpu.shadow.trusts_switches();
+    let is_withheld = vcpu.caches.fast.withheld && !vcpu.caches.shadow.trusts_switches();
     if is_complete && space.mode != Mode::Bare && !is_withheld {
         vcpu.frame.fast.spaces.insert(Space { satp, roots });
     }
@@ -214,7 +217,7 @@ fn find_roots(vcpu: &mut Vcpu, satp: u64, found: Roots) {
 /// The tag of a space, the one that it had if that is remembered. A tag is never given to two spaces between two
 /// moments at which the sites are cleared.
 fn tag(vcpu: &mut Vcpu, satp: u64) -> u64 {
-    let fast = &mut vcpu.fast;
+    let fast = &mut vcpu.caches.fast;
     let index = (satp ^ satp >> Satp::ASID_SHIFT) as usize % TAGS;
     if let Some((_, tag)) = fast.tags.get(index).filter(|(known, tag)| *known == satp && *tag != 0) {
         return *tag << 48;

@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+pub mod caches;
 mod code;
 pub mod complaints;
 mod emulate;
@@ -24,6 +25,7 @@ pub mod outcome;
 pub mod pmu;
 mod protected;
 pub mod sbi;
+pub mod state;
 pub mod steal;
 pub mod timer;
 pub mod tree;
@@ -33,6 +35,7 @@ pub mod vm;
 pub use host::Host;
 pub use machine::Machine;
 pub use outcome::{Outcome, StopReason};
+pub use state::{StateError, VcpuState};
 pub use vcpu::Vcpu;
 pub use vhart::{CsrFeatures, CsrFile};
 pub use vm::{Entry, Next, Vm};

@@ -3,8 +3,10 @@
 
 use sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 /// SBI spec, "Hart State Management", hart states.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[repr(u8)]
 #[allow(missing_docs)] // The names are the specification's.
 pub enum HartState {
@@ -68,6 +70,11 @@ impl Link {
     /// Takes a software interrupt out.
     pub fn take_software_interrupt(&self) -> bool {
         take(&self.software_interrupt)
+    }
+
+    /// Whether there is a software interrupt, which stays.
+    pub fn has_software_interrupt(&self) -> bool {
+        self.software_interrupt.load(Ordering::Acquire)
     }
 
     /// Takes the request for a fence out.

@@ -90,9 +90,9 @@ pub(crate) fn access(
     if !plan.is_float()
         && let Ok(code) = fetch::locate(vcpu, &machine.ram, vcpu.frame.pc)
     {
-        let place = Place::of(&vcpu.frame, &vcpu.shadow);
+        let place = Place::of(&vcpu.frame, &vcpu.caches.shadow);
         let (page, target) = (address & !(PAGE_SIZE - 1), target.align_down(PAGE_SIZE));
-        vcpu.known.remember(is_beside_code, Known { place, code, bits, plan, page, target });
+        vcpu.caches.known.remember(is_beside_code, Known { place, code, bits, plan, page, target });
     }
     if is_beside_code {
         return load_beside_code(machine, vcpu, plan, bits, target, host).unwrap_or(refused);

@@ -5,6 +5,7 @@
 //! hypervisor's work nor other guests count, nor does an instruction that is emulated. Until then they are the hart's. The other counters count events of the SBI
 //! and the exits that a guest causes.
 
+use serde::{Deserialize, Serialize};
 use trace::{ExitCounters, ExitKind};
 
 /// Counters by their number, as OpenSBI numbers them: 0 is `cycle`, 1, which would be `time`, is none, 2 is `instret`, and
@@ -20,7 +21,7 @@ pub const CYCLE: usize = 0;
 pub const INSTRET: usize = 2;
 
 /// What can be counted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Event {
     /// Cycles in which the guest ran.
     Cycles,
@@ -34,7 +35,7 @@ pub enum Event {
 
 /// The SBI's firmware events that happen here. SBI spec, "Event: Firmware Events". The others, such as misaligned accesses,
 /// are served by real firmware or do not exist, and cannot be counted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum FirmwareEvent {
     /// The timer was set.
     SetTimer,
@@ -48,6 +49,13 @@ pub enum FirmwareEvent {
     SfenceSent,
     /// SFENCE.VMA with an ASID was sent.
     SfenceAsidSent,
+}
+
+impl Event {
+    /// Whether it is the guest's own: interrupts of the host's tell what other guests do.
+    pub const fn is_own(self) -> bool {
+        !matches!(self, Self::Exits(ExitKind::HostTimer | ExitKind::HostInterrupt))
+    }
 }
 
 impl FirmwareEvent {
@@ -79,7 +87,7 @@ impl FirmwareEvent {
 }
 
 /// One counter.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 struct Counter {
     event: Option<Event>,
     running: bool,
@@ -88,7 +96,7 @@ struct Counter {
 }
 
 /// What the hart's counters hold at a moment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct HartCounters {
     /// Cycles.
     pub cycle: u64,
@@ -97,7 +105,7 @@ pub struct HartCounters {
 }
 
 /// A virtual hart's counters.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Pmu {
     counters: [Counter; COUNTERS],
     /// Counters that have an event, a bit each.
@@ -126,6 +134,19 @@ impl Pmu {
     pub fn ran(&mut self, before: HartCounters, after: HartCounters) {
         self.own.cycle = self.own.cycle.wrapping_add(after.cycle.wrapping_sub(before.cycle));
         self.own.instret = self.own.instret.wrapping_add(after.instret.wrapping_sub(before.instret));
+    }
+
+    /// The same, if a guest could have brought it about.
+    pub(crate) fn checked(&self) -> Option<Self> {
+        let mut configured = 0;
+        for (number, counter) in self.counters.iter().enumerate() {
+            match counter.event {
+                Some(event) if Self::fits(number, event) && event.is_own() => configured |= 1 << number,
+                None if *counter == Counter::default() => {}
+                _ => return None,
+            }
+        }
+        (configured == self.configured).then(|| self.clone())
     }
 
     /// All counters without events, as at power-on.

@@ -37,7 +37,7 @@ pub(crate) fn access(
     if machine.ram.overlay().wants_scan() && code::is_fetched_from(machine, vcpu, page) {
         machine.ram.exempt_from_scan(page);
     }
-    vcpu.shadow.unwatch(&machine.ram, page);
+    vcpu.caches.shadow.unwatch(&machine.ram, page);
     Outcome::Resume
 }
 

@@ -7,16 +7,20 @@
 
 mod alarm;
 
+use serde::{Deserialize, Serialize};
+
 pub use alarm::Alarm;
 
 /// When the timer interrupt becomes pending, and whether it may be taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct VirtualTimer {
     deadline: u64,
     /// Until when an interrupt is held back, in ticks: 0 where that is not known yet, `u64::MAX` where none is.
     held_until: u64,
     /// A timer interrupt was taken, and the guest has to go on before the next one.
     has_to_go_on: bool,
+    /// The host's, not the guest's.
+    #[serde(skip)]
     host_is_slow: bool,
 }
 
@@ -24,6 +28,16 @@ impl VirtualTimer {
     /// A timer that never fires.
     pub const OFF: Self =
         Self { deadline: u64::MAX, held_until: u64::MAX, has_to_go_on: false, host_is_slow: false };
+
+    /// What of it is the same on all hosts.
+    pub(crate) const fn on_any_host(self) -> Self {
+        Self { host_is_slow: false, ..self }
+    }
+
+    /// Goes on as one that was somewhere else.
+    pub(crate) const fn go_on_from(&mut self, other: Self) {
+        *self = Self { host_is_slow: self.host_is_slow, ..other };
+    }
 
     /// Sets the deadline, in ticks; `u64::MAX` is never.
     pub const fn set(&mut self, deadline: u64) {

@@ -4,18 +4,18 @@ use isa::csr::scounteren;
 use isa::{Exception, Interrupt, Privilege, Reg};
 use memory::GuestPhysAddr;
 use mmu::{ContextKey, Rights, ShadowMmu};
+use serde::{Deserialize, Serialize};
 use trace::ExitCounters;
 use vhart::{CsrFeatures, VcpuFrame};
 
-use crate::fast::state::FastPath;
-use crate::mmio::known::KnownAccesses;
+use crate::caches::Caches;
 use crate::outcome::{Fatal, Outcome, StopReason};
 use crate::pmu::{CYCLE, INSTRET, Pmu};
 use crate::steal::StealTime;
 use crate::timer::VirtualTimer;
 
 /// Where a hart that starts, or resumes from a non-retentive suspension, begins.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Start {
     /// Guest-physical address of its first instruction.
     pub address: u64,
@@ -24,7 +24,7 @@ pub struct Start {
 }
 
 /// Whether a virtual hart has something to do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum RunState {
     /// It runs.
     Running,
@@ -43,10 +43,10 @@ pub enum RunState {
 pub struct Vcpu {
     /// Its hart id, which is also its place in the virtual machine.
     pub id: usize,
-    /// Registers, privilege and CSRs.
+    /// Registers, privilege and CSRs; and in `fast` the caches that the assembly reads.
     pub frame: VcpuFrame,
-    /// The shadow page tables.
-    pub shadow: ShadowMmu,
+    /// All other caches. What follows, and is no cache, `state` saves and restores.
+    pub caches: Caches,
     /// The timer that the SBI sets.
     pub timer: VirtualTimer,
     /// What it is doing.
@@ -63,10 +63,6 @@ pub struct Vcpu {
     pub(crate) pmu_snapshot: Option<GuestPhysAddr>,
     /// Bytes that a console write by the SBI, which is made again until it is done, has written.
     pub(crate) console_sent: u64,
-    /// Accesses to devices that may come again.
-    pub(crate) known: KnownAccesses,
-    /// What keeps the assembly's part of the frame in step.
-    pub(crate) fast: FastPath,
 }
 
 impl Vcpu {
@@ -75,7 +71,7 @@ impl Vcpu {
         Self {
             id,
             frame: VcpuFrame::new(features),
-            shadow,
+            caches: Caches::new(shadow),
             timer: VirtualTimer::OFF,
             state: RunState::Stopped,
             exits: ExitCounters::default(),
@@ -84,16 +80,13 @@ impl Vcpu {
             pmu: Pmu::default(),
             pmu_snapshot: None,
             console_sent: 0,
-            known: KnownAccesses::default(),
-            fast: FastPath::default(),
         }
     }
 
     /// Back to the state before its first instruction, stopped; counters stay.
     pub fn reset(&mut self) {
         self.frame.reset();
-        self.fast.reset();
-        self.shadow.reset();
+        self.drop_caches();
         self.timer = VirtualTimer::OFF;
         self.steal.stop();
         self.pmu.reset();
@@ -101,6 +94,12 @@ impl Vcpu {
         self.console_sent = 0;
         self.virtualise_counters();
         self.state = RunState::Stopped;
+    }
+
+    /// Drops all that it remembers to be fast; it goes on as it would have, more slowly. At any instruction boundary, that is,
+    /// whenever it does not run: *droppable-caches*.
+    pub fn drop_caches(&mut self) {
+        self.caches.drop_all(&mut self.frame);
     }
 
     /// Starts it, as firmware hands a hart over.

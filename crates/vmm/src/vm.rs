@@ -101,7 +101,7 @@ pub fn prepare(machine: &Machine, vcpu: &mut Vcpu) -> Next {
     vcpu.take_interrupt();
     let root = fast::root(machine, vcpu);
     code::follow_watches(machine, vcpu);
-    Next::Run(Entry { root, flush: vcpu.shadow.take_flush() })
+    Next::Run(Entry { root, flush: vcpu.caches.shadow.take_flush() })
 }
 
 /// A root that the assembly may go on under and that is none of the vCPU's own, as a value for the real satp: *own-root* is
@@ -121,7 +121,7 @@ pub fn notice(machine: &Machine, vcpu: &mut Vcpu) -> bool {
             vcpu.set_line(Interrupt::Software, true);
         }
         if link.take_fence() {
-            vcpu.shadow.clear();
+            vcpu.caches.shadow.clear();
         }
         vcpu.set_line(Interrupt::External, machine.external_interrupt(vcpu.id));
     }

@@ -83,7 +83,7 @@ impl<P: Platform> Control for Desk<'_, P> {
             unit: if self.world.host.counts_cycles() { "cycles" } else { "" },
             others: Vec::from([
                 ("rewritten", sum(|vcpu| vcpu.exits.get(ExitKind::Rewritten))),
-                ("shadow-fills", sum(|vcpu| vcpu.shadow.fills)),
+                ("shadow-fills", sum(|vcpu| vcpu.caches.shadow.fills)),
                 ("code-copies", code.copies),
                 ("code-sites", code.sites),
                 ("code-copies-ended", code.ended),

@@ -10,6 +10,7 @@ use vmm::vm::Vm;
 
 use crate::hart::HartId;
 use crate::port::PATIENCE;
+use crate::probe::Losses;
 use crate::status::Status;
 
 /// A guest: its virtual machine, and what becomes of it.
@@ -41,8 +42,10 @@ pub struct Guest {
     pub writes_seen: u64,
     /// What the hart has counted for it.
     pub counts: HartCounts,
-    /// Cycles that the hart was in the guest, what the assembly served included. Only counted with the scanner on.
+    /// Cycles that the hart was in the guest, what the assembly served included. Only counted with probes.
     pub executed: u64,
+    /// What its vCPU has lost for a test.
+    pub(crate) losses: Losses,
     /// How it ended last.
     pub status: Status,
 }
@@ -66,6 +69,7 @@ impl Guest {
             writes_seen: 0,
             counts: HartCounts::default(),
             executed: 0,
+            losses: Losses::default(),
             status: Status::PoweredOff,
         }
     }

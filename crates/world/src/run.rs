@@ -182,9 +182,8 @@ fn enter<P: Platform>(world: &mut World<P>, hart: &mut Hart<P>, number: usize) {
 
 /// Runs a guest until `until`, in ticks, at the latest.
 #[inline(never)]
-#[allow(clippy::panic, reason = "what the scanner finds is a bug of ours")]
 fn run_guest<P: Platform>(world: &mut World<P>, hart: &mut Hart<P>, number: usize, until: u64) -> Left {
-    let World { host, io, guests, check_every, recent, .. } = world;
+    let World { host, io, guests, probes, shares_asids, recent, .. } = world;
     let port = &mut hart.port;
     recent.last.store(number, Ordering::Relaxed);
     let (Some(guest), Some(recent)) = (guests.get_mut(number), recent.guests.get(number)) else {
@@ -198,7 +197,8 @@ fn run_guest<P: Platform>(world: &mut World<P>, hart: &mut Hart<P>, number: usiz
     alarm.run_begins(now);
     let until = if alarm.host_is_slow() { until.max(alarm.end_of_run(now)) } else { until };
     let mut sample = None;
-    let watched = *check_every != 0;
+    let (probes, shares_asids) = (*probes, *shares_asids);
+    let watched = probes.are_on();
     let left = loop {
         let entry = match vm::prepare(machine, vcpu) {
             Next::Run(entry) => entry,
@@ -221,7 +221,7 @@ fn run_guest<P: Platform>(world: &mut World<P>, hart: &mut Hart<P>, number: usiz
             vcpu.exits.charge(host.cost_clock().wrapping_sub(left_at).wrapping_mul(SAMPLED));
         }
         let pc = vcpu.frame.pc;
-        // With the scanner on, speed does not matter, and everything is measured.
+        // With probes, speed does not matter, and everything is measured.
         let trap = if watched || vcpu.pmu.follows_hart() {
             run_measured::<P>(port, host, vcpu, entry.root, &mut guest.executed)
         } else {
@@ -252,14 +252,9 @@ fn run_guest<P: Platform>(world: &mut World<P>, hart: &mut Hart<P>, number: usiz
                 break Left::Due;
             }
         }
-        if watched && port.counts().runs.is_multiple_of(u64::from(*check_every)) {
+        if watched && probes.are_due(port.counts().runs) {
             let (began, from) = (host.now(), host.cost_clock());
-            if let Err(violation) = mmu::check::check(&vcpu.shadow, &machine.ram) {
-                panic!("{violation}");
-            }
-            if let Some(root) = vm::foreign_root(vcpu) {
-                panic!("invariant own-root broken: the assembly may write {root:?}");
-            }
+            probes.apply(port.counts().runs, port, shares_asids, machine, vcpu, &mut guest.losses);
             // That is no exit's cost, and no guest's.
             let took = host.cost_clock().wrapping_sub(from);
             sample = sample.map(|left_at| left_at.wrapping_add(took));

@@ -20,6 +20,7 @@ use crate::hart::{Hart, HartId, HartSet};
 use crate::host::HostAccess;
 use crate::io::Io;
 use crate::port::{HartPort, Platform};
+use crate::probe::Probes;
 use crate::recent::Recent;
 use crate::status::Status;
 
@@ -41,8 +42,8 @@ pub struct World<P: Platform> {
     pub recent: &'static Recent,
     /// Some vCPUs have the same ASIDs, so that one would find what another has left in the TLB.
     pub shares_asids: bool,
-    /// Exits between two scans of the shadow tables; 0 is never.
-    pub check_every: u32,
+    /// What tests have done between two runs of a guest.
+    pub probes: Probes,
     /// How the whole run ends, if it does.
     pub ending: Option<Status>,
     /// Who carries out what the operator types at the monitor's prompt.

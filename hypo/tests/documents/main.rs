@@ -161,10 +161,10 @@ fn the_manifests_defaults_are_the_documented_ones() {
     };
     let (with, without) = (bundle_of(format!("[host]\n{host}{VM}")), bundle_of(VM.to_owned()));
     assert_eq!(
-        (with.log_level, with.check_every, with.show),
-        (without.log_level, without.check_every, without.show)
+        (with.log_level, with.check_every, with.drop_caches_every, with.show),
+        (without.log_level, without.check_every, without.drop_caches_every, without.show)
     );
-    assert_eq!((without.window, host.lines().count()), (None, 4));
+    assert_eq!((without.window, host.lines().count()), (None, 5));
 }
 
 #[test]

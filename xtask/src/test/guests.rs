@@ -37,6 +37,9 @@ struct Entry {
     /// Whether it also runs with rewriting and the fast path switched off, on the first processor model.
     #[serde(default)]
     slow: bool,
+    /// At every how many exits its vCPU loses its caches, for one more run each, on the first processor model.
+    #[serde(default)]
+    drops: Vec<u32>,
     /// The processor models to run it on; none is QEMU's own choice.
     #[serde(default)]
     cpu: Vec<String>,
@@ -96,27 +99,27 @@ pub fn cases(project: &Project, setting: &Setting) -> Result<Vec<Case>> {
         for (firmware, suffix) in setting.firmwares(&entry.firmware) {
             if entry.cpu.is_empty() || !suffix.is_empty() {
                 let name = format!("{}{suffix}", entry.name);
-                let slow = entry.slow && suffix.is_empty();
-                add(&mut cases, entry, &name, arguments(&["--firmware", firmware]), slow, hypo);
+                let is_first = suffix.is_empty();
+                add(&mut cases, entry, &name, arguments(&["--firmware", firmware]), is_first, hypo);
             }
         }
         for (n, cpu) in entry.cpu.iter().enumerate() {
             let name = format!("{}/{cpu}", entry.name);
-            add(
-                &mut cases,
-                entry,
-                &name,
-                arguments(&["--cpu", cpu, "--firmware", firmware]),
-                entry.slow && n == 0,
-                hypo,
-            );
+            add(&mut cases, entry, &name, arguments(&["--cpu", cpu, "--firmware", firmware]), n == 0, hypo);
         }
     }
     Ok(cases)
 }
 
-/// Adds the cases of a guest on one machine, `slow` among them if wanted.
-fn add(cases: &mut Vec<Case>, entry: &Entry, name: &str, arguments: Vec<String>, slow: bool, hypo: &Hypo) {
+/// Adds the cases of a guest on one machine; on its first one, also the other ways of running it that are wanted.
+fn add(
+    cases: &mut Vec<Case>,
+    entry: &Entry,
+    name: &str,
+    arguments: Vec<String>,
+    is_first: bool,
+    hypo: &Hypo,
+) {
     let guest = Arc::new(Guest {
         hypo: hypo.clone(),
         arguments,
@@ -139,15 +142,23 @@ fn add(cases: &mut Vec<Case>, entry: &Entry, name: &str, arguments: Vec<String>,
         });
     }
     let compare = entry.native;
-    let ways: &[(&str, &[&str])] = &[("guest", &[]), ("slow", SLOW)];
-    for &(way, switches) in &ways[..if slow { 2 } else { 1 }] {
+    let words = |words: &[&str]| words.iter().map(|&word| word.into()).collect::<Vec<String>>();
+    let mut ways = vec![("guest".to_owned(), Vec::new())];
+    if is_first && entry.slow {
+        ways.push(("slow".into(), words(SLOW)));
+    }
+    for every in entry.drops.iter().filter(|_| is_first).map(u32::to_string) {
+        ways.push((format!("drop-{every}"), words(&["--drop-caches-every", &every])));
+    }
+    for (way, switches) in ways {
         let guest = Arc::clone(&guest);
         cases.push(Case {
             name: format!("guests/{name}/{way}"),
             about: about.clone(),
             long: false,
             run: silent(move |log| {
-                let verdict = guest.run(switches, log)?;
+                let switches: Vec<_> = switches.iter().map(String::as_str).collect();
+                let verdict = guest.run(&switches, log)?;
                 if !compare {
                     return Ok(());
                 }

@@ -9,6 +9,8 @@ use memory::{BLOCK_SIZE, GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr};
 use super::fill::PIECES;
 use super::mapping::is_code;
 use super::roots::{CONTEXTS, KERNEL, members};
+use super::trust::Trust;
+use super::writable::Writable;
 use super::{LostRoots, ShadowMmu, TlbFlush};
 use crate::context::ContextKey;
 use crate::pool::{Source, TableId, TablePool};
@@ -30,7 +32,19 @@ impl ShadowMmu {
         }
     }
 
-    /// Drops everything, as for a reset.
+    /// Drops everything that is remembered, what is known of the kernel included: there may be another one. What others are still
+    /// to be told, of watches and of the hardware's TLB, stays.
+    pub fn drop_all(&mut self) {
+        self.clear();
+        self.trust = Trust::default();
+        self.limits.clear();
+        // No leaf is left.
+        self.writable = Writable::default();
+        self.doubted.clear();
+        (self.recent, self.next_victim) = (0, 0);
+    }
+
+    /// Drops all translations, as a fence of everything may.
     pub fn clear(&mut self) {
         self.fences = self.fences.wrapping_add(1);
         (0..CONTEXTS).for_each(|number| self.release(number));

@@ -129,12 +129,6 @@ impl ShadowMmu {
         }
     }
 
-    /// Drops everything, and knows nothing of the kernel: there is another one.
-    pub fn reset(&mut self) {
-        self.clear();
-        self.trust = Trust::default();
-    }
-
     /// A fence of everything that the kernel has not asked for. The TLB holds nothing that the shadow does not.
     fn fence_unnamed(&mut self, ram: &GuestRam) {
         self.follow_unwatched(ram);

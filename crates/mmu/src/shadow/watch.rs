@@ -46,9 +46,19 @@ struct Limit {
     since: u64,
 }
 
+impl Limit {
+    /// No table is at this page.
+    const NONE: Self = Self { page: u64::MAX, limit: FIRST_LIMIT, since: 0 };
+}
+
 impl Limits {
     pub(super) fn new() -> Self {
-        Self((0..PLACES).map(|_| Limit { page: u64::MAX, limit: FIRST_LIMIT, since: 0 }).collect())
+        Self((0..PLACES).map(|_| Limit::NONE).collect())
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        self.0.fill(Limit::NONE);
     }
 
     fn of(&self, table: GuestPhysAddr) -> u32 {

@@ -127,7 +127,8 @@ const ALL: u64 = u64::MAX;
 /// Bits of sstatus that every virtual hart has; FS and VS come with their units.
 const STATUS: u64 = sstatus::SIE | sstatus::SPIE | sstatus::SPP | sstatus::SUM | sstatus::MXR;
 /// Priv. spec, "Supervisor Interrupt Registers".
-const INTERRUPTS: u64 = Interrupt::Software.mask() | Interrupt::Timer.mask() | Interrupt::External.mask();
+pub(super) const INTERRUPTS: u64 =
+    Interrupt::Software.mask() | Interrupt::Timer.mask() | Interrupt::External.mask();
 /// The one interrupt that a guest raises and lowers itself.
 const SOFTWARE: u64 = Interrupt::Software.mask();
 /// scounteren is a 32-bit register, all of whose bits stick.

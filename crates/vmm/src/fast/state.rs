@@ -42,8 +42,8 @@ impl Default for FastPath {
 }
 
 impl FastPath {
-    /// Back to the beginning.
-    pub(crate) fn reset(&mut self) {
-        *self = Self::default();
+    /// Back to the beginning. `translation` is `CsrFile::translation` now: the guest is to change it from here on.
+    pub(crate) fn drop_all(&mut self, translation: (u64, u64)) {
+        *self = Self { followed: translation, ..Self::default() };
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn again(
     access: Access,
     host: &mut impl Host,
 ) -> Option<Outcome> {
-    let known = vcpu.known.device(vcpu.frame.pc)?;
+    let known = vcpu.caches.known.device(vcpu.frame.pc)?;
     let Again { plan, bits, address, target } = again_at(&machine.ram, vcpu, known, access)?;
     Some(perform(machine, vcpu, plan, bits, address, target, host))
 }
@@ -28,13 +28,13 @@ pub(crate) fn again(
 /// The same for a load from a page whose code is fetched from a copy.
 #[inline]
 pub(crate) fn load_again(machine: &Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Option<Outcome> {
-    if vcpu.known.has_loads { known_load(machine, vcpu, host) } else { None }
+    if vcpu.caches.known.has_loads { known_load(machine, vcpu, host) } else { None }
 }
 
 #[cold]
 #[inline(never)]
 fn known_load(machine: &Machine, vcpu: &mut Vcpu, host: &mut impl Host) -> Option<Outcome> {
-    let known = vcpu.known.load(vcpu.frame.pc)?;
+    let known = vcpu.caches.known.load(vcpu.frame.pc)?;
     let Again { plan, bits, target, .. } = again_at(&machine.ram, vcpu, known, Access::Load)?;
     load_beside_code(machine, vcpu, plan, bits, target, host)
 }
@@ -52,7 +52,7 @@ struct Again {
 #[inline(always)]
 fn again_at(ram: &GuestRam, vcpu: &Vcpu, known: &Known, access: Access) -> Option<Again> {
     let plan = known.plan;
-    if known.place != Place::of(&vcpu.frame, &vcpu.shadow)
+    if known.place != Place::of(&vcpu.frame, &vcpu.caches.shadow)
         || plan.access() != access
         || !still_there(ram, known)
     {

@@ -51,6 +51,11 @@ impl Default for KnownAccesses {
 }
 
 impl KnownAccesses {
+    /// Forgets all.
+    pub(crate) fn drop_all(&mut self) {
+        *self = Self::default();
+    }
+
     /// Remembers an access to a device or, if `is_ram`, a load from RAM.
     pub(super) fn remember(&mut self, is_ram: bool, known: Known) {
         self.has_loads |= is_ram;

@@ -94,9 +94,7 @@ fn event(index: u64, data: u64) -> Option<Event> {
         (HARDWARE, 2) => Some(Event::Instructions),
         (FIRMWARE, PLATFORM) => {
             let kind = usize::try_from(data).ok().and_then(|place| ExitKind::ALL.get(place).copied())?;
-            // Interrupts of the host's tell what other guests do.
-            let is_own = !matches!(kind, ExitKind::HostTimer | ExitKind::HostInterrupt);
-            is_own.then_some(Event::Exits(kind))
+            Some(Event::Exits(kind)).filter(|event| event.is_own())
         }
         (FIRMWARE, code) => FirmwareEvent::from_code(code).map(Event::Firmware),
         _ => None,

@@ -62,9 +62,9 @@ fn fence_here(machine: &Machine, vcpu: &mut Vcpu, start: u64, size: u64, asid: O
         Some(pages) if size != 0 && pages <= MAX_PAGES => {
             for page in 0..pages {
                 let address = first.wrapping_add(page.wrapping_mul(PAGE_SIZE));
-                vcpu.shadow.fence(&machine.ram, Some(GuestVirtAddr(address)), asid);
+                vcpu.caches.shadow.fence(&machine.ram, Some(GuestVirtAddr(address)), asid);
             }
         }
-        _ => vcpu.shadow.fence(&machine.ram, None, asid),
+        _ => vcpu.caches.shadow.fence(&machine.ram, None, asid),
     }
 }

@@ -5,11 +5,9 @@ use memory::GuestPhysAddr;
 
 use super::call::{SbiCall, SbiError, SbiResult};
 use crate::machine::Machine;
-use crate::steal::Shared;
+use crate::steal::{SIZE, Shared};
 use crate::vcpu::Vcpu;
 
-/// Bytes of the shared memory, which also is its alignment.
-const SIZE: u64 = 64;
 /// Where the stolen time is in it, in nanoseconds. The sequence is in the first four bytes, the flags, always 0, in the
 /// next.
 const STEAL: u64 = 8;

@@ -97,7 +97,7 @@ fn assert_legal(guest: &Guest) -> Result<(), TestCaseError> {
     prop_assert!(guest.csr(CsrAddr::STVEC) & 3 < 2);
     prop_assert_eq!(guest.csr(CsrAddr::SEPC) & 1, 0);
     prop_assert_eq!(guest.reg(0), 0);
-    prop_assert!(mmu::check::check(&guest.vcpu.shadow, &guest.machine.ram).is_ok());
+    prop_assert!(mmu::check::check(&guest.vcpu.caches.shadow, &guest.machine.ram).is_ok());
     Ok(())
 }
 

@@ -117,7 +117,7 @@ fn a_reset_brings_memory_registers_devices_and_letter_boxes_back() {
         assert_eq!(vcpu.frame.csr.read(csr, Privilege::Supervisor), Ok(Read::Value(0)), "{csr:?}");
     }
     assert_eq!(vcpu.frame.csr.read(CsrAddr::STVEC, Privilege::Supervisor), Ok(Read::Value(ENTRY)));
-    assert_eq!(mmu::check::check(&vcpu.shadow, &machine.ram), Ok(0));
+    assert_eq!(mmu::check::check(&vcpu.caches.shadow, &machine.ram), Ok(0));
     assert_eq!(vm::deadline(machine, vcpu), u64::MAX);
     assert!(matches!(vm::prepare(machine, vcpu), Next::Run(_)));
     assert_eq!(vcpu.frame.pc, ENTRY, "no interrupt is left over");

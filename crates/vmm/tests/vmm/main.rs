@@ -13,6 +13,7 @@ mod fetching;
 mod garbage;
 mod lifecycle;
 mod lines;
+mod losing;
 mod model;
 mod running;
 mod sbi;

@@ -59,7 +59,7 @@ fn settle(guest: &mut Guest) {
         guest.raise(Exception::LoadPageFault, VA);
         execute(guest, asm::sfence_vma(0, 0));
     }
-    assert_ne!(guest.vcpu.shadow.settled(), u64::MAX);
+    assert_ne!(guest.vcpu.caches.shadow.settled(), u64::MAX);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn the_assembly_switches_for_an_unknown_kernel_only_while_nothing_has_to_be_fenc
         if by_device {
             guest.machine.ram.device_write(root, &[0; 8]).expect("RAM");
         } else {
-            guest.vcpu.shadow.unwatch(&guest.machine.ram, root);
+            guest.vcpu.caches.shadow.unwatch(&guest.machine.ram, root);
         }
         guest.prepare();
         assert_eq!(may_switch(&guest), (false, false), "{by_device}");
@@ -136,10 +136,10 @@ fn the_assembly_switches_for_a_kernel_that_is_trusted() {
     for asid in (8..28).chain([7]) {
         write_satp(&mut guest, satp(asid));
     }
-    assert!(guest.vcpu.shadow.trusts_switches());
+    assert!(guest.vcpu.caches.shadow.trusts_switches());
     assert_eq!(may_switch(&guest), (true, true));
     guest.vcpu.reset();
-    assert!(!guest.vcpu.shadow.trusts_fences() && !guest.vcpu.shadow.trusts_switches());
+    assert!(!guest.vcpu.caches.shadow.trusts_fences() && !guest.vcpu.caches.shadow.trusts_switches());
 }
 
 #[test]

@@ -146,14 +146,14 @@ impl<P: Platform> World<P> {
                 let _ = write!(text, " {}={count}", kind.name());
             }
             let code = guest.vm.machine.code.lock().counts();
-            let _ = write!(text, " shadow-fills={} code-copies={}", vcpu.shadow.fills, code.copies);
+            let _ = write!(text, " shadow-fills={} code-copies={}", vcpu.caches.shadow.fills, code.copies);
             let _ = write!(text, " code-sites={} code-copies-ended={}", code.sites, code.ended);
             let _ = write!(text, " fast-exits={} slow-exits={}", vcpu.frame.fast_exits, counts.runs);
             let _ = write!(text, " site-misses={}", vcpu.site_misses);
             let _ = write!(text, " tlb-flushes-all={}", counts.flushes_all);
             let _ = write!(text, " tlb-flushes-address={}", counts.flushes_address);
             let _ = write!(text, " tlb-flushes-switch={}", vcpu.frame.switch_flushes);
-            if self.check_every != 0 {
+            if self.probes.are_on() {
                 let (name, executed, fast) = (&guest.vm.name, guest.executed, vcpu.frame.fast_exits);
                 let _ = write!(
                     text,

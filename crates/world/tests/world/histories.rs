@@ -88,7 +88,9 @@ impl History {
         let mut random = Random(seed);
         let count = 2 + random.below(7) as usize;
         let setups: Vec<_> = (0..count).map(|number| setup(number, &mut random)).collect();
-        let driver = Driver::new(make(&setups, harts, random.next()));
+        let mut driver = Driver::new(make(&setups, harts, random.next()));
+        // In some, vCPUs lose their caches, or all but their state: *droppable-caches*.
+        driver.made.world.probes.drop_caches_every = [3, 0, 0, 0, 50, 0, 0, 0][(seed % 8) as usize];
         {
             let mut state = driver.made.state.borrow_mut();
             state.programs.iter_mut().for_each(|program| program.is_followed = true);

@@ -1,4 +1,4 @@
-//! Random histories of accesses, edits of the guest's tables, fences, writes of satp, copied code pages and resets, with
+//! Random histories of accesses, edits of the guest's tables, fences, writes of satp, copied code pages, lost caches and resets, with
 //! right and wrong tables, on a pool so small that contexts are evicted. After each step the shadow, and a TLB that forgets
 //! nothing unless told to, hold only what the guest's hardware could hold. Here is what is made up; `machine` is what it
 //! happens to, `truth` judges.
@@ -57,6 +57,7 @@ fn steps(mode: Mode, guests: usize) -> impl Strategy<Value = Vec<(usize, Step)>>
             3 => (0..8usize).prop_map(Step::FenceFast),
             1 => grow.prop_map(|(c, a, stride)| Step::Grow(c, a, stride)),
             1 => (0..TABLES).prop_map(Step::Device),
+            1 => any::<bool>().prop_map(Step::Lose),
             1 => Just(Step::Reset),
         ];
         prop::collection::vec((0..guests, step), 1..80)

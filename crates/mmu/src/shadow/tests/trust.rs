@@ -12,7 +12,7 @@ const OTHER: u64 = VA + 0x1000;
 /// A kernel of which nothing is known, in a space with these flags at `VA` and `OTHER`.
 fn unknown(asid: u16) -> (Rig, ContextKey) {
     let mut rig = Rig::new(Mode::Sv48);
-    rig.shadow.reset();
+    rig.shadow.drop_all();
     let key = rig.space(asid);
     (rig, key)
 }
@@ -175,6 +175,6 @@ fn a_switch_that_misses_a_fence_starts_the_count_anew() {
 fn a_reset_forgets_what_the_kernel_has_shown() {
     let (mut rig, key) = unknown(5);
     rig.earn_trust(key);
-    rig.shadow.reset();
+    rig.shadow.drop_all();
     assert!(rig.change_rights());
 }

@@ -158,6 +158,11 @@ impl Guest {
         guest
     }
 
+    /// The words of its RAM, for hardware that is played.
+    pub fn words(&self) -> &'static [AtomicU64] {
+        self.words
+    }
+
     /// Serves an exception as the run loop does.
     pub fn serve(&mut self, cause: u64, value: u64) -> Result<(), StopReason> {
         let trap = TrapInfo { cause, value };
@@ -233,7 +238,7 @@ impl Guest {
     /// Leaves of the shadow tables when the guest runs on, all of which keep the invariants.
     pub fn shadow_leaves(&mut self) -> usize {
         self.prepare();
-        mmu::check::check(&self.vcpu.shadow, &self.machine.ram).expect("the shadow's invariants")
+        mmu::check::check(&self.vcpu.caches.shadow, &self.machine.ram).expect("the shadow's invariants")
     }
 }
 

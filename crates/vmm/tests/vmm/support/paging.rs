@@ -64,7 +64,7 @@ impl Tables {
             self.map(guest, SPARE, RAM, RWX);
             guest.raise(Exception::LoadPageFault, SPARE);
             self.unmap(guest, SPARE);
-            guest.vcpu.shadow.fence(&guest.machine.ram, Some(GuestVirtAddr(SPARE)), None);
+            guest.vcpu.caches.shadow.fence(&guest.machine.ram, Some(GuestVirtAddr(SPARE)), None);
         }
     }
 

@@ -31,7 +31,7 @@ use world::host::HostAccess;
 use world::io::Io;
 use world::io::disks::{Disks, GuestDisk, HostDisk};
 use world::io::nets::{HostNic, Lan, Nets, Plug};
-use world::{Guest, Hart, HartId, HartSet, Interrupts, Queues, Recent, World};
+use world::{Guest, Hart, HartId, HartSet, Interrupts, Probes, Queues, Recent, World};
 
 use super::devices::{
     DISK_SOURCE, DiskState, LINE_SOURCE, LineState, NIC_SOURCE, NicState, SimDisk, SimInterrupts, SimLine,
@@ -188,7 +188,7 @@ pub fn make(setups: &[Setup], harts: usize, seed: u64) -> Made {
         kicks: HartSet::default(),
         recent: Box::leak(Box::new(Recent::new())),
         shares_asids: false,
-        check_every: 0,
+        probes: Probes::default(),
         ending: None,
         operator: Operator::default(),
         facts: Vec::new(),

@@ -48,6 +48,8 @@ pub(super) enum Step {
     Device(u64),
     /// The code at an address in one of the contexts is copied, or its copy ends.
     Copy(usize, GuestVirtAddr),
+    /// The vCPU loses its caches; whether its kernel is trusted all the same.
+    Lose(bool),
     /// The virtual machine is reset.
     Reset,
 }
@@ -182,6 +184,17 @@ impl History {
                 ram.write(slot, &[0; 8]).unwrap();
             }
             Step::Copy(context, address) => self.copy(hart, key_of(context), address.0),
+            // *droppable-caches*
+            Step::Lose(is_trusted) => {
+                self.rig.shadow.drop_all();
+                if is_trusted {
+                    self.rig.shadow.trust_kernel();
+                }
+                self.filled_writable = false;
+                self.flush(hart);
+                self.assert_explained();
+                assert_eq!(self.rig.shadow.pool.available(), self.rig.shadow.pool.capacity());
+            }
             Step::Reset => {
                 self.rig.shadow.clear();
                 self.rig.guest.ram.uncover_all();
