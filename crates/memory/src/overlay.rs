@@ -1,8 +1,13 @@
 //! Pages of guest RAM whose code is fetched from somewhere else: from a copy that the `rewrite` crate owns; and pages to
 //! which nothing is stored unnoticed: those that are watched, and those whose code was scanned.
 //!
-//! Says which pages those are and where their copies lie, so that shadow tables can be filled accordingly, and notes
-//! when the hypervisor itself writes to one. Decides nothing. Atomic, like RAM: all vCPUs of a VM share it.
+//! Says what a shadow leaf for a page may be (`rule`), and notes when the hypervisor itself writes to a page that has a copy.
+//! Decides nothing: what it says of copies and scanned pages is `rewrite`'s, what is watched is `mmu`'s. Atomic, like RAM: all
+//! vCPUs of a VM share it.
+//!
+//! A page of which a copy is made is closed first: no shadow that is filled from then on maps it writable. So its place is taken
+//! and it is counted in its block before its copy is published, and it stays closed after the copy was unpublished, until
+//! `rewrite` opens it. *closed-before-copied*, *free-copy*.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -18,15 +23,19 @@ const SETS: u64 = if cfg!(loom) { 1 } else { 1024 };
 const WAYS: usize = if cfg!(loom) { 1 } else { 4 };
 
 /// Which page's copy is where, in one word, so that nobody sees one page with another one's copy: the number of the copy's page
-/// in the lower `COPY_BITS`, and above it the page's `tag`. 0 is an empty place.
+/// in the lower `COPY_BITS`, above it whether code is fetched from it, and above that the page's `tag`. 0 is an empty place.
 #[derive(Debug)]
 struct Place(AtomicU64);
 
 /// Bits of the number of a page of host memory, whose addresses have 56 bits. Priv. spec, "Sv39: Page-Based 39-bit
 /// Virtual-Memory System" and the like.
 const COPY_BITS: u32 = 56 - PAGE_SIZE.ilog2();
+/// Code is fetched from the copy.
+const PUBLISHED: u64 = 1 << COPY_BITS;
+/// Where in a place's word the tag begins.
+const TAG_SHIFT: u32 = COPY_BITS + 1;
 /// Where RAM must end, for tags to tell its pages apart.
-const END: u64 = ((1 << (64 - COPY_BITS)) - 1) * SETS * PAGE_SIZE;
+const END: u64 = ((1 << (64 - TAG_SHIFT)) - 1) * SETS * PAGE_SIZE;
 
 /// Tells a page from others that have the same set.
 const fn tag(address: GuestPhysAddr) -> u64 {
@@ -39,56 +48,86 @@ const fn copy_in(word: u64) -> HostPhysAddr {
 }
 
 impl Place {
-    /// The copy of the page with this tag, if the place is its own.
-    fn copy_of(&self, tag: u64) -> Option<HostPhysAddr> {
+    /// The place's word, if it is that of the page with this tag.
+    fn word_of(&self, tag: u64) -> Option<u64> {
         let word = self.0.load(Ordering::Acquire);
-        (word >> COPY_BITS == tag).then(|| copy_in(word))
+        (word >> TAG_SHIFT == tag).then_some(word)
+    }
+
+    /// The copy that the code of the page with this tag is fetched from, if the place is its own.
+    fn copy_of(&self, tag: u64) -> Option<HostPhysAddr> {
+        self.word_of(tag).filter(|word| word & PUBLISHED != 0).map(copy_in)
     }
 
     /// Takes an empty place for a page with this tag; says whether it was empty.
-    fn fill(&self, tag: u64, copy: HostPhysAddr) -> bool {
-        let word = tag << COPY_BITS | (copy.0 / PAGE_SIZE);
+    fn take(&self, tag: u64, copy: HostPhysAddr) -> bool {
+        let word = tag << TAG_SHIFT | (copy.0 / PAGE_SIZE);
         self.0.compare_exchange(0, word, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Empties the place if it is that of the page with this tag; gives the page's copy.
-    fn empty(&self, tag: u64) -> Option<HostPhysAddr> {
-        let word = self.0.load(Ordering::Acquire);
-        if word >> COPY_BITS != tag {
-            return None;
-        }
-        // Where two harts empty it at one time, one of them gets the copy.
-        self.0.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed).ok().map(copy_in)
+    /// Lets code of the page with this tag be fetched from its copy or from itself, if the place is its own and that is not so
+    /// now; gives the copy.
+    fn publish(&self, tag: u64, publish: bool) -> Option<HostPhysAddr> {
+        let old = self.word_of(tag).filter(|word| (word & PUBLISHED != 0) != publish)?;
+        // Where two harts do so at one time, one of them gets the copy.
+        self.0.compare_exchange(old, old ^ PUBLISHED, Ordering::AcqRel, Ordering::Relaxed).ok().map(copy_in)
     }
+}
 
-    /// Empties the place, which is in the set with this number; gives the address of the page whose it was.
-    fn clear(&self, set: u64) -> Option<GuestPhysAddr> {
-        // Most are empty, and are not to be written.
-        if self.0.load(Ordering::Acquire) == 0 {
-            return None;
-        }
-        let tag = self.0.swap(0, Ordering::AcqRel) >> COPY_BITS;
-        Some(GuestPhysAddr((tag.checked_sub(1)? * SETS + set) * PAGE_SIZE))
-    }
+/// What shadow leaves for a page may be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LeafRule {
+    /// Where the page's code is fetched from, if not from itself.
+    pub copy: Option<HostPhysAddr>,
+    /// Whether stores to the page pass unnoticed.
+    pub writable: bool,
+    /// What a kernel may execute of it.
+    pub execution: Execution,
+    /// Whether one leaf may map the page's whole block.
+    pub whole_block: bool,
+}
+
+/// What a kernel may execute of a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Execution {
+    /// All of it; the firmware complains of nothing.
+    Free,
+    /// All of it. The pages around it may have to be scanned first.
+    Scanned,
+    /// Nothing, before the page is scanned.
+    AfterScan,
+}
+
+/// The page has a place, and is closed: most have none, and need not be looked for in their sets.
+const CLOSED: u64 = 1;
+/// The page was scanned, and was not stored to since.
+const SCANNED: u64 = 1 << 1;
+/// The page may be executed and stored to without being scanned again.
+const EXEMPT: u64 = 1 << 2;
+/// The page is watched.
+const WATCHED: u64 = 1 << 3;
+/// Flags of a page.
+const FLAGS: u32 = 4;
+/// Pages whose flags are in one word.
+const PAGES_OF_WORD: u64 = (u64::BITS / FLAGS) as u64;
+
+/// A flag of all pages of a word.
+const fn of_all(flag: u64) -> u64 {
+    u64::MAX / ((1 << FLAGS) - 1) * flag
 }
 
 /// The pages of one guest whose code is fetched from copies.
 #[derive(Debug)]
 pub struct Overlay {
     places: Box<[Place]>,
-    /// Pages that have a place, a bit each: most have none, and need not be looked for in their sets.
-    copied: Box<[AtomicU64]>,
+    /// The flags of all pages, `FLAGS` bits each.
+    pages: Box<[AtomicU64]>,
     /// How often a block had none of those any more.
     released: AtomicU64,
     base: GuestPhysAddr,
     disturbed: AtomicBool,
-    /// Kernel code must be scanned before it is executed: a bit for each page that was, and was not stored to since.
-    scanned: Box<[AtomicU64]>,
-    /// Pages that may be executed and stored to without being scanned again, a bit each.
-    exempt: Box<[AtomicU64]>,
+    /// Kernel code must be scanned before it is executed.
     wants_scan: AtomicBool,
-    /// Watched pages, a bit each.
-    watched: Box<[AtomicU64]>,
     state: Arc<RamState>,
     /// The last pages that were watched no longer: `entry` of the count before and the page's number in RAM.
     log: [AtomicU64; LOG],
@@ -120,17 +159,14 @@ pub const LOG: usize = 32;
 impl Overlay {
     pub(crate) fn new(base: GuestPhysAddr, size: u64) -> Self {
         assert!(base.0.saturating_add(size) <= END, "RAM beyond what the table of copies can tell apart");
-        let bits = || (0..(size / PAGE_SIZE).div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        let words = (size / PAGE_SIZE).div_ceil(PAGES_OF_WORD);
         Self {
             places: (0..SETS as usize * WAYS).map(|_| Place(AtomicU64::new(0))).collect(),
-            copied: bits(),
+            pages: (0..words).map(|_| AtomicU64::new(0)).collect(),
             released: AtomicU64::new(0),
             base,
             disturbed: AtomicBool::new(false),
-            scanned: bits(),
-            exempt: bits(),
             wants_scan: AtomicBool::new(false),
-            watched: bits(),
             state: Arc::new(RamState {
                 blocks: (0..size / BLOCK_SIZE).map(|_| Block::new()).collect(),
                 unwatched: AtomicU64::new(0),
@@ -153,42 +189,52 @@ impl Overlay {
     /// Whether the kernel code in the page of `address` may be executed.
     #[inline]
     pub fn may_run(&self, address: GuestPhysAddr) -> bool {
-        !self.wants_scan() || self.is_in(&self.scanned, address) || self.is_in(&self.exempt, address)
+        !self.wants_scan() || self.has(address, SCANNED | EXEMPT)
     }
 
     /// Whether the page of `address` was scanned and not stored to since.
     pub fn is_scanned(&self, address: GuestPhysAddr) -> bool {
-        self.is_in(&self.scanned, address)
+        self.has(address, SCANNED)
     }
 
     /// Notes that the page of `address` is about to be scanned.
     pub(crate) fn note_scanned(&self, address: GuestPhysAddr) {
-        self.enter(&self.scanned, address);
+        self.enter(address, SCANNED);
     }
 
     /// Notes that the page of `address` has to be scanned again before it is executed.
     pub(crate) fn forget_scanned(&self, address: GuestPhysAddr) {
-        self.leave(&self.scanned, address);
+        self.leave(address, SCANNED);
     }
 
     /// Lets the page of `address` be executed and stored to without being scanned, until a copy of it ends.
     pub(crate) fn exempt(&self, address: GuestPhysAddr) {
-        self.leave(&self.scanned, address);
-        if let Some((word, bit)) = self.bit_of(&self.exempt, address) {
-            word.fetch_or(bit, Ordering::AcqRel);
+        self.leave(address, SCANNED);
+        if let Some((word, shift)) = self.flags_of(address) {
+            word.fetch_or(EXEMPT << shift, Ordering::AcqRel);
         }
     }
 
-    /// Whether a store to the page of `address`, which has no copy, has to be noticed.
+    /// What a shadow leaf for the page of `address` may be.
     #[inline]
-    pub fn is_guarded(&self, address: GuestPhysAddr) -> bool {
-        self.is_watched(address) || self.is_scanned(address)
+    pub fn rule(&self, address: GuestPhysAddr) -> LeafRule {
+        let execution = match self.wants_scan() {
+            false => Execution::Free,
+            true if self.has(address, SCANNED | EXEMPT) => Execution::Scanned,
+            true => Execution::AfterScan,
+        };
+        if !self.touches_block(address) {
+            return LeafRule { copy: None, writable: true, execution, whole_block: true };
+        }
+        let flags = self.flags(address) & (CLOSED | SCANNED | WATCHED);
+        let copy = if flags & CLOSED != 0 { self.find_copy(address) } else { None };
+        LeafRule { copy, writable: flags == 0, execution, whole_block: false }
     }
 
     /// Whether the page of `address` is watched.
     #[inline]
     pub fn is_watched(&self, address: GuestPhysAddr) -> bool {
-        self.touches_block(address) && self.is_in(&self.watched, address)
+        self.touches_block(address) && self.has(address, WATCHED)
     }
 
     /// How often a page was watched no longer. As long as this stays, nothing was stored to any page that is watched.
@@ -204,12 +250,12 @@ impl Overlay {
 
     /// Watches the page of `address`; says whether it does so from now on.
     pub(crate) fn watch(&self, address: GuestPhysAddr) -> bool {
-        self.enter(&self.watched, address)
+        self.enter(address, WATCHED)
     }
 
     /// Watches the page of `address` no longer; says whether it was watched.
     pub(crate) fn unwatch(&self, address: GuestPhysAddr) -> bool {
-        let was = self.leave(&self.watched, address);
+        let was = self.leave(address, WATCHED);
         if was {
             let count = self.state.unwatched.fetch_add(1, Ordering::AcqRel);
             if let (Some(place), Some(offset)) =
@@ -233,27 +279,34 @@ impl Overlay {
         range.clone().all(|count| page(count).is_some()).then(|| range.filter_map(page))
     }
 
+    /// Whether the page of `address` has one of these flags.
     #[inline]
-    fn is_in(&self, bits: &[AtomicU64], address: GuestPhysAddr) -> bool {
-        self.bit_of(bits, address).is_some_and(|(word, bit)| word.load(Ordering::Acquire) & bit != 0)
+    fn has(&self, address: GuestPhysAddr, flags: u64) -> bool {
+        self.flags(address) & flags != 0
     }
 
-    /// Sets a page's bit and counts it in its block; says whether it was not set before.
-    fn enter(&self, bits: &[AtomicU64], address: GuestPhysAddr) -> bool {
-        let Some((word, bit)) = self.bit_of(bits, address) else { return false };
+    /// The flags of the page of `address`, and above them those of others.
+    #[inline]
+    fn flags(&self, address: GuestPhysAddr) -> u64 {
+        self.flags_of(address).map_or(0, |(word, shift)| word.load(Ordering::Acquire) >> shift)
+    }
+
+    /// Sets a flag of a page and counts it in the page's block; says whether it was not set before.
+    fn enter(&self, address: GuestPhysAddr, flag: u64) -> bool {
+        let Some((word, shift)) = self.flags_of(address) else { return false };
         // Counted first, as in `insert`.
         self.enter_block(address);
-        let is_new = word.fetch_or(bit, Ordering::AcqRel) & bit == 0;
+        let is_new = word.fetch_or(flag << shift, Ordering::AcqRel) >> shift & flag == 0;
         if !is_new {
             self.leave_block(address, 1);
         }
         is_new
     }
 
-    /// Takes a page's bit out again; says whether it was set.
-    fn leave(&self, bits: &[AtomicU64], address: GuestPhysAddr) -> bool {
-        let Some((word, bit)) = self.bit_of(bits, address) else { return false };
-        let was = word.fetch_and(!bit, Ordering::AcqRel) & bit != 0;
+    /// Clears a flag of a page, and counts it no longer; says whether it was set.
+    fn leave(&self, address: GuestPhysAddr, flag: u64) -> bool {
+        let Some((word, shift)) = self.flags_of(address) else { return false };
+        let was = word.fetch_and(!(flag << shift), Ordering::AcqRel) >> shift & flag != 0;
         if was {
             self.leave_block(address, 1);
         }
@@ -276,9 +329,11 @@ impl Overlay {
         }
     }
 
-    fn bit_of<'a>(&self, bits: &'a [AtomicU64], address: GuestPhysAddr) -> Option<(&'a AtomicU64, u64)> {
+    /// The word with the flags of the page of `address`, and where in it they begin.
+    #[inline]
+    fn flags_of(&self, address: GuestPhysAddr) -> Option<(&AtomicU64, u32)> {
         let page = address.offset_from(self.base)? / PAGE_SIZE;
-        Some((bits.get((page / 64) as usize)?, 1 << (page % 64)))
+        Some((self.pages.get((page / PAGES_OF_WORD) as usize)?, (page % PAGES_OF_WORD) as u32 * FLAGS))
     }
 
     /// Whether any page in the block of `address` may have a copy or be guarded, so that the block cannot be mapped whole.
@@ -297,46 +352,80 @@ impl Overlay {
         self.released.load(Ordering::Acquire)
     }
 
-    /// Where the code of the page of `address` is fetched from, if it is here.
+    /// Where the code of the page of `address` is fetched from, if not from itself.
+    #[inline]
     pub fn copy_of(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
-        if !self.is_in(&self.copied, address) {
-            return None;
-        }
+        if self.has(address, CLOSED) { self.find_copy(address) } else { None }
+    }
+
+    #[inline]
+    fn find_copy(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
         self.set(address).iter().find_map(|place| place.copy_of(tag(address)))
     }
 
-    /// Lets the code of the page of `address`, which is not here, be fetched from `copy`. Says whether it could: all places of
-    /// the page's set may be others'.
-    pub(crate) fn insert(&self, address: GuestPhysAddr, copy: HostPhysAddr) -> bool {
-        let Some(block) = self.block(address) else { return false };
-        // Counted before it can be found: whoever finds it may take it out, and count it no longer.
-        block.add_page();
-        let is_done = self.set(address).iter().any(|place| place.fill(tag(address), copy));
-        if !is_done {
+    /// The copy that is made of the page of `address`, or was its own until it ended: the page is closed, and its code fetched
+    /// from itself.
+    pub fn reserved_for(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
+        if !self.has(address, CLOSED) {
+            return None;
+        }
+        let word = self.set(address).iter().find_map(|place| place.word_of(tag(address)))?;
+        (word & PUBLISHED == 0).then(|| copy_in(word))
+    }
+
+    /// Closes the page of `address`, which is open: no shadow that is filled from now on maps it writable, and `copy` is its
+    /// own. Says whether it could: all places of the page's set may be others'.
+    pub(crate) fn close(&self, address: GuestPhysAddr, copy: HostPhysAddr) -> bool {
+        let Some((word, shift)) = self.flags_of(address) else { return false };
+        // Counted before it can be found: whoever finds it may open it, and count it no longer.
+        self.enter_block(address);
+        let is_done = self.set(address).iter().any(|place| place.take(tag(address), copy));
+        if is_done {
+            word.fetch_or(CLOSED << shift, Ordering::AcqRel);
+        } else {
             self.leave_block(address, 1);
-        } else if let Some((word, bit)) = self.bit_of(&self.copied, address) {
-            word.fetch_or(bit, Ordering::AcqRel);
         }
         is_done
     }
 
-    /// Takes the page of `address` out; its copy's address, if it was here.
-    pub(crate) fn remove(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
-        let (word, bit) = self.bit_of(&self.copied, address)?;
-        if word.load(Ordering::Relaxed) & bit == 0 || word.fetch_and(!bit, Ordering::AcqRel) & bit == 0 {
+    /// Lets the code of the page of `address`, which is closed, be fetched from its copy from now on; says whether it could.
+    pub(crate) fn publish(&self, address: GuestPhysAddr) -> bool {
+        self.set(address).iter().any(|place| place.publish(tag(address), true).is_some())
+    }
+
+    /// Lets the code of the page of `address` be fetched from itself again; its copy's address, if it had one. The page stays
+    /// closed.
+    pub(crate) fn unpublish(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
+        let (word, shift) = self.flags_of(address)?;
+        if word.load(Ordering::Relaxed) >> shift & CLOSED == 0 {
             return None;
         }
-        let copy = self.set(address).iter().find_map(|place| place.empty(tag(address)))?;
+        let copy = self.set(address).iter().find_map(|place| place.publish(tag(address), false))?;
         // What is there next has to be scanned again.
-        self.leave(&self.scanned, address);
-        if let Some((word, bit)) = self.bit_of(&self.exempt, address) {
-            word.fetch_and(!bit, Ordering::AcqRel);
+        let were = word.fetch_and(!((SCANNED | EXEMPT) << shift), Ordering::AcqRel) >> shift;
+        if were & SCANNED != 0 {
+            self.leave_block(address, 1);
         }
-        self.leave_block(address, 1);
         Some(copy)
     }
 
-    /// Whether some page's code is fetched from `copy`. Slow: for checks.
+    /// Opens the page of `address`, which is closed and whose code is fetched from itself: it is plain from now on, and what
+    /// was reserved for it nobody's. Says whether it was so.
+    pub(crate) fn open(&self, address: GuestPhysAddr) -> bool {
+        let Some((word, shift)) = self.flags_of(address) else { return false };
+        let is_unpublished =
+            |place: &&Place| place.word_of(tag(address)).is_some_and(|word| word & PUBLISHED == 0);
+        let Some(place) = self.set(address).iter().find(is_unpublished) else { return false };
+        // Where two harts open it at one time, one of them does. Then it may be closed again at once, with another place.
+        let is_done = word.fetch_and(!(CLOSED << shift), Ordering::AcqRel) >> shift & CLOSED != 0;
+        if is_done {
+            place.0.store(0, Ordering::Release);
+            self.leave_block(address, 1);
+        }
+        is_done
+    }
+
+    /// Whether `copy` is some page's. Slow: for checks.
     pub fn holds_copy(&self, copy: HostPhysAddr) -> bool {
         self.places.iter().any(|place| {
             let word = place.0.load(Ordering::Acquire);
@@ -344,31 +433,25 @@ impl Overlay {
         })
     }
 
-    /// Takes all pages out, watches none, and forgets what was scanned.
+    /// Opens all pages, watches none, and forgets what was scanned. No hart may run the guest meanwhile.
     pub(crate) fn clear(&self) {
         self.disturbed.store(false, Ordering::Release);
-        for (set, places) in (0..).zip(self.places.chunks(WAYS)) {
-            for page in places.iter().filter_map(|place| place.clear(set)) {
-                self.leave_block(page, 1);
+        // Most are empty, and are not to be written.
+        for place in self.places.iter().filter(|place| place.0.load(Ordering::Acquire) != 0) {
+            place.0.store(0, Ordering::Release);
+        }
+        for (number, word) in (0..).zip(&self.pages) {
+            if word.load(Ordering::Acquire) == 0 {
+                continue;
+            }
+            let counted =
+                word.swap(0, Ordering::AcqRel) & (of_all(CLOSED) | of_all(SCANNED) | of_all(WATCHED));
+            if counted != 0 {
+                let first = self.base.wrapping_add(number * PAGES_OF_WORD * PAGE_SIZE);
+                self.leave_block(first, counted.count_ones() as u16);
             }
         }
-        for (number, word) in self.scanned.iter().enumerate() {
-            self.leave_all(number, word);
-        }
-        for (number, word) in self.watched.iter().enumerate() {
-            self.leave_all(number, word);
-        }
-        self.exempt.iter().chain(&self.copied).for_each(|word| word.store(0, Ordering::Release));
         self.state.unwatched.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Takes the bits of 64 pages out of a word with this number.
-    fn leave_all(&self, number: usize, word: &AtomicU64) {
-        if word.load(Ordering::Acquire) == 0 {
-            return;
-        }
-        let pages = word.swap(0, Ordering::AcqRel).count_ones() as u16;
-        self.leave_block(self.base.wrapping_add(number as u64 * 64 * PAGE_SIZE), pages);
     }
 
     /// Whether the hypervisor wrote to a page that is here since this was last asked: copies are stale then.
@@ -409,9 +492,9 @@ impl Overlay {
         })
     }
 
-    /// Notes a write of ours to the page of `address`, which may have a copy.
+    /// Notes a write of ours to the page of `address`, which may have a copy or be about to get one.
     pub(crate) fn disturb(&self, page: GuestPhysAddr) {
-        if self.copy_of(page).is_some() {
+        if self.has(page, CLOSED) {
             self.disturbed.store(true, Ordering::Release);
         }
     }

@@ -98,7 +98,8 @@ impl Clock {
 
 impl Machine {
     /// A machine of `harts` harts.
-    pub fn new(ram: GuestRam, code: CodePages, board: Board, harts: usize, clock: Clock) -> Self {
+    pub fn new(ram: GuestRam, mut code: CodePages, board: Board, harts: usize, clock: Clock) -> Self {
+        code.set_vcpus(harts);
         let links = (0..harts).map(|_| Link::new()).collect();
         let complaints = Complaints::new(clock.frequency);
         Self { ram, code, board, links, complaints, clock, deadline: u64::MAX, notified: 0, typed_to: None }
@@ -107,7 +108,7 @@ impl Machine {
     /// Power-on state, but for the vCPUs. No request of a virtio device may be in flight (`Board::in_flight`): a device
     /// of the host would write to what is another kernel's memory then.
     pub fn reset(&mut self) {
-        self.code.clear(&self.ram);
+        self.code.reset(&self.ram);
         self.ram.forget();
         self.board.reset();
         self.links.iter_mut().for_each(|link| *link = Link::new());

@@ -27,17 +27,7 @@ pub(crate) fn access(
     {
         return mmio::access(machine, vcpu, faulted, access, host);
     }
-    if let Some(copy) = machine.code.end(&machine.ram, page) {
-        code::follow_end(machine, vcpu, page, copy);
-    } else if let Some(opened) = machine.code.open(&machine.ram, page) {
-        code::follow_end(machine, vcpu, page, opened);
-    }
-    // To be tried again, the store must be fetched. Where it lies in the page that it writes, scanning the page first would
-    // guard it or make the next copy, which the store would end, and so on for ever.
-    if machine.ram.overlay().wants_scan() && code::is_fetched_from(machine, vcpu, page) {
-        machine.ram.exempt_from_scan(page);
-    }
-    vcpu.shadow.unwatch(&machine.ram, page);
+    code::make_way(machine, vcpu, page);
     Outcome::Resume
 }
 

@@ -121,7 +121,7 @@ pub fn notice(machine: &mut Machine, vcpu: &mut Vcpu) -> bool {
             vcpu.set_line(Interrupt::Software, true);
         }
         if link.take_fence() {
-            vcpu.shadow.clear();
+            code::drop_all(machine, vcpu);
         }
     }
     code::follow_own_writes(machine, vcpu);
