@@ -112,6 +112,7 @@ impl Copies {
         rounds: &Rounds,
         vcpu: usize,
     ) -> Cover {
+        self.reclaim(ram, rounds);
         let reserved = ram.overlay().reserved_for(page);
         let Some(copy) = reserved.or_else(|| self.close(ram, page, rounds)) else { return Cover::None };
         let Some(State::Closing(_, round)) = self.of(copy).map(|copy| copy.state) else { return Cover::None };
@@ -153,8 +154,10 @@ impl Copies {
         Some((copy, round))
     }
 
-    /// Opens a page that is closing, for it is to be stored to.
-    pub(crate) fn give_up(&mut self, ram: &GuestRam, page: GuestPhysAddr) {
+    /// Opens a page without a copy that is closed, for it is to be stored to: at once where it is closing, and where it is
+    /// ending once the round is over.
+    pub(crate) fn give_up(&mut self, ram: &GuestRam, page: GuestPhysAddr, rounds: &Rounds) {
+        self.reclaim(ram, rounds);
         if let Some(copy) = ram.overlay().reserved_for(page)
             && let Some(State::Closing(page, _)) = self.of(copy).map(|copy| copy.state)
         {

@@ -33,6 +33,8 @@ mod site;
 mod store;
 pub mod sync;
 
+use alloc::sync::Arc;
+
 use memory::{GuestRam, HostPhysAddr};
 
 use copies::Copies;
@@ -57,7 +59,7 @@ pub struct Counts {
 pub struct CodePages {
     copies: Copies,
     heat: HeatTable,
-    rounds: Rounds,
+    rounds: Arc<Rounds>,
     counts: Counts,
     exact: bool,
 }
@@ -68,7 +70,7 @@ impl CodePages {
         Self {
             copies: Copies::new(words, base),
             heat: HeatTable::new(),
-            rounds: Rounds::new(1),
+            rounds: Arc::new(Rounds::new(1)),
             counts: Counts::default(),
             exact: false,
         }
@@ -76,7 +78,7 @@ impl CodePages {
 
     /// Lets so many vCPUs run the guest.
     pub fn set_vcpus(&mut self, vcpus: usize) {
-        self.rounds = Rounds::new(vcpus);
+        self.rounds = Arc::new(Rounds::new(vcpus));
     }
 
     /// Whether a site is to stay as it is where an instruction that overlaps it from in front could tell the difference.
@@ -94,8 +96,8 @@ impl CodePages {
         self.counts
     }
 
-    /// The rounds that its vCPUs answer.
-    pub fn rounds(&self) -> &Rounds {
+    /// The rounds that its vCPUs answer, whoever has the code pages.
+    pub const fn rounds(&self) -> &Arc<Rounds> {
         &self.rounds
     }
 
@@ -106,5 +108,7 @@ impl CodePages {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod races;
+#[cfg(all(test, not(loom)))]
 mod tests;

@@ -240,7 +240,7 @@ impl CodePages {
                 self.uncover(ram, page)
             }
             None => {
-                self.copies.give_up(ram, page);
+                self.copies.give_up(ram, page, &self.rounds);
                 self.reopen(ram, page)
             }
         };

@@ -444,3 +444,94 @@ proptest::proptest! {
         }
     }
 }
+
+/// A guest of two vCPUs, with a page of sites; the second one does nothing by itself.
+fn of_two() -> (GuestRam, CodePages) {
+    let mut pages = pages(2);
+    pages.set_vcpus(2);
+    (ram(vec![u64::from(SITE); 512]), pages)
+}
+
+/// The second vCPU looks at its letters.
+fn answer(pages: &CodePages) {
+    pages.rounds().answer(1, pages.rounds().last());
+}
+
+#[test]
+fn a_page_gets_its_copy_when_all_vcpus_have_dropped_what_writes_to_it() {
+    let (ram, mut pages) = of_two();
+    assert!((1..FIRST_LIMIT).all(|_| pages.trap(&ram, BASE, SITE, false) == Done::Nothing));
+    for _ in 0..3 {
+        assert_eq!(pages.trap(&ram, BASE, SITE, false), Done::Guard);
+        assert!(is_guarded(&ram) && ram.overlay().copy_of(BASE).is_none());
+    }
+    answer(&pages);
+    assert_eq!(pages.trap(&ram, BASE, SITE, false), Done::Remap);
+    assert_eq!((pages.replaced(&ram, BASE), pages.counts().copies), (Some(SITE), 1));
+}
+
+#[test]
+fn a_store_to_a_page_that_is_closing_opens_it() {
+    let (ram, mut pages) = of_two();
+    while pages.trap(&ram, BASE, SITE, false) != Done::Guard {}
+    assert_eq!((pages.copies.free(), pages.end(&ram, BASE)), (1, Done::Nothing));
+    assert!(!is_guarded(&ram) && pages.copies.free() == 2);
+    // So does one of the hypervisor's own.
+    assert_eq!(pages.trap(&ram, BASE, SITE, false), Done::Guard);
+    ram.write(BASE, &[1]).unwrap();
+    assert!(ram.overlay().take_disturbed());
+    let change = pages.end_all(&ram);
+    assert_eq!(pages.does(&ram, change), Done::DropAll);
+    assert!(!is_guarded(&ram) && pages.copies.free() == 2 && pages.counts() == Counts::default());
+}
+
+#[test]
+fn a_copy_is_free_and_its_page_stored_to_when_all_vcpus_have_dropped_what_leads_to_it() {
+    for by_us in [false, true] {
+        let (ram, mut pages) = of_two();
+        while pages.trap(&ram, BASE, SITE, false) != Done::Guard {}
+        answer(&pages);
+        assert_eq!(pages.trap(&ram, BASE, SITE, false), Done::Remap);
+        if by_us {
+            let change = pages.end_all(&ram);
+            assert_eq!(pages.does(&ram, change), Done::DropAll);
+        } else {
+            assert_eq!(pages.end(&ram, BASE), Done::Drop(COPIES));
+        }
+        // The store is tried again.
+        assert_eq!(pages.end(&ram, BASE), Done::Nothing);
+        assert!(is_guarded(&ram) && ram.overlay().copy_of(BASE).is_none() && pages.copies.free() == 1);
+        // Nor does it get another copy meanwhile.
+        assert_eq!(pages.trap(&ram, BASE, SITE, false), Done::Nothing);
+        answer(&pages);
+        assert_eq!(pages.end(&ram, BASE), Done::Nothing);
+        assert!(!is_guarded(&ram) && pages.copies.free() == 2);
+    }
+}
+
+#[test]
+fn a_vcpu_that_has_letters_left_drops_everything() {
+    let (ram, mut pages) = of_two();
+    while pages.trap(&ram, BASE, SITE, false) != Done::Guard {}
+    let Change::Guard(Some(round)) = (0..)
+        .map(|_| {
+            pages.trapped(
+                &ram,
+                1,
+                Trapped { site: BASE.wrapping_add(PAGE_SIZE), bits: SITE, is_user: false },
+                || false,
+            )
+        })
+        .find(|change| *change != Change::None)
+        .unwrap()
+    else {
+        panic!("the first one has not answered")
+    };
+    assert!(!pages.acknowledge(&ram, 1, round), "it has not answered the first round");
+    answer(&pages);
+    assert!(pages.acknowledge(&ram, 1, round) && pages.acknowledge(&ram, 0, round));
+    // A reset leaves nothing to be answered.
+    pages.end(&ram, BASE);
+    pages.reset(&ram);
+    assert!(pages.rounds().is_over(pages.rounds().last(), None));
+}

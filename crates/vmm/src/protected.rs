@@ -22,10 +22,12 @@ pub(crate) fn access(
     access: Access,
     host: &mut impl Host,
 ) -> Outcome {
-    if (access == Access::Load || code::carries_out(machine, vcpu, page))
-        && is_within_page(machine, vcpu, page)
+    let carries_out = access == Access::Load || code::carries_out(machine, vcpu, page);
+    if carries_out
+        && let Ok(bits) = fetch::instruction(vcpu, &machine.ram)
+        && is_within_page(machine, vcpu, bits, page)
     {
-        return mmio::access(machine, vcpu, faulted, access, host);
+        return mmio::access_by(machine, vcpu, bits, faulted, access, host);
     }
     code::make_way(machine, vcpu, page);
     Outcome::Resume
@@ -34,8 +36,7 @@ pub(crate) fn access(
 /// Whether the instruction at pc is a plain load or store whose bytes lie in one page, or, where stores to `page` are carried
 /// out, an AMO: locks may lie beside code. Some harts, QEMU's among them, make it a load first. Others are rare enough for the
 /// copy to go.
-fn is_within_page(machine: &Machine, vcpu: &Vcpu, page: GuestPhysAddr) -> bool {
-    let Ok(bits) = fetch::instruction(vcpu, &machine.ram) else { return false };
+fn is_within_page(machine: &Machine, vcpu: &Vcpu, bits: u32, page: GuestPhysAddr) -> bool {
     match decode(bits) {
         Instr::Load { rs1, offset, width, .. }
         | Instr::FpLoad { rs1, offset, width, .. }

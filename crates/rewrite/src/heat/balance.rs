@@ -94,5 +94,5 @@ pub(crate) const fn double(patience: u32) -> u32 {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
