@@ -149,6 +149,31 @@ fn of_a_site_that_a_pages_end_tears_the_first_half_is_replaced() {
 }
 
 #[test]
+fn an_overlapped_site_stays_and_is_asked_about_only_when_its_page_is_hot() {
+    let ram = ram(vec![u64::from(SITE)]);
+    let mut pages = pages(2);
+    let trapped = |site, bits| Trapped { site, bits, is_user: false };
+    for trap in 1..=2 * FIRST_LIMIT {
+        let mut asked = false;
+        let overlapped = || {
+            asked = true;
+            true
+        };
+        assert_eq!(pages.trapped(&ram, 0, trapped(BASE, SITE), overlapped), Change::None);
+        assert_eq!((trap, asked), (trap, trap >= FIRST_LIMIT));
+    }
+    assert_eq!(ram.overlay().copy_of(BASE), None);
+    // Another one in the page is replaced, and this one stays in the copy.
+    assert_eq!(pages.trap(&ram, BASE.wrapping_add(8), SITE, false), Done::Remap);
+    assert_eq!(pages.trapped(&ram, 0, trapped(BASE, SITE), || true), Change::None);
+    assert_eq!(pages.replaced(&ram, BASE), None);
+    // But for what the firmware complains of.
+    ram.overlay().require_scan();
+    assert_eq!(pages.trapped(&ram, 0, trapped(BASE, SRET), || true), Change::None);
+    assert_eq!(pages.replaced(&ram, BASE), Some(SITE));
+}
+
+#[test]
 fn what_the_firmware_complains_of_is_replaced_the_first_time_that_it_traps() {
     let ram = ram(vec![u64::from(SRET)]);
     let mut pages = pages(2);
