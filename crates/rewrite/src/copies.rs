@@ -31,6 +31,11 @@ pub(crate) const BREAKPOINT: u16 = 0x9002;
 /// Words of a page.
 pub(crate) const WORDS: usize = if cfg!(loom) { 1 } else { (PAGE_SIZE / 8) as usize };
 
+/// For `Copy::kept`: as long as there are instructions that the firmware complains of.
+pub(crate) const ALWAYS: u8 = u8::MAX;
+/// The same: stores that a copy without any is kept through.
+pub(crate) const PATIENCE: u8 = 16;
+
 /// What a copy is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {

@@ -12,7 +12,7 @@ pub(crate) const FIRST_LIMIT: u32 = 32;
 const LAST_LIMIT: u32 = 1 << 20;
 const _: () = assert!(balance::LAST_PATIENCE <= LAST_LIMIT);
 /// Stores after which a page is scanned again, since a scan has found something.
-pub(crate) const STORES: u8 = 16;
+const STORES: u8 = 16;
 /// Pages whose traps are counted; a page shares its place with others.
 const PLACES: u64 = if cfg!(loom) { 2 } else { 4096 };
 

@@ -6,12 +6,11 @@ use core::ops::ControlFlow;
 use memory::{GuestPhysAddr, GuestRam, HostPhysAddr, PAGE_SIZE};
 
 use crate::CodePages;
-use crate::copies::{BREAKPOINT, Cover};
+use crate::copies::{self, BREAKPOINT, Cover};
 use crate::heat::balance::{Scale, Weighing};
 use crate::rounds::Round;
 use crate::scan;
 use crate::site::{is_torn, site_bits};
-use crate::store;
 
 /// What has to be done because a page is mapped otherwise from now on. Where a round has begun with it, `CodePages::acknowledge`
 /// is to be told once the own vCPU has done it.
@@ -104,7 +103,7 @@ impl CodePages {
             copy.scale = Scale::WEIGHED;
         }
         if is_reported {
-            self.keep(copy, if scan::is_loud(bits) { store::ALWAYS } else { store::PATIENCE });
+            self.keep(copy, if scan::is_loud(bits) { copies::ALWAYS } else { copies::PATIENCE });
         }
         self.replace(ram, copy, site);
         Change::Remap(round)
@@ -144,7 +143,7 @@ impl CodePages {
             Err(Change::None) => return Change::Guard(None),
             Err(change) => return change,
         };
-        self.keep(copy, store::ALWAYS);
+        self.keep(copy, copies::ALWAYS);
         for offset in sites {
             self.replace(ram, copy, page.wrapping_add(offset));
         }

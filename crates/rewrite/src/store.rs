@@ -12,17 +12,13 @@
 use memory::{GuestPhysAddr, GuestRam, HostPhysAddr, NotRam, PAGE_SIZE};
 
 use crate::CodePages;
-use crate::heat::STORES;
+use crate::copies::{ALWAYS, PATIENCE};
 use crate::plan::Change;
 use crate::scan::{is_loud, loud_sites, may_be_torn};
 use crate::site::{is_torn, site_bits};
 
 /// Places at which sites may begin in the words that a store of up to eight bytes concerns: the one before, and two.
 const NEAR: usize = 12;
-/// As long as there are instructions that the firmware complains of.
-pub(crate) const ALWAYS: u8 = u8::MAX;
-/// Stores that a copy without any is kept through.
-pub(crate) const PATIENCE: u8 = STORES;
 
 /// What a store has put into a page with a copy.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,7 @@
 use super::*;
-use crate::copies::{BREAKPOINT, WORDS};
+use crate::copies::{BREAKPOINT, PATIENCE, WORDS};
 use crate::heat::FIRST_LIMIT;
 use crate::site::instruction;
-use crate::store::PATIENCE;
 use alloc::vec;
 use alloc::vec::Vec;
 use memory::{BLOCK_SIZE, GuestPhysAddr, InitialData, NotRam, PAGE_SIZE};
