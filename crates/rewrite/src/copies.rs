@@ -1,12 +1,11 @@
 //! The memory of copies, and how a page comes by one and loses it.
 //!
 //! ```text
-//!               close                 round over: read, publish
-//!      plain ----------> closing -> closed ----------------> copied
-//!        ^                  |                                  |
-//!        | round over       | a store: open                    | unpublish
-//!        +---- ending <-----|----------------------------------+
-//!        +------------------+
+//! plain    close -> closing
+//! closing  the round is over -> closed; a store -> plain
+//! closed   read and publish -> copied, at once
+//! copied   unpublish -> ending
+//! ending   the round is over: open -> plain
 //! ```
 //!
 //! While a page is *closing*, no shadow that is filled maps it writable, but one that was filled before may; the page is *closed*
