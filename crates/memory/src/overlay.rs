@@ -1,8 +1,13 @@
 //! Pages of guest RAM whose code is fetched from somewhere else: from a copy that the `rewrite` crate owns; and pages to
 //! which nothing is stored unnoticed: those that are watched, and those whose code was scanned.
 //!
-//! Says which pages those are and where their copies lie, so that shadow tables can be filled accordingly, and notes
-//! when the hypervisor itself writes to one. Decides nothing. Atomic, like RAM: all vCPUs of a VM share it.
+//! Says what a shadow leaf for a page may be (`rule`), and notes when the hypervisor itself writes to a page that has a copy.
+//! Decides nothing: what it says of copies and scanned pages is `rewrite`'s, what is watched is `mmu`'s. Atomic, like RAM: all
+//! vCPUs of a VM share it.
+//!
+//! A page of which a copy is made is closed first: no shadow that is filled from then on maps it writable. So its place is taken
+//! and it is counted in its block before its copy is published, and it stays closed after the copy was unpublished, until
+//! `rewrite` opens it. *closed-before-copied*, *free-copy*.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -18,15 +23,19 @@ const SETS: u64 = if cfg!(loom) { 1 } else { 1024 };
 const WAYS: usize = if cfg!(loom) { 1 } else { 4 };
 
 /// Which page's copy is where, in one word, so that nobody sees one page with another one's copy: the number of the copy's page
-/// in the lower `COPY_BITS`, and above it the page's `tag`. 0 is an empty place.
+/// in the lower `COPY_BITS`, above it whether code is fetched from it, and above that the page's `tag`. 0 is an empty place.
 #[derive(Debug)]
 struct Place(AtomicU64);
 
 /// Bits of the number of a page of host memory, whose addresses have 56 bits. Priv. spec, "Sv39: Page-Based 39-bit
 /// Virtual-Memory System" and the like.
 const COPY_BITS: u32 = 56 - PAGE_SIZE.ilog2();
+/// Code is fetched from the copy.
+const PUBLISHED: u64 = 1 << COPY_BITS;
+/// Where in a place's word the tag begins.
+const TAG_SHIFT: u32 = COPY_BITS + 1;
 /// Where RAM must end, for tags to tell its pages apart.
-const END: u64 = ((1 << (64 - COPY_BITS)) - 1) * SETS * PAGE_SIZE;
+const END: u64 = ((1 << (64 - TAG_SHIFT)) - 1) * SETS * PAGE_SIZE;
 
 /// Tells a page from others that have the same set.
 const fn tag(address: GuestPhysAddr) -> u64 {
@@ -39,41 +48,58 @@ const fn copy_in(word: u64) -> HostPhysAddr {
 }
 
 impl Place {
-    /// The copy of the page with this tag, if the place is its own.
-    fn copy_of(&self, tag: u64) -> Option<HostPhysAddr> {
+    /// The place's word, if it is that of the page with this tag.
+    fn word_of(&self, tag: u64) -> Option<u64> {
         let word = self.0.load(Ordering::Acquire);
-        (word >> COPY_BITS == tag).then(|| copy_in(word))
+        (word >> TAG_SHIFT == tag).then_some(word)
+    }
+
+    /// The copy that the code of the page with this tag is fetched from, if the place is its own.
+    fn copy_of(&self, tag: u64) -> Option<HostPhysAddr> {
+        self.word_of(tag).filter(|word| word & PUBLISHED != 0).map(copy_in)
     }
 
     /// Takes an empty place for a page with this tag; says whether it was empty.
-    fn fill(&self, tag: u64, copy: HostPhysAddr) -> bool {
-        let word = tag << COPY_BITS | (copy.0 / PAGE_SIZE);
+    fn take(&self, tag: u64, copy: HostPhysAddr) -> bool {
+        let word = tag << TAG_SHIFT | (copy.0 / PAGE_SIZE);
         self.0.compare_exchange(0, word, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Empties the place if it is that of the page with this tag; gives the page's copy.
-    fn empty(&self, tag: u64) -> Option<HostPhysAddr> {
-        let word = self.0.load(Ordering::Acquire);
-        if word >> COPY_BITS != tag {
-            return None;
-        }
-        // Where two harts empty it at one time, one of them gets the copy.
-        self.0.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed).ok().map(copy_in)
-    }
-
-    /// Empties the place, which is in the set with this number; gives the address of the page whose it was.
-    fn clear(&self, set: u64) -> Option<GuestPhysAddr> {
-        // Most are empty, and are not to be written.
-        if self.0.load(Ordering::Acquire) == 0 {
-            return None;
-        }
-        let tag = self.0.swap(0, Ordering::AcqRel) >> COPY_BITS;
-        Some(GuestPhysAddr((tag.checked_sub(1)? * SETS + set) * PAGE_SIZE))
+    /// Lets code of the page with this tag be fetched from its copy or from itself, if the place is its own and that is not so
+    /// now; gives the copy.
+    fn publish(&self, tag: u64, publish: bool) -> Option<HostPhysAddr> {
+        let old = self.word_of(tag).filter(|word| (word & PUBLISHED != 0) != publish)?;
+        // Where two harts do so at one time, one of them gets the copy.
+        self.0.compare_exchange(old, old ^ PUBLISHED, Ordering::AcqRel, Ordering::Relaxed).ok().map(copy_in)
     }
 }
 
-/// The page has a place: most have none, and need not be looked for in their sets.
-const COPIED: u64 = 1;
+/// What shadow leaves for a page may be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LeafRule {
+    /// Where the page's code is fetched from, if not from itself.
+    pub copy: Option<HostPhysAddr>,
+    /// Whether stores to the page pass unnoticed.
+    pub writable: bool,
+    /// What a kernel may execute of it.
+    pub execution: Execution,
+    /// Whether one leaf may map the page's whole block.
+    pub whole_block: bool,
+}
+
+/// What a kernel may execute of a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Execution {
+    /// All of it; the firmware complains of nothing.
+    Free,
+    /// All of it. The pages around it may have to be scanned first.
+    Scanned,
+    /// Nothing, before the page is scanned.
+    AfterScan,
+}
+
+/// The page has a place, and is closed: most have none, and need not be looked for in their sets.
+const CLOSED: u64 = 1;
 /// The page was scanned, and was not stored to since.
 const SCANNED: u64 = 1 << 1;
 /// The page may be executed and stored to without being scanned again.
@@ -189,10 +215,20 @@ impl Overlay {
         }
     }
 
-    /// Whether a store to the page of `address`, which has no copy, has to be noticed.
+    /// What a shadow leaf for the page of `address` may be.
     #[inline]
-    pub fn is_guarded(&self, address: GuestPhysAddr) -> bool {
-        self.is_watched(address) || self.is_scanned(address)
+    pub fn rule(&self, address: GuestPhysAddr) -> LeafRule {
+        let execution = match self.wants_scan() {
+            false => Execution::Free,
+            true if self.has(address, SCANNED | EXEMPT) => Execution::Scanned,
+            true => Execution::AfterScan,
+        };
+        if !self.touches_block(address) {
+            return LeafRule { copy: None, writable: true, execution, whole_block: true };
+        }
+        let flags = self.flags(address) & (CLOSED | SCANNED | WATCHED);
+        let copy = if flags & CLOSED != 0 { self.find_copy(address) } else { None };
+        LeafRule { copy, writable: flags == 0, execution, whole_block: false }
     }
 
     /// Whether the page of `address` is watched.
@@ -246,7 +282,13 @@ impl Overlay {
     /// Whether the page of `address` has one of these flags.
     #[inline]
     fn has(&self, address: GuestPhysAddr, flags: u64) -> bool {
-        self.flags_of(address).is_some_and(|(word, shift)| word.load(Ordering::Acquire) >> shift & flags != 0)
+        self.flags(address) & flags != 0
+    }
+
+    /// The flags of the page of `address`, and above them those of others.
+    #[inline]
+    fn flags(&self, address: GuestPhysAddr) -> u64 {
+        self.flags_of(address).map_or(0, |(word, shift)| word.load(Ordering::Acquire) >> shift)
     }
 
     /// Sets a flag of a page and counts it in the page's block; says whether it was not set before.
@@ -310,47 +352,80 @@ impl Overlay {
         self.released.load(Ordering::Acquire)
     }
 
-    /// Where the code of the page of `address` is fetched from, if it is here.
+    /// Where the code of the page of `address` is fetched from, if not from itself.
+    #[inline]
     pub fn copy_of(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
-        if !self.has(address, COPIED) {
-            return None;
-        }
+        if self.has(address, CLOSED) { self.find_copy(address) } else { None }
+    }
+
+    #[inline]
+    fn find_copy(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
         self.set(address).iter().find_map(|place| place.copy_of(tag(address)))
     }
 
-    /// Lets the code of the page of `address`, which is not here, be fetched from `copy`. Says whether it could: all places of
-    /// the page's set may be others'.
-    pub(crate) fn insert(&self, address: GuestPhysAddr, copy: HostPhysAddr) -> bool {
-        let Some(block) = self.block(address) else { return false };
-        // Counted before it can be found: whoever finds it may take it out, and count it no longer.
-        block.add_page();
-        let is_done = self.set(address).iter().any(|place| place.fill(tag(address), copy));
-        if !is_done {
+    /// The copy that is made of the page of `address`, or was its own until it ended: the page is closed, and its code fetched
+    /// from itself.
+    pub fn reserved_for(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
+        if !self.has(address, CLOSED) {
+            return None;
+        }
+        let word = self.set(address).iter().find_map(|place| place.word_of(tag(address)))?;
+        (word & PUBLISHED == 0).then(|| copy_in(word))
+    }
+
+    /// Closes the page of `address`, which is open: no shadow that is filled from now on maps it writable, and `copy` is its
+    /// own. Says whether it could: all places of the page's set may be others'.
+    pub(crate) fn close(&self, address: GuestPhysAddr, copy: HostPhysAddr) -> bool {
+        let Some((word, shift)) = self.flags_of(address) else { return false };
+        // Counted before it can be found: whoever finds it may open it, and count it no longer.
+        self.enter_block(address);
+        let is_done = self.set(address).iter().any(|place| place.take(tag(address), copy));
+        if is_done {
+            word.fetch_or(CLOSED << shift, Ordering::AcqRel);
+        } else {
             self.leave_block(address, 1);
-        } else if let Some((word, shift)) = self.flags_of(address) {
-            word.fetch_or(COPIED << shift, Ordering::AcqRel);
         }
         is_done
     }
 
-    /// Takes the page of `address` out; its copy's address, if it was here.
-    pub(crate) fn remove(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
-        let (word, shift) = self.flags_of(address)?;
-        if word.load(Ordering::Relaxed) >> shift & COPIED == 0 {
-            return None;
-        }
-        // What is there next has to be scanned again.
-        let were = word.fetch_and(!((COPIED | SCANNED | EXEMPT) << shift), Ordering::AcqRel) >> shift;
-        let is_own = were & COPIED != 0;
-        let copy = self.set(address).iter().filter(|_| is_own).find_map(|place| place.empty(tag(address)));
-        let pages = u16::from(copy.is_some()) + u16::from(were & SCANNED != 0);
-        if pages != 0 {
-            self.leave_block(address, pages);
-        }
-        copy
+    /// Lets the code of the page of `address`, which is closed, be fetched from its copy from now on; says whether it could.
+    pub(crate) fn publish(&self, address: GuestPhysAddr) -> bool {
+        self.set(address).iter().any(|place| place.publish(tag(address), true).is_some())
     }
 
-    /// Whether some page's code is fetched from `copy`. Slow: for checks.
+    /// Lets the code of the page of `address` be fetched from itself again; its copy's address, if it had one. The page stays
+    /// closed.
+    pub(crate) fn unpublish(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
+        let (word, shift) = self.flags_of(address)?;
+        if word.load(Ordering::Relaxed) >> shift & CLOSED == 0 {
+            return None;
+        }
+        let copy = self.set(address).iter().find_map(|place| place.publish(tag(address), false))?;
+        // What is there next has to be scanned again.
+        let were = word.fetch_and(!((SCANNED | EXEMPT) << shift), Ordering::AcqRel) >> shift;
+        if were & SCANNED != 0 {
+            self.leave_block(address, 1);
+        }
+        Some(copy)
+    }
+
+    /// Opens the page of `address`, which is closed and whose code is fetched from itself: it is plain from now on, and what
+    /// was reserved for it nobody's. Says whether it was so.
+    pub(crate) fn open(&self, address: GuestPhysAddr) -> bool {
+        let Some((word, shift)) = self.flags_of(address) else { return false };
+        let is_unpublished =
+            |place: &&Place| place.word_of(tag(address)).is_some_and(|word| word & PUBLISHED == 0);
+        let Some(place) = self.set(address).iter().find(is_unpublished) else { return false };
+        // Where two harts open it at one time, one of them does. Then it may be closed again at once, with another place.
+        let is_done = word.fetch_and(!(CLOSED << shift), Ordering::AcqRel) >> shift & CLOSED != 0;
+        if is_done {
+            place.0.store(0, Ordering::Release);
+            self.leave_block(address, 1);
+        }
+        is_done
+    }
+
+    /// Whether `copy` is some page's. Slow: for checks.
     pub fn holds_copy(&self, copy: HostPhysAddr) -> bool {
         self.places.iter().any(|place| {
             let word = place.0.load(Ordering::Acquire);
@@ -358,19 +433,19 @@ impl Overlay {
         })
     }
 
-    /// Takes all pages out, watches none, and forgets what was scanned.
+    /// Opens all pages, watches none, and forgets what was scanned. No hart may run the guest meanwhile.
     pub(crate) fn clear(&self) {
         self.disturbed.store(false, Ordering::Release);
-        for (set, places) in (0..).zip(self.places.chunks(WAYS)) {
-            for page in places.iter().filter_map(|place| place.clear(set)) {
-                self.leave_block(page, 1);
-            }
+        // Most are empty, and are not to be written.
+        for place in self.places.iter().filter(|place| place.0.load(Ordering::Acquire) != 0) {
+            place.0.store(0, Ordering::Release);
         }
         for (number, word) in (0..).zip(&self.pages) {
             if word.load(Ordering::Acquire) == 0 {
                 continue;
             }
-            let counted = word.swap(0, Ordering::AcqRel) & (of_all(SCANNED) | of_all(WATCHED));
+            let counted =
+                word.swap(0, Ordering::AcqRel) & (of_all(CLOSED) | of_all(SCANNED) | of_all(WATCHED));
             if counted != 0 {
                 let first = self.base.wrapping_add(number * PAGES_OF_WORD * PAGE_SIZE);
                 self.leave_block(first, counted.count_ones() as u16);
@@ -417,9 +492,9 @@ impl Overlay {
         })
     }
 
-    /// Notes a write of ours to the page of `address`, which may have a copy.
+    /// Notes a write of ours to the page of `address`, which may have a copy or be about to get one.
     pub(crate) fn disturb(&self, page: GuestPhysAddr) {
-        if self.copy_of(page).is_some() {
+        if self.has(page, CLOSED) {
             self.disturbed.store(true, Ordering::Release);
         }
     }

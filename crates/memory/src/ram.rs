@@ -96,18 +96,29 @@ impl GuestRam {
         &self.overlay
     }
 
-    /// Lets the code of the page of `address` be fetched from `copy`; says whether it could: see `Overlay`.
-    pub fn overlay_page(&self, address: GuestPhysAddr, copy: HostPhysAddr) -> bool {
-        self.overlay.insert(address, copy)
+    /// Closes the page of `address`, of which `copy` is to be a copy; says whether it could: see `Overlay`.
+    pub fn close_page(&self, address: GuestPhysAddr, copy: HostPhysAddr) -> bool {
+        self.overlay.close(address, copy)
     }
 
-    /// Lets the code of the page of `address` be fetched from itself again; its copy's address, if it had one.
-    pub fn uncover_page(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
-        self.overlay.remove(address)
+    /// Lets the code of the page of `address`, which is closed, be fetched from its copy; says whether it is closed.
+    pub fn publish_copy(&self, address: GuestPhysAddr) -> bool {
+        self.overlay.publish(address)
     }
 
-    /// Lets all code be fetched from where it is.
-    pub fn uncover_all(&self) {
+    /// Lets the code of the page of `address` be fetched from itself again; its copy's address, if it had one. The page stays
+    /// closed.
+    pub fn unpublish_copy(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
+        self.overlay.unpublish(address)
+    }
+
+    /// Opens the page of `address`, which is closed, and whose code is fetched from itself; says whether it was so.
+    pub fn open_page(&self, address: GuestPhysAddr) -> bool {
+        self.overlay.open(address)
+    }
+
+    /// Opens all pages, watches none, and forgets what was scanned. No hart may run the guest meanwhile.
+    pub fn open_all_pages(&self) {
         self.overlay.clear();
     }
 

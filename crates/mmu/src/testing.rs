@@ -49,6 +49,16 @@ pub struct Guest {
     tables: u64,
 }
 
+/// Gives a page of RAM a copy; says whether it could.
+pub fn cover(ram: &GuestRam, page: GuestPhysAddr, copy: HostPhysAddr) -> bool {
+    ram.close_page(page, copy) && ram.publish_copy(page)
+}
+
+/// Ends the copy of a page of RAM, and says where it was.
+pub fn uncover(ram: &GuestRam, page: GuestPhysAddr) -> Option<HostPhysAddr> {
+    ram.unpublish_copy(page).filter(|_| ram.open_page(page))
+}
+
 impl Guest {
     /// A guest with RAM full of zeros.
     pub fn new() -> Self {

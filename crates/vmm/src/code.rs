@@ -1,12 +1,14 @@
-//! Rewritten code pages at work: tells the `rewrite` crate which sites trap and which pages are stored to, and carries out
-//! what it decides. Accesses that the shadow of such a page does not allow are served in `protected`.
+//! Rewritten code pages at work: tells the `rewrite` crate which sites trap and which pages are read and stored to, and carries
+//! out what it decides on the vCPU's shadow. Accesses that the shadow of such a page does not allow are served in `protected`.
+
+use alloc::sync::Arc;
 
 use isa::Privilege;
 use isa::instr::length;
 use isa::paging::{Mode, Pte};
-use memory::{GuestPhysAddr, GuestRam, GuestVirtAddr, HostPhysAddr, PAGE_SIZE};
+use memory::{GuestPhysAddr, GuestRam, GuestVirtAddr, PAGE_SIZE};
 use mmu::{Access, ContextKey, translate};
-use rewrite::{Change, Weighed};
+use rewrite::{Change, Trapped};
 
 use crate::machine::Machine;
 use crate::vcpu::Vcpu;
@@ -18,21 +20,18 @@ pub(crate) fn trapped(machine: &Machine, vcpu: &mut Vcpu, context: ContextKey, p
     let Some(site) = fetched_from(ram, context, pc) else { return };
     let mut code = machine.code.lock();
     let is_exact = code.is_exact();
-    let is_overlapped = || is_overlapped(ram, context, pc, is_exact);
-    let change = code.trapped(ram, site, bits, context.view.is_user(), is_overlapped);
+    let trapped = Trapped { site, bits, is_user: context.view.is_user() };
+    let change = code.trapped(ram, vcpu.id, trapped, || is_overlapped(ram, is_exact, context, pc));
     drop(code);
-    if change == Change::Remap {
-        let writable = vcpu.frame.fast.filled_writable != 0;
-        let page = site.align_down(PAGE_SIZE);
-        vcpu.caches.shadow.remap(&machine.ram, context, GuestVirtAddr(pc), page, writable);
-        fence_others(machine, vcpu);
+    if change != Change::None {
+        carry_out(machine, vcpu, site, change, (context, pc));
     }
 }
 
 /// Whether an instruction that begins two bytes before `pc` could be executed, too, whose second half the breakpoint would
 /// be. Compilers leave no such place: before an instruction ends either a short one, or a long one that began four bytes
 /// before. In exact mode the second does not count, for somebody may jump into its middle.
-fn is_overlapped(ram: &GuestRam, context: ContextKey, pc: u64, is_exact: bool) -> bool {
+fn is_overlapped(ram: &GuestRam, is_exact: bool, context: ContextKey, pc: u64) -> bool {
     let is_long = |distance: u64| {
         fetched_from(ram, context, pc.wrapping_sub(distance))
             .and_then(|place| Some(ram.read_word(place.align_down(8))? >> (8 * (place.0 & 6))))
@@ -44,30 +43,19 @@ fn is_overlapped(ram: &GuestRam, context: ContextKey, pc: u64, is_exact: bool) -
 /// Lets the page of the code at `address`, which is about to be executed for the first time in this context, run: on
 /// firmware that complains of each trapped instruction of some kinds, those are replaced before they trap.
 pub(crate) fn scan(machine: &Machine, vcpu: &mut Vcpu, context: ContextKey, address: u64) {
+    let ram = &machine.ram;
     let rights = context.view.rights();
-    let fetched =
-        |at: u64| translate(&machine.ram, context.satp, GuestVirtAddr(at), Access::Fetch, rights).ok();
+    let fetched = |at: u64| translate(ram, context.satp, GuestVirtAddr(at), Access::Fetch, rights).ok();
     let Some(found) = fetched(address) else { return };
-    let page = found.address.align_down(PAGE_SIZE);
     // Where an instruction is torn, its second half faults, too.
     let is_entry = vcpu.frame.pc == address;
-    let before = || fetched(address.wrapping_sub(PAGE_SIZE)).map(|found| found.address.align_down(PAGE_SIZE));
-    let change = machine.code.lock().scan(&machine.ram, found.address, is_entry, before);
-    match change {
-        Change::None => {}
-        Change::Remap => {
-            let writable = vcpu.frame.fast.filled_writable != 0;
-            vcpu.caches.shadow.remap(&machine.ram, context, GuestVirtAddr(address), page, writable);
-            fence_others(machine, vcpu);
-        }
-        Change::Guard => {
-            vcpu.caches.shadow.guard(&machine.ram, page);
-            // Where this mapping cannot be written by, others are only now and then: that one more complaint is heard is
-            // better than that all harts begin anew for each page of a kernel.
-            if found.leaf.has(Pte::W) {
-                fence_others(machine, vcpu);
-            }
-        }
+    let before = || Some(fetched(address.wrapping_sub(PAGE_SIZE))?.address.align_down(PAGE_SIZE));
+    let change = machine.code.lock().scan(ram, vcpu.id, found.address, is_entry, before);
+    carry_out(machine, vcpu, found.address, change, (context, address));
+    // Where this mapping cannot be written by, others are only now and then: that one more complaint is heard is
+    // better than that all harts begin anew for each page of a kernel.
+    if change == Change::Guard(None) && found.leaf.has(Pte::W) {
+        fence_others(machine, vcpu);
     }
 }
 
@@ -105,17 +93,14 @@ fn find_replaced(machine: &Machine, vcpu: &mut Vcpu) -> Option<Replaced> {
     let context = vcpu.context();
     let rights = context.view.rights();
     let site = translate(&machine.ram, context.satp, GuestVirtAddr(pc), Access::Fetch, rights).ok()?;
-    let bits = machine.code.lock().replaced(&machine.ram, site.address)?;
+    let replaced = machine.code.lock().breakpoint(&machine.ram, site.address)?;
     vcpu.site_misses = vcpu.site_misses.wrapping_add(1);
-    let weighed = machine.code.lock().executed(&machine.ram, site.address);
-    // What a torn one's second half is, the assembly could not know.
-    let is_torn = rewrite::is_torn(site.address);
-    if weighed == Weighed::No && !is_torn {
+    if replaced.may_be_remembered {
         let tag = if site.global { 0 } else { tag };
-        vcpu.frame.fast.sites.insert(pc, tag, bits, site.address.0 / PAGE_SIZE);
+        vcpu.frame.fast.sites.insert(pc, tag, replaced.bits, site.address.0 / PAGE_SIZE);
     }
-    follow_weighing(machine, vcpu, site.address, weighed);
-    Some(if is_torn { Replaced::Torn } else { Replaced::Whole(bits) })
+    follow(machine, vcpu, site.address, replaced.change);
+    Some(if replaced.is_torn { Replaced::Torn } else { Replaced::Whole(replaced.bits) })
 }
 
 /// Takes the breakpoint at the vCPU's pc away: what is there now is no privileged instruction.
@@ -127,35 +112,46 @@ pub(crate) fn restore(machine: &Machine, vcpu: &Vcpu) {
 
 /// Whether a store by the instruction at pc to the page of `address` is carried out by hand.
 pub(crate) fn carries_out(machine: &Machine, vcpu: &Vcpu, address: GuestPhysAddr) -> bool {
-    let overlay = machine.ram.overlay();
-    match overlay.copy_of(address) {
-        Some(_) => machine.code.lock().keeps(&machine.ram, address),
-        None => overlay.is_scanned(address) && is_fetched_from(machine, vcpu, address),
-    }
+    machine.code.lock().carries_out(&machine.ram, address, || is_fetched_from(&machine.ram, vcpu, address))
 }
 
 /// Counts a load from a copied page that was carried out on RAM, which may end the copy.
 pub(crate) fn loaded(machine: &Machine, vcpu: &mut Vcpu, address: GuestPhysAddr) {
-    let weighed = machine.code.lock().loaded(&machine.ram, address);
-    follow_weighing(machine, vcpu, address, weighed);
+    let change = machine.code.lock().loaded(&machine.ram, address);
+    follow(machine, vcpu, address, change);
 }
 
-fn follow_weighing(machine: &Machine, vcpu: &mut Vcpu, address: GuestPhysAddr, weighed: Weighed) {
-    match weighed {
-        Weighed::No | Weighed::Counted => {}
-        Weighed::Begins => {
-            vcpu.frame.fast.sites.forget_page(address.0 / PAGE_SIZE);
-            fence_others(machine, vcpu);
-        }
-        Weighed::Ended(copy) => follow_end(machine, vcpu, address, copy),
+/// Stores to a page of which `carries_out` is true.
+pub(crate) fn store(machine: &Machine, vcpu: &mut Vcpu, address: GuestPhysAddr, bytes: &[u8]) {
+    vcpu.caches.shadow.unwatch(&machine.ram, address);
+    // It is RAM: it is scanned or has a copy.
+    let stored = machine.code.lock().store(&machine.ram, address, bytes);
+    if let Ok(change) = stored {
+        follow(machine, vcpu, address, change);
     }
 }
 
-/// Drops what maps the code of a page at `host`, in a copy that has ended or in RAM.
-pub(crate) fn follow_end(machine: &Machine, vcpu: &mut Vcpu, page: GuestPhysAddr, host: HostPhysAddr) {
-    vcpu.caches.shadow.drop_page(host);
-    vcpu.frame.fast.sites.forget_page(page.0 / PAGE_SIZE);
-    fence_others(machine, vcpu);
+/// Lets the hardware carry out the store by the instruction at pc to the page of `address`.
+pub(crate) fn make_way(machine: &Machine, vcpu: &mut Vcpu, address: GuestPhysAddr) {
+    let ram = &machine.ram;
+    let change = machine.code.lock().make_way(ram, address, || is_fetched_from(ram, vcpu, address));
+    follow(machine, vcpu, address, change);
+    vcpu.caches.shadow.unwatch(&machine.ram, address);
+}
+
+/// Ends all copies where the hypervisor itself has written to a copied page.
+#[inline]
+pub(crate) fn follow_own_writes(machine: &Machine, vcpu: &mut Vcpu) {
+    if machine.ram.overlay().take_disturbed() {
+        end_all(machine, vcpu);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn end_all(machine: &Machine, vcpu: &mut Vcpu) {
+    let change = machine.code.lock().end_all(&machine.ram);
+    follow(machine, vcpu, machine.ram.base(), change);
 }
 
 /// Lets other harts, too, write to no page that is watched from now on.
@@ -165,38 +161,81 @@ pub(crate) fn follow_watches(machine: &Machine, vcpu: &mut Vcpu) {
     }
 }
 
-/// Ends all copies where the hypervisor itself has written to a copied page.
-pub(crate) fn follow_own_writes(machine: &Machine, vcpu: &mut Vcpu) {
-    if machine.ram.overlay().take_disturbed() {
-        machine.code.lock().clear(&machine.ram);
-        vcpu.caches.shadow.clear();
-        fence_others(machine, vcpu);
+/// Drops all that a vCPU has of any page, as another one has asked for.
+pub(crate) fn drop_all(machine: &Machine, vcpu: &mut Vcpu) {
+    let rounds = Arc::clone(machine.code.lock().rounds());
+    // What begins after this is not dropped.
+    let round = rounds.last();
+    vcpu.caches.shadow.clear();
+    rounds.answer(vcpu.id, round);
+}
+
+#[inline]
+fn follow(machine: &Machine, vcpu: &mut Vcpu, address: GuestPhysAddr, change: Change) {
+    if change != Change::None {
+        let place = (vcpu.context(), vcpu.frame.pc);
+        carry_out(machine, vcpu, address, change, place);
     }
 }
 
-/// Stores to a page of which `carries_out` is true.
-pub(crate) fn store(machine: &Machine, vcpu: &mut Vcpu, address: GuestPhysAddr, bytes: &[u8]) {
-    vcpu.caches.shadow.unwatch(&machine.ram, address);
-    // It is RAM: it is scanned or has a copy.
-    if let Ok(Some(ended)) = machine.code.lock().store(&machine.ram, address, bytes) {
-        return follow_end(machine, vcpu, address, ended);
-    }
-    vcpu.frame.fast.sites.forget_page(address.0 / PAGE_SIZE);
+/// Does what is to be done because the page of `address`, executed at `pc` in `context` where that matters, is mapped otherwise
+/// from now on.
+#[inline(never)]
+fn carry_out(
+    machine: &Machine,
+    vcpu: &mut Vcpu,
+    address: GuestPhysAddr,
+    change: Change,
+    (context, pc): (ContextKey, u64),
+) {
+    let (ram, page) = (&machine.ram, address.align_down(PAGE_SIZE));
+    let round = match change {
+        Change::None => return,
+        Change::Remap(round) => {
+            let writable = vcpu.frame.fast.filled_writable != 0;
+            vcpu.caches.shadow.remap(ram, context, GuestVirtAddr(pc), page, writable);
+            round
+        }
+        Change::Guard(round) => {
+            vcpu.caches.shadow.guard(ram, page);
+            if round.is_none() {
+                return;
+            }
+            round
+        }
+        Change::ForgetSites => {
+            vcpu.frame.fast.sites.forget_page(page.0 / PAGE_SIZE);
+            None
+        }
+        Change::Drop(host, round) => {
+            vcpu.caches.shadow.drop_page(host);
+            vcpu.frame.fast.sites.forget_page(page.0 / PAGE_SIZE);
+            Some(round)
+        }
+        Change::DropAll(round) => {
+            vcpu.caches.shadow.clear();
+            Some(round)
+        }
+    };
     fence_others(machine, vcpu);
+    if let Some(round) = round
+        && !machine.code.lock().acknowledge(&machine.ram, vcpu.id, round)
+    {
+        drop_all(machine, vcpu);
+    }
 }
 
 /// Whether the instruction at the vCPU's pc may lie in the page of `address`, if only with its last two bytes.
-pub(crate) fn is_fetched_from(machine: &Machine, vcpu: &Vcpu, address: GuestPhysAddr) -> bool {
+fn is_fetched_from(ram: &GuestRam, vcpu: &Vcpu, address: GuestPhysAddr) -> bool {
     let (context, pc) = (vcpu.context(), vcpu.frame.pc);
     [pc, pc.wrapping_add(2)].into_iter().any(|parcel| {
-        fetched_from(&machine.ram, context, parcel)
+        fetched_from(ram, context, parcel)
             .is_some_and(|place| place.align_down(PAGE_SIZE) == address.align_down(PAGE_SIZE))
     })
 }
 
 fn fetched_from(ram: &GuestRam, context: ContextKey, pc: u64) -> Option<GuestPhysAddr> {
-    let rights = context.view.rights();
-    let found = translate(ram, context.satp, GuestVirtAddr(pc), Access::Fetch, rights).ok()?;
+    let found = translate(ram, context.satp, GuestVirtAddr(pc), Access::Fetch, context.view.rights()).ok()?;
     Some(found.address)
 }
 

@@ -105,7 +105,8 @@ impl Clock {
 
 impl Machine {
     /// A machine of `harts` harts.
-    pub fn new(ram: GuestRam, code: CodePages, board: Board, harts: usize, clock: Clock) -> Self {
+    pub fn new(ram: GuestRam, mut code: CodePages, board: Board, harts: usize, clock: Clock) -> Self {
+        code.set_vcpus(harts);
         Self {
             ram,
             code: Lock::new(Rank::Code, code),
@@ -122,7 +123,7 @@ impl Machine {
     /// Power-on state, but for the vCPUs. No request of a virtio device may be in flight (`Board::in_flight`): a device
     /// of the host would write to what is another kernel's memory then. No vCPU may run.
     pub fn reset(&self) {
-        self.code.lock().clear(&self.ram);
+        self.code.lock().reset(&self.ram);
         self.ram.forget();
         self.with_board(Wired::power_up);
         self.links.iter().for_each(Link::reset);

@@ -22,7 +22,7 @@ pub(crate) use again::{again, load_again};
 use known::{Known, Place};
 use plan::{Plan, Transfer};
 
-/// Carries out the load or store at the vCPU's pc, whose address is a device's, or the access to a copied page.
+/// Carries out the load or store at the vCPU's pc, whose address is a device's.
 ///
 /// The address comes from the decoded instruction: firmware may finish misaligned accesses itself, and stval then
 /// lies in the middle.
@@ -33,11 +33,22 @@ pub(crate) fn access(
     access: Access,
     host: &mut impl Host,
 ) -> Outcome {
+    match fetch::instruction(vcpu, &machine.ram) {
+        Ok(bits) => access_by(machine, vcpu, bits, faulted, access, host),
+        Err((exception, value)) => Outcome::Inject(exception, value),
+    }
+}
+
+/// As `access`; the instruction at pc is `bits`.
+pub(crate) fn access_by(
+    machine: &Machine,
+    vcpu: &mut Vcpu,
+    bits: u32,
+    faulted: GuestVirtAddr,
+    access: Access,
+    host: &mut impl Host,
+) -> Outcome {
     let refused = Outcome::Inject(access.access_fault(), faulted.0);
-    let bits = match fetch::instruction(vcpu, &machine.ram) {
-        Ok(bits) => bits,
-        Err((exception, value)) => return Outcome::Inject(exception, value),
-    };
     let float_off = vcpu.frame.csr.unit_states() & sstatus::FS == 0;
     let (rs1, offset, width, transfer) = match decode(bits) {
         Instr::FpLoad { .. } | Instr::FpStore { .. } if float_off => return changed(machine),

@@ -22,30 +22,21 @@ pub(crate) fn access(
     access: Access,
     host: &mut impl Host,
 ) -> Outcome {
-    if (access == Access::Load || code::carries_out(machine, vcpu, page))
-        && is_within_page(machine, vcpu, page)
+    let carries_out = access == Access::Load || code::carries_out(machine, vcpu, page);
+    if carries_out
+        && let Ok(bits) = fetch::instruction(vcpu, &machine.ram)
+        && is_within_page(machine, vcpu, bits, page)
     {
-        return mmio::access(machine, vcpu, faulted, access, host);
+        return mmio::access_by(machine, vcpu, bits, faulted, access, host);
     }
-    if let Some(copy) = machine.code.lock().end(&machine.ram, page) {
-        code::follow_end(machine, vcpu, page, copy);
-    } else if let Some(opened) = machine.code.lock().open(&machine.ram, page) {
-        code::follow_end(machine, vcpu, page, opened);
-    }
-    // To be tried again, the store must be fetched. Where it lies in the page that it writes, scanning the page first would
-    // guard it or make the next copy, which the store would end, and so on for ever.
-    if machine.ram.overlay().wants_scan() && code::is_fetched_from(machine, vcpu, page) {
-        machine.ram.exempt_from_scan(page);
-    }
-    vcpu.caches.shadow.unwatch(&machine.ram, page);
+    code::make_way(machine, vcpu, page);
     Outcome::Resume
 }
 
 /// Whether the instruction at pc is a plain load or store whose bytes lie in one page, or, where stores to `page` are carried
 /// out, an AMO: locks may lie beside code. Some harts, QEMU's among them, make it a load first. Others are rare enough for the
 /// copy to go.
-fn is_within_page(machine: &Machine, vcpu: &Vcpu, page: GuestPhysAddr) -> bool {
-    let Ok(bits) = fetch::instruction(vcpu, &machine.ram) else { return false };
+fn is_within_page(machine: &Machine, vcpu: &Vcpu, bits: u32, page: GuestPhysAddr) -> bool {
     match decode(bits) {
         Instr::Load { rs1, offset, width, .. }
         | Instr::FpLoad { rs1, offset, width, .. }

@@ -121,7 +121,7 @@ pub fn notice(machine: &Machine, vcpu: &mut Vcpu) -> bool {
             vcpu.set_line(Interrupt::Software, true);
         }
         if link.take_fence() {
-            vcpu.caches.shadow.clear();
+            code::drop_all(machine, vcpu);
         }
         vcpu.set_line(Interrupt::External, machine.external_interrupt(vcpu.id));
     }

@@ -28,7 +28,7 @@ const WITH_QEMU: [&[&str]; 2] = [
 ];
 
 /// The packages that have tests, in modules of the name `races`, which explore all interleavings of what harts do at one time.
-const LOOM: &[&str] = &["memory", "vmm"];
+const LOOM: &[&str] = &["memory", "rewrite", "vmm"];
 
 /// Runs the host crates' tests, those of bare-metal packages' libraries, those that need QEMU, and those that explore
 /// interleavings. Prints what is not a plain `ok`, keeps all of it in the log.

@@ -5,11 +5,21 @@ use loom::thread;
 
 use super::*;
 
-const BASE: GuestPhysAddr = GuestPhysAddr(0x8000_0000);
+const BASE: GuestPhysAddr = GuestPhysAddr(0x4000_0000);
 const FIRST: GuestPhysAddr = BASE;
 const SECOND: GuestPhysAddr = GuestPhysAddr(BASE.0 + PAGE_SIZE);
 const COPY: HostPhysAddr = HostPhysAddr(0x1000);
 const OTHER_COPY: HostPhysAddr = HostPhysAddr(0x2000);
+
+/// Gives a page a copy; says whether it could.
+fn insert(overlay: &Overlay, page: GuestPhysAddr, copy: HostPhysAddr) -> bool {
+    overlay.close(page, copy) && overlay.publish(page)
+}
+
+/// Ends a page's copy.
+fn remove(overlay: &Overlay, page: GuestPhysAddr) -> Option<HostPhysAddr> {
+    overlay.unpublish(page).filter(|_| overlay.open(page))
+}
 
 /// Explores what two harts do at one time to one block that is filled in, after `before`, and looks at it `after` that. Each
 /// part is explored as the thread's and as the model's own: `loom` forgets that a load of one part comes before a store of
@@ -53,7 +63,7 @@ fn a_block_is_not_plain_while_a_page_has_a_copy() {
         |overlay| assert!(overlay.watch(FIRST)),
         |overlay| assert!(overlay.unwatch(FIRST)),
         |overlay| {
-            assert!(overlay.insert(SECOND, COPY));
+            assert!(insert(overlay, SECOND, COPY));
             assert!(!is_plain(overlay));
         },
         |overlay| assert!(!is_plain(overlay)),
@@ -65,15 +75,15 @@ fn a_copy_that_another_hart_ends_at_once_is_counted_once() {
     race(
         |overlay| assert!(overlay.watch(FIRST)),
         |overlay| {
-            overlay.remove(SECOND);
+            remove(overlay, SECOND);
             assert!(!is_plain(overlay));
         },
         |overlay| {
-            assert!(overlay.insert(SECOND, COPY));
+            assert!(insert(overlay, SECOND, COPY));
             assert!(!is_plain(overlay));
         },
         |overlay| {
-            overlay.remove(SECOND);
+            remove(overlay, SECOND);
             assert!(!is_plain(overlay));
             assert!(overlay.unwatch(FIRST));
             assert!(is_plain(overlay));
@@ -84,12 +94,12 @@ fn a_copy_that_another_hart_ends_at_once_is_counted_once() {
 #[test]
 fn a_copy_that_two_harts_end_is_counted_no_longer_once() {
     race(
-        |overlay| assert!(overlay.insert(FIRST, COPY) && overlay.watch(SECOND)),
+        |overlay| assert!(insert(overlay, FIRST, COPY) && overlay.watch(SECOND)),
         |overlay| {
-            overlay.remove(FIRST);
+            remove(overlay, FIRST);
         },
         |overlay| {
-            overlay.remove(FIRST);
+            remove(overlay, FIRST);
         },
         |overlay| {
             assert!(!is_plain(overlay));
@@ -101,10 +111,10 @@ fn a_copy_that_two_harts_end_is_counted_no_longer_once() {
 #[test]
 fn a_place_that_goes_to_another_page_never_has_its_copy_for_the_first() {
     race(
-        |overlay| assert!(overlay.insert(FIRST, COPY)),
+        |overlay| assert!(insert(overlay, FIRST, COPY)),
         |overlay| {
-            assert_eq!(overlay.remove(FIRST), Some(COPY));
-            assert!(overlay.insert(SECOND, OTHER_COPY));
+            assert_eq!(remove(overlay, FIRST), Some(COPY));
+            assert!(insert(overlay, SECOND, OTHER_COPY));
         },
         |overlay| {
             assert!([None, Some(COPY)].contains(&overlay.copy_of(FIRST)));
@@ -119,13 +129,13 @@ fn a_place_goes_to_one_of_two_pages() {
     race(
         |_| {},
         |overlay| {
-            overlay.insert(FIRST, COPY);
+            insert(overlay, FIRST, COPY);
         },
         |overlay| {
-            overlay.insert(SECOND, OTHER_COPY);
+            insert(overlay, SECOND, OTHER_COPY);
         },
         |overlay| {
-            let (first, second) = (overlay.remove(FIRST), overlay.remove(SECOND));
+            let (first, second) = (remove(overlay, FIRST), remove(overlay, SECOND));
             assert!(first.is_some() != second.is_some());
             assert!(is_plain(overlay));
         },

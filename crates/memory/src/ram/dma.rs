@@ -79,7 +79,7 @@ mod tests {
     fn copies_of_code_end_when_data_is_asked_for_and_when_it_has_arrived() {
         let ram = ram();
         let page = BASE.wrapping_add(BLOCK_SIZE + 0x5000);
-        assert!(ram.overlay_page(page, HostPhysAddr(0x1000)));
+        assert!(ram.close_page(page, HostPhysAddr(0x1000)) && ram.publish_copy(page));
         ram.dma_source(BASE, 3 * BLOCK_SIZE).unwrap();
         assert!(!ram.overlay().take_disturbed(), "reading disturbs nothing");
         ram.dma_target(BASE, BLOCK_SIZE + 0x5000).unwrap();

@@ -2,6 +2,7 @@
 //! at, and watched tables forbid. Decides; `fill` writes.
 
 use isa::paging::Pte;
+use memory::overlay::Execution;
 use memory::{GuestPhysAddr, GuestRam, HostPhysAddr};
 
 use crate::context::View;
@@ -18,7 +19,9 @@ pub(super) struct Mapping {
 }
 
 /// The leaf that serves `access`. A page whose code is fetched from a copy is mapped execute-only where the kernel executes it,
-/// or, on firmware that complains of instructions, anybody, and read-only elsewhere; `None` where such a page is not to be mapped for this access.
+/// or, on firmware that complains of instructions, anybody, and read-only elsewhere; `None` where such a page is not to be
+/// mapped for this access.
+#[inline]
 pub(super) fn mapping(
     ram: &GuestRam,
     host: HostPhysAddr,
@@ -26,55 +29,35 @@ pub(super) fn mapping(
     translation: Translation,
     view: View,
 ) -> Option<Mapping> {
-    let Translation { address, leaf, .. } = translation;
+    let Translation { address, leaf, level, .. } = translation;
     let mut flags = leaf_flags(leaf, view.rights(), view);
-    let overlay = ram.overlay();
-    if overlay.wants_scan() && !view.is_user() && flags & Pte::X != 0 {
-        if overlay.may_run(address) {
-            let small = Translation { level: 0, ..translation };
-            return covered(ram, host, access, small, view, flags);
+    let rule = ram.overlay().rule(address);
+    // Guest RAM is contiguous in host memory, block-aligned in both, so a guest superpage can be a host one; no
+    // larger than a block, for blocks are filled in one by one.
+    let mut block = level >= 1 && rule.whole_block;
+    if !view.is_user() && flags & Pte::X != 0 {
+        match rule.execution {
+            Execution::Free => {}
+            // Its neighbours may have to be scanned first.
+            Execution::Scanned => block = false,
+            Execution::AfterScan if access == Access::Fetch => return None,
+            Execution::AfterScan => flags &= !Pte::X,
         }
-        flags &= !Pte::X;
-        if access == Access::Fetch {
+    }
+    if let Some(copy) = rule.copy
+        && (!view.is_user() || rule.execution != Execution::Free)
+        && flags & Pte::X != 0
+    {
+        let flags = flags & !(Pte::R | Pte::W);
+        return (access == Access::Fetch).then_some(Mapping { host: copy, guest: address, flags, block });
+    }
+    if !rule.writable {
+        if access == Access::Store {
             return None;
         }
+        flags &= !Pte::W;
     }
-    covered(ram, host, access, translation, view, flags)
-}
-
-/// As `mapping`, with these flags where there is no copy.
-fn covered(
-    ram: &GuestRam,
-    host: HostPhysAddr,
-    access: Access,
-    translation: Translation,
-    view: View,
-    flags: u64,
-) -> Option<Mapping> {
-    let Translation { address, level, .. } = translation;
-    let overlay = ram.overlay();
-    if !overlay.touches_block(address) {
-        // Guest RAM is contiguous in host memory, block-aligned in both, so a guest superpage can be a host one; no
-        // larger than a block, for blocks are filled in one by one.
-        return Some(Mapping { host, guest: address, flags, block: level >= 1 });
-    }
-    let whole = Mapping { host, guest: address, flags, block: false };
-    let Some(copy) = overlay.copy_of(address) else {
-        return match access {
-            _ if !overlay.is_guarded(address) => Some(whole),
-            Access::Store => None,
-            Access::Fetch | Access::Load => Some(Mapping { flags: flags & !Pte::W, ..whole }),
-        };
-    };
-    let is_rewritten = (!view.is_user() || overlay.wants_scan()) && flags & Pte::X != 0;
-    match access {
-        Access::Store => None,
-        Access::Fetch if is_rewritten => {
-            Some(Mapping { host: copy, flags: flags & !(Pte::R | Pte::W), ..whole })
-        }
-        Access::Load if is_rewritten => None,
-        Access::Fetch | Access::Load => Some(Mapping { flags: flags & !Pte::W, ..whole }),
-    }
+    Some(Mapping { host, guest: address, flags, block })
 }
 
 /// The flags of the shadow leaf for a guest leaf that was walked: what the view allows without asking again.

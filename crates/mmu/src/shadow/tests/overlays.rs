@@ -1,7 +1,9 @@
 //! Code pages that are fetched from copies.
 
 use super::*;
-use crate::testing::{HOST_BASE, KERNEL, RAM_BASE, SUPERVISOR, SUPERVISOR_SUM, USER, USER_MODE};
+use crate::testing::{
+    HOST_BASE, KERNEL, RAM_BASE, SUPERVISOR, SUPERVISOR_SUM, USER, USER_MODE, cover, uncover,
+};
 
 const CODE: u64 = 0xffff_ffd2_3456_7000;
 const ALIAS: u64 = 0x12_3400_0000;
@@ -21,7 +23,7 @@ fn rig() -> (Rig, Satp, ContextKey) {
 
 /// Lets PAGE be fetched from its copy.
 fn remap(rig: &mut Rig, key: ContextKey) {
-    assert!(rig.guest.ram.overlay_page(PAGE, COPY));
+    assert!(cover(&rig.guest.ram, PAGE, COPY));
     rig.shadow.take_dropped_code();
     rig.shadow.take_flush();
     rig.shadow.remap(&rig.guest.ram, key, GuestVirtAddr(CODE), PAGE, false);
@@ -134,7 +136,7 @@ fn a_copy_of_one_page_leaves_the_other_pieces_of_its_superpage() {
     let other = PAGE.wrapping_add(0x9_0000);
     for (page, address, nth) in [(PAGE, code, 0), (other, code + 0x9_0000, 1)] {
         let copy = HostPhysAddr(COPY.0 + nth * PAGE_SIZE);
-        assert!(rig.guest.ram.overlay_page(page, copy));
+        assert!(cover(&rig.guest.ram, page, copy));
         rig.shadow.remap(&rig.guest.ram, key, GuestVirtAddr(address), page, false);
         assert_eq!(rig.fill(key, address, Access::Fetch).host, copy);
         check(&rig);
@@ -154,7 +156,7 @@ fn a_dropped_copy_is_mapped_nowhere_and_the_page_is_as_it_was() {
     for key in [key, other] {
         assert_eq!(rig.fill(key, CODE, Access::Fetch).host, COPY);
     }
-    assert_eq!(rig.guest.ram.uncover_page(PAGE), Some(COPY));
+    assert_eq!(uncover(&rig.guest.ram, PAGE), Some(COPY));
     rig.shadow.drop_page(COPY);
     assert_eq!(rig.shadow.take_flush(), TlbFlush::All);
     check(&rig);

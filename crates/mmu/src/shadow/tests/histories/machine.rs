@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering;
 
 use super::*;
 use crate::asids::AsidBlock;
-use crate::testing::{HOST_BASE, table_address};
+use crate::testing::{HOST_BASE, cover, table_address, uncover};
 
 /// Where copies of code pages are in host memory, and how many there is room for.
 const COPIES: u64 = 0x3_0000_0000;
@@ -197,7 +197,7 @@ impl History {
             }
             Step::Reset => {
                 self.rig.shadow.clear();
-                self.rig.guest.ram.uncover_all();
+                self.rig.guest.ram.open_all_pages();
                 self.copies.clear();
                 self.known.clear();
                 self.entered.clear();
@@ -350,7 +350,7 @@ impl History {
                 return;
             };
             let Rig { guest, shadow } = &mut self.rig;
-            if !guest.ram.overlay_page(page, copy) {
+            if !cover(&guest.ram, page, copy) {
                 return;
             }
             self.copies.push((page, copy));
@@ -366,7 +366,7 @@ impl History {
     }
 
     fn end_copy(&mut self, address: GuestPhysAddr) {
-        let copy = self.rig.guest.ram.uncover_page(address).expect("a copied page");
+        let copy = uncover(&self.rig.guest.ram, address).expect("a copied page");
         self.copies.retain(|(_, own)| *own != copy);
         self.rig.shadow.drop_page(copy);
     }

@@ -1,7 +1,9 @@
 use super::*;
-use crate::FIRST_LIMIT;
-use crate::tests::{BASE, SITE, heat, pages, ram, scanned};
+use crate::heat::FIRST_LIMIT;
+use crate::tests::{BASE, Done, SITE, Vcpu, heat, pages, ram, scanned};
+use crate::{Change, CodePages};
 use alloc::vec;
+use memory::{GuestPhysAddr, GuestRam};
 
 /// What a guest does to a page: loads and executions of a site, as often in a round.
 struct Load {
@@ -27,20 +29,32 @@ fn play(pages: &mut CodePages, ram: &GuestRam, round: &Load, rounds: u64) -> Pla
         for _ in 0..round.sites {
             if ram.overlay().copy_of(BASE).is_none() {
                 cost += u64::from(SITE_SAVES);
-                pages.trapped(ram, BASE, SITE, false, || false);
+                pages.trap(ram, BASE, SITE, false);
                 is_known = false;
             } else if !is_known {
-                is_known = pages.executed(ram, BASE) == Weighed::No;
+                let replaced = pages.breakpoint(ram, BASE).unwrap();
+                pages.does(ram, replaced.change);
+                is_known = replaced.may_be_remembered;
             }
         }
         for _ in 0..round.loads {
             if ram.overlay().copy_of(BASE).is_some() {
                 cost += u64::from(LOAD_COSTS);
-                is_known &= pages.loaded(ram, BASE) == Weighed::No;
+                is_known &= loaded(pages, ram) == Done::Nothing && !is_weighed(pages, ram);
             }
         }
     }
     Played { cost, ended: pages.counts().ended - before }
+}
+
+fn loaded(pages: &mut CodePages, ram: &GuestRam) -> Done {
+    let change = pages.loaded(ram, BASE);
+    pages.does(ram, change)
+}
+
+/// Whether the page is being weighed.
+fn is_weighed(pages: &CodePages, ram: &GuestRam) -> bool {
+    ram.overlay().copy_of(BASE).is_some_and(|copy| pages.copies.of(copy).unwrap().scale.left == 0)
 }
 
 fn page() -> (GuestRam, CodePages) {
@@ -129,7 +143,7 @@ fn what_ends_a_copy_otherwise_is_not_forgotten() {
 #[test]
 fn a_copy_that_the_firmware_needs_stays_whatever_is_read() {
     let (ram, mut pages) = scanned(&[0x13, 0x1020_0073]);
-    (0..10_000).for_each(|_| assert_eq!(pages.loaded(&ram, BASE), Weighed::No));
+    (0..10_000).for_each(|_| assert_eq!(loaded(&mut pages, &ram), Done::Nothing));
     assert!(ram.overlay().copy_of(BASE).is_some());
 }
 
@@ -137,6 +151,6 @@ fn a_copy_that_the_firmware_needs_stays_whatever_is_read() {
 fn a_page_without_a_copy_is_not_weighed() {
     let ram = ram(vec![u64::from(SITE)]);
     let mut pages = pages(1);
-    assert_eq!((pages.loaded(&ram, BASE), pages.executed(&ram, BASE)), (Weighed::No, Weighed::No));
-    assert_eq!(pages.loaded(&ram, GuestPhysAddr(0)), Weighed::No);
+    assert!(loaded(&mut pages, &ram) == Done::Nothing && pages.breakpoint(&ram, BASE).is_none());
+    assert_eq!(pages.loaded(&ram, GuestPhysAddr(0)), Change::None);
 }
