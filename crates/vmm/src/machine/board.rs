@@ -22,17 +22,23 @@ pub struct Wired {
 
 impl Machine {
     /// Waits until no other hart has the board, and lets the caller do something with it. What the others see without the lock,
-    /// the interrupt lines and the deadline, is up to date afterwards. There is no other way to the board.
+    /// the interrupt lines and the deadline, is up to date afterwards. There is no other way to the board but in this room.
     #[inline(always)]
     #[track_caller]
     pub fn with_board<T>(&self, act: impl FnOnce(&mut Wired) -> T) -> T {
         let mut wired = self.wired.lock();
         let result = act(&mut wired);
+        self.push_changes(&mut wired);
+        result
+    }
+
+    /// Brings up to date what the others see without the board's lock. Whoever has had it does so before giving it back.
+    #[inline(always)]
+    pub(super) fn push_changes(&self, wired: &mut Wired) {
         self.lines.push(wired.external_interrupts(), &self.links);
         if wired.next_deadline() != wired.due {
-            self.change_deadline(&mut wired);
+            self.change_deadline(wired);
         }
-        result
     }
 
     #[inline(never)]
