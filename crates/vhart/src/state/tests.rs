@@ -116,7 +116,8 @@ fn what_no_hart_could_be_in_is_refused() {
     let registers = Unfit::Impossible("more or fewer registers");
     assert_eq!(spoiled(|state| state.x.truncate(30)), registers);
     assert_eq!(spoiled(|state| state.float.push(0)), registers);
-    assert_eq!(spoiled(|state| state.pc = 1), Unfit::Impossible("an odd pc"));
+    let odd = |FrameState { pc, .. }: &mut FrameState| *pc = 1;
+    assert_eq!(spoiled(odd), Unfit::Impossible("an odd pc"));
     let bits = Unfit::Impossible("bits of fcsr or vcsr that there are not");
     assert_eq!(spoiled(|state| state.fcsr = 0x100), bits);
     assert_eq!(spoiled(|state| state.vector_csrs.vcsr = 8), bits);
