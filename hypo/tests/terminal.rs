@@ -53,8 +53,9 @@ impl Shell {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let terminal = File::from(rustix::fs::open(name, flags, Mode::empty()).unwrap());
         let end = || Stdio::from(terminal.try_clone().unwrap());
-        let mut command = Command::new("setsid");
-        command.args(["--ctty", "sh", "-i"]).stdin(end()).stdout(end()).stderr(end());
+        // A job that a script has started in the background ignores SIGINT, and a shell leaves that as it is.
+        let mut command = Command::new("env");
+        command.args(["--default-signal", "setsid", "--ctty", "sh", "-i"]).stdin(end()).stdout(end()).stderr(end());
         command.current_dir(folder.path()).env("PS1", "sh> ").env_remove("ENV");
         let guest = format!("{} run --kernel k --memory 64M", env!("CARGO_BIN_EXE_hypo"));
         command.env("hypo", format!("{guest} --native")).env("guest", guest);

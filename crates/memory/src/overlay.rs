@@ -72,23 +72,36 @@ impl Place {
     }
 }
 
+/// The page has a place: most have none, and need not be looked for in their sets.
+const COPIED: u64 = 1;
+/// The page was scanned, and was not stored to since.
+const SCANNED: u64 = 1 << 1;
+/// The page may be executed and stored to without being scanned again.
+const EXEMPT: u64 = 1 << 2;
+/// The page is watched.
+const WATCHED: u64 = 1 << 3;
+/// Flags of a page.
+const FLAGS: u32 = 4;
+/// Pages whose flags are in one word.
+const PAGES_OF_WORD: u64 = (u64::BITS / FLAGS) as u64;
+
+/// A flag of all pages of a word.
+const fn of_all(flag: u64) -> u64 {
+    u64::MAX / ((1 << FLAGS) - 1) * flag
+}
+
 /// The pages of one guest whose code is fetched from copies.
 #[derive(Debug)]
 pub struct Overlay {
     places: Box<[Place]>,
-    /// Pages that have a place, a bit each: most have none, and need not be looked for in their sets.
-    copied: Box<[AtomicU64]>,
+    /// The flags of all pages, `FLAGS` bits each.
+    pages: Box<[AtomicU64]>,
     /// How often a block had none of those any more.
     released: AtomicU64,
     base: GuestPhysAddr,
     disturbed: AtomicBool,
-    /// Kernel code must be scanned before it is executed: a bit for each page that was, and was not stored to since.
-    scanned: Box<[AtomicU64]>,
-    /// Pages that may be executed and stored to without being scanned again, a bit each.
-    exempt: Box<[AtomicU64]>,
+    /// Kernel code must be scanned before it is executed.
     wants_scan: AtomicBool,
-    /// Watched pages, a bit each.
-    watched: Box<[AtomicU64]>,
     state: Arc<RamState>,
     /// The last pages that were watched no longer: `entry` of the count before and the page's number in RAM.
     log: [AtomicU64; LOG],
@@ -120,17 +133,14 @@ pub const LOG: usize = 32;
 impl Overlay {
     pub(crate) fn new(base: GuestPhysAddr, size: u64) -> Self {
         assert!(base.0.saturating_add(size) <= END, "RAM beyond what the table of copies can tell apart");
-        let bits = || (0..(size / PAGE_SIZE).div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        let words = (size / PAGE_SIZE).div_ceil(PAGES_OF_WORD);
         Self {
             places: (0..SETS as usize * WAYS).map(|_| Place(AtomicU64::new(0))).collect(),
-            copied: bits(),
+            pages: (0..words).map(|_| AtomicU64::new(0)).collect(),
             released: AtomicU64::new(0),
             base,
             disturbed: AtomicBool::new(false),
-            scanned: bits(),
-            exempt: bits(),
             wants_scan: AtomicBool::new(false),
-            watched: bits(),
             state: Arc::new(RamState {
                 blocks: (0..size / BLOCK_SIZE).map(|_| Block::new()).collect(),
                 unwatched: AtomicU64::new(0),
@@ -153,29 +163,29 @@ impl Overlay {
     /// Whether the kernel code in the page of `address` may be executed.
     #[inline]
     pub fn may_run(&self, address: GuestPhysAddr) -> bool {
-        !self.wants_scan() || self.is_in(&self.scanned, address) || self.is_in(&self.exempt, address)
+        !self.wants_scan() || self.has(address, SCANNED | EXEMPT)
     }
 
     /// Whether the page of `address` was scanned and not stored to since.
     pub fn is_scanned(&self, address: GuestPhysAddr) -> bool {
-        self.is_in(&self.scanned, address)
+        self.has(address, SCANNED)
     }
 
     /// Notes that the page of `address` is about to be scanned.
     pub(crate) fn note_scanned(&self, address: GuestPhysAddr) {
-        self.enter(&self.scanned, address);
+        self.enter(address, SCANNED);
     }
 
     /// Notes that the page of `address` has to be scanned again before it is executed.
     pub(crate) fn forget_scanned(&self, address: GuestPhysAddr) {
-        self.leave(&self.scanned, address);
+        self.leave(address, SCANNED);
     }
 
     /// Lets the page of `address` be executed and stored to without being scanned, until a copy of it ends.
     pub(crate) fn exempt(&self, address: GuestPhysAddr) {
-        self.leave(&self.scanned, address);
-        if let Some((word, bit)) = self.bit_of(&self.exempt, address) {
-            word.fetch_or(bit, Ordering::AcqRel);
+        self.leave(address, SCANNED);
+        if let Some((word, shift)) = self.flags_of(address) {
+            word.fetch_or(EXEMPT << shift, Ordering::AcqRel);
         }
     }
 
@@ -188,7 +198,7 @@ impl Overlay {
     /// Whether the page of `address` is watched.
     #[inline]
     pub fn is_watched(&self, address: GuestPhysAddr) -> bool {
-        self.touches_block(address) && self.is_in(&self.watched, address)
+        self.touches_block(address) && self.has(address, WATCHED)
     }
 
     /// How often a page was watched no longer. As long as this stays, nothing was stored to any page that is watched.
@@ -204,12 +214,12 @@ impl Overlay {
 
     /// Watches the page of `address`; says whether it does so from now on.
     pub(crate) fn watch(&self, address: GuestPhysAddr) -> bool {
-        self.enter(&self.watched, address)
+        self.enter(address, WATCHED)
     }
 
     /// Watches the page of `address` no longer; says whether it was watched.
     pub(crate) fn unwatch(&self, address: GuestPhysAddr) -> bool {
-        let was = self.leave(&self.watched, address);
+        let was = self.leave(address, WATCHED);
         if was {
             let count = self.state.unwatched.fetch_add(1, Ordering::AcqRel);
             if let (Some(place), Some(offset)) =
@@ -233,27 +243,28 @@ impl Overlay {
         range.clone().all(|count| page(count).is_some()).then(|| range.filter_map(page))
     }
 
+    /// Whether the page of `address` has one of these flags.
     #[inline]
-    fn is_in(&self, bits: &[AtomicU64], address: GuestPhysAddr) -> bool {
-        self.bit_of(bits, address).is_some_and(|(word, bit)| word.load(Ordering::Acquire) & bit != 0)
+    fn has(&self, address: GuestPhysAddr, flags: u64) -> bool {
+        self.flags_of(address).is_some_and(|(word, shift)| word.load(Ordering::Acquire) >> shift & flags != 0)
     }
 
-    /// Sets a page's bit and counts it in its block; says whether it was not set before.
-    fn enter(&self, bits: &[AtomicU64], address: GuestPhysAddr) -> bool {
-        let Some((word, bit)) = self.bit_of(bits, address) else { return false };
+    /// Sets a flag of a page and counts it in the page's block; says whether it was not set before.
+    fn enter(&self, address: GuestPhysAddr, flag: u64) -> bool {
+        let Some((word, shift)) = self.flags_of(address) else { return false };
         // Counted first, as in `insert`.
         self.enter_block(address);
-        let is_new = word.fetch_or(bit, Ordering::AcqRel) & bit == 0;
+        let is_new = word.fetch_or(flag << shift, Ordering::AcqRel) >> shift & flag == 0;
         if !is_new {
             self.leave_block(address, 1);
         }
         is_new
     }
 
-    /// Takes a page's bit out again; says whether it was set.
-    fn leave(&self, bits: &[AtomicU64], address: GuestPhysAddr) -> bool {
-        let Some((word, bit)) = self.bit_of(bits, address) else { return false };
-        let was = word.fetch_and(!bit, Ordering::AcqRel) & bit != 0;
+    /// Clears a flag of a page, and counts it no longer; says whether it was set.
+    fn leave(&self, address: GuestPhysAddr, flag: u64) -> bool {
+        let Some((word, shift)) = self.flags_of(address) else { return false };
+        let was = word.fetch_and(!(flag << shift), Ordering::AcqRel) >> shift & flag != 0;
         if was {
             self.leave_block(address, 1);
         }
@@ -276,9 +287,11 @@ impl Overlay {
         }
     }
 
-    fn bit_of<'a>(&self, bits: &'a [AtomicU64], address: GuestPhysAddr) -> Option<(&'a AtomicU64, u64)> {
+    /// The word with the flags of the page of `address`, and where in it they begin.
+    #[inline]
+    fn flags_of(&self, address: GuestPhysAddr) -> Option<(&AtomicU64, u32)> {
         let page = address.offset_from(self.base)? / PAGE_SIZE;
-        Some((bits.get((page / 64) as usize)?, 1 << (page % 64)))
+        Some((self.pages.get((page / PAGES_OF_WORD) as usize)?, (page % PAGES_OF_WORD) as u32 * FLAGS))
     }
 
     /// Whether any page in the block of `address` may have a copy or be guarded, so that the block cannot be mapped whole.
@@ -299,7 +312,7 @@ impl Overlay {
 
     /// Where the code of the page of `address` is fetched from, if it is here.
     pub fn copy_of(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
-        if !self.is_in(&self.copied, address) {
+        if !self.has(address, COPIED) {
             return None;
         }
         self.set(address).iter().find_map(|place| place.copy_of(tag(address)))
@@ -314,26 +327,27 @@ impl Overlay {
         let is_done = self.set(address).iter().any(|place| place.fill(tag(address), copy));
         if !is_done {
             self.leave_block(address, 1);
-        } else if let Some((word, bit)) = self.bit_of(&self.copied, address) {
-            word.fetch_or(bit, Ordering::AcqRel);
+        } else if let Some((word, shift)) = self.flags_of(address) {
+            word.fetch_or(COPIED << shift, Ordering::AcqRel);
         }
         is_done
     }
 
     /// Takes the page of `address` out; its copy's address, if it was here.
     pub(crate) fn remove(&self, address: GuestPhysAddr) -> Option<HostPhysAddr> {
-        let (word, bit) = self.bit_of(&self.copied, address)?;
-        if word.load(Ordering::Relaxed) & bit == 0 || word.fetch_and(!bit, Ordering::AcqRel) & bit == 0 {
+        let (word, shift) = self.flags_of(address)?;
+        if word.load(Ordering::Relaxed) >> shift & COPIED == 0 {
             return None;
         }
-        let copy = self.set(address).iter().find_map(|place| place.empty(tag(address)))?;
         // What is there next has to be scanned again.
-        self.leave(&self.scanned, address);
-        if let Some((word, bit)) = self.bit_of(&self.exempt, address) {
-            word.fetch_and(!bit, Ordering::AcqRel);
+        let were = word.fetch_and(!((COPIED | SCANNED | EXEMPT) << shift), Ordering::AcqRel) >> shift;
+        let is_own = were & COPIED != 0;
+        let copy = self.set(address).iter().filter(|_| is_own).find_map(|place| place.empty(tag(address)));
+        let pages = u16::from(copy.is_some()) + u16::from(were & SCANNED != 0);
+        if pages != 0 {
+            self.leave_block(address, pages);
         }
-        self.leave_block(address, 1);
-        Some(copy)
+        copy
     }
 
     /// Whether some page's code is fetched from `copy`. Slow: for checks.
@@ -352,23 +366,17 @@ impl Overlay {
                 self.leave_block(page, 1);
             }
         }
-        for (number, word) in self.scanned.iter().enumerate() {
-            self.leave_all(number, word);
+        for (number, word) in (0..).zip(&self.pages) {
+            if word.load(Ordering::Acquire) == 0 {
+                continue;
+            }
+            let counted = word.swap(0, Ordering::AcqRel) & (of_all(SCANNED) | of_all(WATCHED));
+            if counted != 0 {
+                let first = self.base.wrapping_add(number * PAGES_OF_WORD * PAGE_SIZE);
+                self.leave_block(first, counted.count_ones() as u16);
+            }
         }
-        for (number, word) in self.watched.iter().enumerate() {
-            self.leave_all(number, word);
-        }
-        self.exempt.iter().chain(&self.copied).for_each(|word| word.store(0, Ordering::Release));
         self.state.unwatched.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Takes the bits of 64 pages out of a word with this number.
-    fn leave_all(&self, number: usize, word: &AtomicU64) {
-        if word.load(Ordering::Acquire) == 0 {
-            return;
-        }
-        let pages = word.swap(0, Ordering::AcqRel).count_ones() as u16;
-        self.leave_block(self.base.wrapping_add(number as u64 * 64 * PAGE_SIZE), pages);
     }
 
     /// Whether the hypervisor wrote to a page that is here since this was last asked: copies are stale then.

@@ -149,25 +149,38 @@ impl CodePages {
 
     /// Counts a trap of the four-byte instruction `bits`, which the hardware refuses, at `site`, and replaces it where that is
     /// due: at once, if the firmware complains of it. In user mode only for that, and only while half of the room for copies
-    /// is left for the kernel.
-    pub fn trapped(&mut self, ram: &GuestRam, site: GuestPhysAddr, bits: u32, is_user: bool) -> Change {
+    /// is left for the kernel. `is_overlapped` says whether an instruction that begins before `site` may have its second half
+    /// there: such a site stays as it is, but where the firmware would complain each time.
+    pub fn trapped(
+        &mut self,
+        ram: &GuestRam,
+        site: GuestPhysAddr,
+        bits: u32,
+        is_user: bool,
+        is_overlapped: impl FnOnce() -> bool,
+    ) -> Change {
+        let is_reported = ram.overlay().wants_scan() && is_reported(bits);
+        // Asked last: it takes up to three walks of the guest's tables, and most traps are only counted.
+        let stays = || !is_reported && is_overlapped();
         if let Some(copy) = ram.overlay().copy_of(site) {
             // Where it was replaced before, what trapped was the original, still mapped in this address space.
             if self.replaced(ram, site).is_some() {
                 return Change::Remap;
+            }
+            if stays() {
+                return Change::None;
             }
             self.replace(copy, site);
             ram.note_code_write();
             return Change::None;
         }
         let page = site.align_down(PAGE_SIZE);
-        let is_reported = ram.overlay().wants_scan() && is_reported(bits);
         let may_copy = if is_user {
             is_reported && 2 * self.free.len() > self.copies.len()
         } else {
             self.is_hot(page) || is_reported
         };
-        if !may_copy {
+        if !may_copy || stays() {
             return Change::None;
         }
         let Some(copy) = self.cover(ram, page) else { return Change::None };

@@ -21,7 +21,7 @@ pub(crate) fn pages(count: usize) -> CodePages {
 }
 
 pub(crate) fn heat(pages: &mut CodePages, ram: &GuestRam, site: GuestPhysAddr) -> u32 {
-    (1..).find(|_| pages.trapped(ram, site, SITE, false) == Change::Remap).unwrap()
+    (1..).find(|_| pages.trapped(ram, site, SITE, false, || false) == Change::Remap).unwrap()
 }
 
 #[test]
@@ -69,15 +69,40 @@ fn of_a_site_that_a_pages_end_tears_the_first_half_is_replaced() {
 }
 
 #[test]
+fn an_overlapped_site_stays_and_is_asked_about_only_when_its_page_is_hot() {
+    let ram = ram(vec![u64::from(SITE)]);
+    let mut pages = pages(2);
+    for trap in 1..=2 * FIRST_LIMIT {
+        let mut asked = false;
+        let overlapped = || {
+            asked = true;
+            true
+        };
+        assert_eq!(pages.trapped(&ram, BASE, SITE, false, overlapped), Change::None);
+        assert_eq!((trap, asked), (trap, trap >= FIRST_LIMIT));
+    }
+    assert_eq!(ram.overlay().copy_of(BASE), None);
+    // Another one in the page is replaced, and this one stays in the copy.
+    let other = BASE.wrapping_add(8);
+    assert_eq!(pages.trapped(&ram, other, SITE, false, || false), Change::Remap);
+    assert_eq!(pages.trapped(&ram, BASE, SITE, false, || true), Change::None);
+    assert_eq!(pages.replaced(&ram, BASE), None);
+    // But for what the firmware complains of.
+    ram.overlay().require_scan();
+    assert_eq!(pages.trapped(&ram, BASE, SRET, false, || true), Change::None);
+    assert_eq!(pages.replaced(&ram, BASE), Some(SITE));
+}
+
+#[test]
 fn what_the_firmware_complains_of_is_replaced_the_first_time_that_it_traps() {
     let ram = ram(vec![u64::from(SRET)]);
     let mut pages = pages(2);
-    assert_eq!(pages.trapped(&ram, BASE, SRET, false), Change::None, "no firmware complains");
+    assert_eq!(pages.trapped(&ram, BASE, SRET, false, || false), Change::None, "no firmware complains");
     ram.overlay().require_scan();
     // Where nothing is known of the place, it may be half of another instruction.
     assert_eq!(pages.scan(&ram, BASE, false, || None), Change::Guard);
-    assert_eq!(pages.trapped(&ram, BASE, SITE, false), Change::None);
-    assert_eq!(pages.trapped(&ram, BASE, SRET, false), Change::Remap);
+    assert_eq!(pages.trapped(&ram, BASE, SITE, false, || false), Change::None);
+    assert_eq!(pages.trapped(&ram, BASE, SRET, false, || false), Change::Remap);
     assert!(pages.keeps(&ram, BASE) && pages.replaced(&ram, BASE) == Some(SRET));
 }
 
@@ -88,16 +113,20 @@ fn programs_get_copies_for_what_the_firmware_complains_of_while_kernels_have_as_
     let mut pages = pages(4);
     let at = |page: u64| BASE.wrapping_add(page * PAGE_SIZE);
     for _ in 0..2 * FIRST_LIMIT {
-        assert_eq!(pages.trapped(&ram, at(0), MRET, true), Change::None, "no firmware complains");
+        assert_eq!(pages.trapped(&ram, at(0), MRET, true, || false), Change::None, "no firmware complains");
     }
     ram.overlay().require_scan();
-    assert_eq!(pages.trapped(&ram, at(0), SITE, true), Change::None, "it does not complain of CSR accesses");
+    assert_eq!(
+        pages.trapped(&ram, at(0), SITE, true, || false),
+        Change::None,
+        "it does not complain of CSR accesses"
+    );
     for (page, change) in [(0, Change::Remap), (1, Change::Remap), (2, Change::None)] {
-        assert_eq!(pages.trapped(&ram, at(page), MRET, true), change, "{page}");
+        assert_eq!(pages.trapped(&ram, at(page), MRET, true, || false), change, "{page}");
         assert_eq!(pages.replaced(&ram, at(page)).is_some(), change == Change::Remap, "{page}");
     }
     for (page, change) in [(2, Change::Remap), (3, Change::Remap), (4, Change::None)] {
-        assert_eq!(pages.trapped(&ram, at(page), SRET, false), change, "{page}");
+        assert_eq!(pages.trapped(&ram, at(page), SRET, false, || false), change, "{page}");
     }
     // One that is not of the three kinds does not keep its copy for long.
     (0..PATIENCE).for_each(|_| _ = pages.store(&ram, at(0).wrapping_add(64), &[0; 8]).unwrap());
@@ -132,7 +161,7 @@ fn without_room_nothing_is_rewritten() {
     let mut pages = pages(1);
     heat(&mut pages, &ram, BASE);
     for _ in 0..2 * FIRST_LIMIT {
-        assert_eq!(pages.trapped(&ram, BASE.wrapping_add(0x1000), SITE, false), Change::None);
+        assert_eq!(pages.trapped(&ram, BASE.wrapping_add(0x1000), SITE, false, || false), Change::None);
     }
     pages.clear(&ram);
     assert_eq!(heat(&mut pages, &ram, BASE.wrapping_add(0x1000)), 1);

@@ -216,7 +216,7 @@ const FIGURES: &[(&str, &str, &str, &str)] = &[
     (
         "ARCHITECTURE.md",
         "After 30 seconds output that was not taken",
-        "io/host_disks.rs",
+        "world/src/port.rs",
         "const PATIENCE: u64 = 30;",
     ),
     ("ARCHITECTURE.md", "no delay the first time, 10 ms", "src/backoff.rs", "const FIRST: u64 = 10;"),

@@ -27,7 +27,7 @@ fn play(pages: &mut CodePages, ram: &GuestRam, round: &Load, rounds: u64) -> Pla
         for _ in 0..round.sites {
             if ram.overlay().copy_of(BASE).is_none() {
                 cost += u64::from(SITE_SAVES);
-                pages.trapped(ram, BASE, SITE, false);
+                pages.trapped(ram, BASE, SITE, false, || false);
                 is_known = false;
             } else if !is_known {
                 is_known = pages.executed(ram, BASE) == Weighed::No;

@@ -352,7 +352,7 @@ fn a_guest_that_makes_the_firmware_print_is_held_back_and_an_interrupt_does_not_
         let mut guest = Guest::new();
         guest.machine.ram.overlay().require_scan();
         guest.tick(1000);
-        let allowed = (0..).find(|_| {
+        let allowed = (0..2000).find(|_| {
             complain(&mut guest, privilege);
             guest.vcpu.state != RunState::Running
         });
@@ -378,7 +378,7 @@ fn a_kernel_is_held_back_where_what_is_carried_out_makes_the_firmware_print_with
         guest.machine.ram.overlay().require_scan();
         guest.set_csr(CsrAddr::SIE, Interrupt::Software.mask());
         guest.vcpu.set_line(Interrupt::Software, true);
-        let allowed = (0..).find(|_| {
+        let allowed = (0..2000).find(|_| {
             guest.vcpu.frame.pc = ENTRY;
             guest.execute(site);
             assert_eq!(guest.pc(), ENTRY + 4);
