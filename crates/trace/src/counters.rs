@@ -62,6 +62,7 @@ exit_kinds! {
 /// How often a vCPU left the guest, and what it cost, by kind.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ExitCounters {
+    #[serde(with = "crate::array")]
     kinds: [Counter; ExitKind::ALL.len()],
     /// The kind that was counted last.
     last: usize,

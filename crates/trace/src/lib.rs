@@ -4,9 +4,11 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod array;
 pub mod counters;
 pub mod hart;
 pub mod outbox;

@@ -7,6 +7,7 @@
 mod rules;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use core::fmt;
 
@@ -15,7 +16,6 @@ use isa::paging::{Mode, Satp};
 use isa::{Interrupt, Privilege};
 
 pub use rules::{CsrRule, InAssembly, STATUS_IN_ASSEMBLY, STVEC_MODE, STVEC_NO_MODE, Warl, rule};
-use rules::{INTERRUPTS, RULES};
 
 /// What a virtual hart has, as far as its CSRs show it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,35 +112,6 @@ impl CsrFile {
             stval: 0,
             satp: 0,
         }
-    }
-
-    /// What the CSRs hold that are fields of it, with their numbers, in the order of the table of rules.
-    pub(crate) fn values(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
-        let value = |csr| match self.read_by_rule(csr, Privilege::Supervisor) {
-            Ok(Read::Value(value)) => Some((csr.as_u16(), value)),
-            _ => None,
-        };
-        stored().filter_map(value)
-    }
-
-    /// The CSRs of a hart with these features that hold what `values` says, in the order of the table of rules; `None` where
-    /// they could not.
-    pub(crate) fn with_values(features: CsrFeatures, values: &[(u16, u64)]) -> Option<Self> {
-        let mut file = Self::new(features);
-        let mut rest = values.iter();
-        for csr in stored() {
-            let (_, value) = rest.next().filter(|(number, _)| *number == csr.as_u16())?;
-            if csr == CsrAddr::SIP {
-                // Of these bits, most are not the guest's to write.
-                file.pending = *value & INTERRUPTS;
-            } else {
-                file.write_by_rule(csr, *value).ok()?;
-            }
-            if file.read_by_rule(csr, Privilege::Supervisor) != Ok(Read::Value(*value)) {
-                return None;
-            }
-        }
-        rest.next().is_none().then_some(file)
     }
 
     /// Reads a CSR on behalf of code that runs with `privilege`; of a counter, only whether it may be read.
@@ -363,11 +334,6 @@ impl CsrFile {
         };
         if csr.privilege() > reach { Err(Illegal) } else { Ok(()) }
     }
-}
-
-/// The CSRs that are fields of a `CsrFile`, in the order of the table of rules.
-fn stored() -> impl Iterator<Item = CsrAddr> {
-    RULES.iter().filter(|rule| rule.field.is_some()).map(|rule| rule.csr)
 }
 
 impl fmt::Display for CsrFile {

@@ -216,6 +216,15 @@ impl VcpuFrame {
         self.units.reset();
     }
 
+    /// Goes on where another one was; on no hart, so that none has the units' values.
+    pub(crate) fn go_on_from(&mut self, x: &[u64; 31], pc: u64, privilege: Privilege) {
+        let [_, own @ ..] = &mut self.x;
+        *own = *x;
+        self.pc = pc;
+        self.privilege = privilege;
+        self.guarded = u64::MAX;
+    }
+
     /// Lets the assembly know which interrupts are ready, and what of sstatus it may not set.
     #[inline]
     pub const fn follow_interrupts(&mut self) {

@@ -17,13 +17,13 @@ use crate::units::VectorCsrs;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FrameState {
     hart: HartKind,
-    /// x1 to x31.
-    x: [u64; 31],
+    /// x1 to x31; not an array, of which serde has the code for each element.
+    x: Vec<u64>,
     pc: u64,
     is_supervisor: bool,
     /// Supervisor CSRs with their numbers, in the order of the table of rules.
     csrs: Vec<(u16, u64)>,
-    float: [u64; 32],
+    float: Vec<u64>,
     fcsr: u64,
     /// v0 to v31, one behind the other.
     vector: Vec<u64>,
@@ -89,11 +89,11 @@ impl FrameState {
         let [_, x @ ..] = x;
         Self {
             hart: HartKind::of(csr.features()),
-            x: *x,
+            x: x.to_vec(),
             pc: *pc,
             is_supervisor: *privilege == Privilege::Supervisor,
             csrs: csr.values().collect(),
-            float: units.float,
+            float: units.float.to_vec(),
             fcsr: units.fcsr,
             vector: units.vector.to_vec(),
             vector_csrs: units.vector_csrs,
@@ -106,16 +106,15 @@ impl FrameState {
     /// Where it cannot be in it; it is as before then.
     pub fn restore(&self, frame: &mut VcpuFrame) -> Result<(), Unfit> {
         let csr = self.check(frame)?;
-        let [_, x @ ..] = &mut frame.x;
-        *x = self.x;
-        frame.pc = self.pc;
-        frame.privilege = if self.is_supervisor { Privilege::Supervisor } else { Privilege::User };
+        let (Ok(x), Ok(float)) = (self.x.as_slice().try_into(), self.float.as_slice().try_into()) else {
+            return Err(Unfit::Impossible("more or fewer registers"));
+        };
+        let privilege = if self.is_supervisor { Privilege::Supervisor } else { Privilege::User };
+        frame.go_on_from(x, self.pc, privilege);
         frame.csr = csr;
-        // No hart has the units' values.
-        frame.guarded = u64::MAX;
         let units = &mut frame.units;
         units.disown();
-        units.float = self.float;
+        units.float = float;
         units.fcsr = self.fcsr;
         units.vector.copy_from_slice(&self.vector);
         units.vector_csrs = self.vector_csrs;
@@ -132,6 +131,9 @@ impl FrameState {
         let features = frame.csr.features();
         if self.hart != HartKind::of(features) || self.vector.len() != frame.units.vector.len() {
             return Err(Unfit::OtherHart);
+        }
+        if self.x.len() != 31 || self.float.len() != frame.units.float.len() {
+            return Err(Unfit::Impossible("more or fewer registers"));
         }
         if self.pc & !SEPC_MASK != 0 {
             return Err(Unfit::Impossible("an odd pc"));

@@ -107,9 +107,11 @@ pub struct HartCounters {
 /// A virtual hart's counters.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Pmu {
+    #[serde(with = "trace::array")]
     counters: [Counter; COUNTERS],
     /// Counters that have an event, a bit each.
     configured: u64,
+    #[serde(with = "trace::array")]
     happened: [u64; FirmwareEvent::ALL.len()],
     /// What the guest itself has had of the hart's counters while a fixed counter had an event.
     own: HartCounters,

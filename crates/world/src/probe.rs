@@ -65,18 +65,18 @@ impl Probes {
 #[derive(Debug, Default)]
 pub(crate) struct Losses {
     count: u64,
-    /// Where it was then.
-    pc: u64,
+    /// The pc that it was at then.
+    at: u64,
 }
 
 impl Losses {
     /// Whether a vCPU that is there may lose its caches, which is counted then. An instruction may need several of them, which are
     /// filled by an exit each, so it does not lose them twice in a row at one place.
     const fn may_lose(&mut self, pc: u64) -> bool {
-        let has_moved = pc != self.pc || self.count == 0;
+        let has_moved = pc != self.at || self.count == 0;
         if has_moved {
             self.count = self.count.wrapping_add(1);
-            self.pc = pc;
+            self.at = pc;
         }
         has_moved
     }

@@ -35,9 +35,8 @@ fn any_frame() -> impl Strategy<Value = VcpuFrame> {
             [pc, fcsr, vstart, vl, vtype, vcsr],
             [is_user, software, timer, external],
         )| {
-            let mut frame = frame();
+            let mut frame = VcpuFrame { pc: pc & !1, ..frame() };
             frame.x[1..].copy_from_slice(&x[1..]);
-            frame.pc = pc & !1;
             frame.privilege = if is_user { Privilege::User } else { Privilege::Supervisor };
             for ((number, _), value) in frame.csr.values().collect::<Vec<_>>().iter().zip(csrs) {
                 frame.csr.write(CsrAddr::new(u32::from(*number)), value, Privilege::Supervisor).unwrap();
@@ -114,7 +113,11 @@ fn what_no_hart_could_be_in_is_refused() {
     assert_eq!(spoiled(|state| state.hart.float = false), Unfit::OtherHart);
     assert_eq!(spoiled(|state| state.hart.widest_mode = 8), Unfit::OtherHart);
     assert_eq!(spoiled(|state| state.vector.truncate(63)), Unfit::OtherHart);
-    assert_eq!(spoiled(|state| state.pc = 1), Unfit::Impossible("an odd pc"));
+    let registers = Unfit::Impossible("more or fewer registers");
+    assert_eq!(spoiled(|state| state.x.truncate(30)), registers);
+    assert_eq!(spoiled(|state| state.float.push(0)), registers);
+    let odd = |FrameState { pc, .. }: &mut FrameState| *pc = 1;
+    assert_eq!(spoiled(odd), Unfit::Impossible("an odd pc"));
     let bits = Unfit::Impossible("bits of fcsr or vcsr that there are not");
     assert_eq!(spoiled(|state| state.fcsr = 0x100), bits);
     assert_eq!(spoiled(|state| state.vector_csrs.vcsr = 8), bits);

@@ -67,10 +67,10 @@ impl Rig {
     fn scramble(&mut self, words: &[u64; 12]) {
         let [a, b, c, d, e, f, g, h, i, j, k, l] = words.map(|word| word | 1);
         let Self { vcpu, link, .. } = self;
+        vcpu.start(Start { address: a << 1, opaque: 0 });
         for (number, word) in (1..32).zip(words.iter().cycle()) {
             vcpu.frame.set(Reg::new(number), word.wrapping_mul(u64::from(number)) | 1);
         }
-        vcpu.frame.pc = a << 1;
         vcpu.frame.privilege = Privilege::User;
         for (csr, value) in [
             (CsrAddr::SSTATUS, b | 2),
