@@ -55,7 +55,11 @@ impl Shell {
         let end = || Stdio::from(terminal.try_clone().unwrap());
         // A job that a script has started in the background ignores SIGINT, and a shell leaves that as it is.
         let mut command = Command::new("env");
-        command.args(["--default-signal", "setsid", "--ctty", "sh", "-i"]).stdin(end()).stdout(end()).stderr(end());
+        command
+            .args(["--default-signal", "setsid", "--ctty", "sh", "-i"])
+            .stdin(end())
+            .stdout(end())
+            .stderr(end());
         command.current_dir(folder.path()).env("PS1", "sh> ").env_remove("ENV");
         let guest = format!("{} run --kernel k --memory 64M", env!("CARGO_BIN_EXE_hypo"));
         command.env("hypo", format!("{guest} --native")).env("guest", guest);

@@ -146,14 +146,14 @@ impl Machine {
         host: &mut impl Host,
     ) -> Result<u64, Refused> {
         let now = self.clock.board_time(host.now());
-        self.with_board(|board| {
-            let value = board.read(address, width, now)?;
-            if devices::board::is_uart_data(address) {
-                // A byte taken out makes room for the next one typed, which raises no interrupt on the host any more.
-                board.feed_console(self.clock, host);
-            }
-            Ok(value)
-        })
+        let mut board = self.wired.lock();
+        let value = board.read(address, width, now);
+        if devices::board::is_uart_data(address) && value.is_ok() {
+            // A byte taken out makes room for the next one typed, which raises no interrupt on the host any more.
+            board.feed_console(self.clock, host);
+        }
+        self.give_back(board);
+        value
     }
 
     /// Writes a device register and passes on what the console device has to say.
@@ -169,20 +169,19 @@ impl Machine {
         host: &mut impl Host,
     ) -> Result<Written, Refused> {
         let now = self.clock.board_time(host.now());
-        let event: Result<_, Refused> = self.with_board(|board| {
-            let mut event = board.write(address, width, value, now)?;
-            if event == Some(BoardEvent::ConsoleFull) && board.drain_console(host) {
-                event = board.write(address, width, value, now)?;
+        let mut board = self.wired.lock();
+        let mut event = board.write(address, width, value, now);
+        if event == Ok(Some(BoardEvent::ConsoleFull)) && board.drain_console(host) {
+            event = board.write(address, width, value, now);
+        }
+        if devices::board::is_uart(address) && event.is_ok() {
+            board.drain_console(host);
+            if !devices::board::is_uart_data(address) {
+                // The FIFOs may have been turned on or emptied.
+                board.feed_console(self.clock, host);
             }
-            if devices::board::is_uart(address) {
-                board.drain_console(host);
-                if !devices::board::is_uart_data(address) {
-                    // The FIFOs may have been turned on or emptied.
-                    board.feed_console(self.clock, host);
-                }
-            }
-            Ok(event)
-        });
+        }
+        self.give_back(board);
         Ok(match event? {
             None => Written::Done,
             Some(BoardEvent::Notified(slot)) => {

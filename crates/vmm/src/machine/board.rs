@@ -5,6 +5,7 @@ use core::ops::{Deref, DerefMut};
 use devices::virtio::Slot;
 use devices::{Board, BoardTime};
 use memory::GuestRam;
+use sync::Guard;
 use sync::atomic::Ordering;
 
 use super::{Clock, ConsoleTurn, Machine};
@@ -22,17 +23,22 @@ pub struct Wired {
 
 impl Machine {
     /// Waits until no other hart has the board, and lets the caller do something with it. What the others see without the lock,
-    /// the interrupt lines and the deadline, is up to date afterwards. There is no other way to the board.
-    #[inline(always)]
+    /// the interrupt lines and the deadline, is up to date afterwards.
     #[track_caller]
     pub fn with_board<T>(&self, act: impl FnOnce(&mut Wired) -> T) -> T {
         let mut wired = self.wired.lock();
         let result = act(&mut wired);
+        self.give_back(wired);
+        result
+    }
+
+    /// What `with_board` does at the end. An access to a device does without the closure, which would not be inlined.
+    #[inline(always)]
+    pub(super) fn give_back(&self, mut wired: Guard<'_, Wired>) {
         self.lines.push(wired.external_interrupts(), &self.links);
         if wired.next_deadline() != wired.due {
             self.change_deadline(&mut wired);
         }
-        result
     }
 
     #[inline(never)]
