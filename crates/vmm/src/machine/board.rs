@@ -5,10 +5,8 @@ use core::ops::{Deref, DerefMut};
 use devices::virtio::Slot;
 use devices::{Board, BoardTime};
 use memory::GuestRam;
-use sync::Guard;
-use sync::atomic::Ordering;
 
-use super::{Clock, ConsoleTurn, Machine};
+use super::clock::Clock;
 use crate::host::Host;
 
 /// The devices of a machine, while nobody else has them: what the board's lock protects.
@@ -18,35 +16,18 @@ pub struct Wired {
     /// Which virtio console gets what is typed; `None` is the serial port. The one that the guest has written to last.
     typed_to: Option<usize>,
     /// When the board wants to be told the time again, as the machine's deadline says it. Its conversion to ticks is a division.
-    due: Option<BoardTime>,
+    pub(super) due: Option<BoardTime>,
 }
 
-impl Machine {
-    /// Waits until no other hart has the board, and lets the caller do something with it. What the others see without the lock,
-    /// the interrupt lines and the deadline, is up to date afterwards.
-    #[track_caller]
-    pub fn with_board<T>(&self, act: impl FnOnce(&mut Wired) -> T) -> T {
-        let mut wired = self.wired.lock();
-        let result = act(&mut wired);
-        self.give_back(wired);
-        result
-    }
-
-    /// What `with_board` does at the end. An access to a device does without the closure, which would not be inlined.
-    #[inline(always)]
-    pub(super) fn give_back(&self, mut wired: Guard<'_, Wired>) {
-        self.lines.push(wired.external_interrupts(), &self.links);
-        if wired.next_deadline() != wired.due {
-            self.change_deadline(&mut wired);
-        }
-    }
-
-    #[inline(never)]
-    fn change_deadline(&self, wired: &mut Wired) {
-        wired.due = wired.next_deadline();
-        let deadline = wired.due.map_or(u64::MAX, |time| self.clock.ticks(time));
-        self.deadline.store(deadline, Ordering::Relaxed);
-    }
+/// What a virtio console has left after its turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConsoleTurn {
+    /// Nothing that could be done now.
+    Done,
+    /// More than a turn may move.
+    More,
+    /// More than the operator's console has room for.
+    Full,
 }
 
 impl Deref for Wired {
