@@ -101,6 +101,7 @@ mod tests {
             .map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default())
     }
 
+    // *lock-order*
     #[test]
     fn locks_are_taken_in_the_order_of_their_ranks_and_each_once() {
         for (place, first) in RANKS.into_iter().enumerate() {

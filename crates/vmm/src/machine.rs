@@ -2,24 +2,26 @@
 //! harts at one time: it is made of atomics, or has a lock (`board`, `code`).
 
 mod board;
+mod clock;
 
 use alloc::boxed::Box;
 
 use devices::virtio::Slot;
-use devices::{Board, BoardEvent, BoardTime, Refused, SlotId, SlotSet};
+use devices::{Board, BoardEvent, Refused, SlotId, SlotSet};
 use isa::Width;
 use memory::{GuestPhysAddr, GuestRam};
 
 use rewrite::CodePages;
 use sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use sync::{Lock, Rank};
+use sync::{Guard, Lock, Rank};
 
 use crate::complaints::Complaints;
 use crate::host::Host;
 use crate::lines::Lines;
 use crate::link::Link;
 use crate::outcome::StopReason;
-pub use board::Wired;
+pub use board::{ConsoleTurn, Wired};
+pub use clock::Clock;
 
 /// The shared part of a virtual machine.
 #[derive(Debug)]
@@ -43,17 +45,6 @@ pub struct Machine {
     notified: AtomicU32,
 }
 
-/// What a virtio console has left after its turn.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ConsoleTurn {
-    /// Nothing that could be done now.
-    Done,
-    /// More than a turn may move.
-    More,
-    /// More than the operator's console has room for.
-    Full,
-}
-
 /// What became of a write to a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Written {
@@ -63,44 +54,6 @@ pub enum Written {
     Later,
     /// It ends the virtual machine.
     Ends(StopReason),
-}
-
-/// Turns ticks of the timebase into nanoseconds and back.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    frequency: u64,
-    /// Nanoseconds of a tick where they are a whole number, as on most machines: wide divisions are slow. Else 0.
-    tick: u64,
-}
-
-const NANOSECONDS: u64 = 1_000_000_000;
-
-impl Clock {
-    /// A clock of `frequency` ticks a second; 0 counts as 1.
-    pub const fn new(frequency: u64) -> Self {
-        let frequency = if frequency == 0 { 1 } else { frequency };
-        let whole = NANOSECONDS.is_multiple_of(frequency);
-        Self { frequency, tick: if whole { NANOSECONDS / frequency } else { 0 } }
-    }
-
-    /// The board's time at `ticks`.
-    #[inline]
-    pub const fn board_time(self, ticks: u64) -> BoardTime {
-        if self.tick != 0 {
-            return BoardTime(ticks.wrapping_mul(self.tick));
-        }
-        let nanoseconds = ticks as u128 * NANOSECONDS as u128 / self.frequency as u128;
-        BoardTime(nanoseconds as u64)
-    }
-
-    /// The first tick that is not before `time`; the end of time where there is none.
-    pub const fn ticks(self, time: BoardTime) -> u64 {
-        if self.tick != 0 {
-            return time.0.div_ceil(self.tick);
-        }
-        let ticks = (time.0 as u128 * self.frequency as u128).div_ceil(NANOSECONDS as u128);
-        if ticks > u64::MAX as u128 { u64::MAX } else { ticks as u64 }
-    }
 }
 
 impl Machine {
@@ -130,6 +83,32 @@ impl Machine {
         self.notified.store(0, Ordering::Relaxed);
     }
 
+    /// Waits until no other hart has the board, and lets the caller do something with it. What the others see without the lock,
+    /// the interrupt lines and the deadline, is up to date afterwards.
+    #[track_caller]
+    pub fn with_board<T>(&self, act: impl FnOnce(&mut Wired) -> T) -> T {
+        let mut wired = self.wired.lock();
+        let result = act(&mut wired);
+        self.give_back(wired);
+        result
+    }
+
+    /// What `with_board` does at the end. An access to a device does without the closure, which would not be inlined.
+    #[inline(always)]
+    fn give_back(&self, mut wired: Guard<'_, Wired>) {
+        self.lines.push(wired.external_interrupts(), &self.links);
+        if wired.next_deadline() != wired.due {
+            self.change_deadline(&mut wired);
+        }
+    }
+
+    #[inline(never)]
+    fn change_deadline(&self, wired: &mut Wired) {
+        wired.due = wired.next_deadline();
+        let deadline = wired.due.map_or(u64::MAX, |time| self.clock.ticks(time));
+        self.deadline.store(deadline, Ordering::Relaxed);
+    }
+
     /// Whether a hart's external interrupt line is high, as the board has pushed it.
     pub(crate) fn external_interrupt(&self, hart: usize) -> bool {
         self.lines.level(hart)
@@ -147,14 +126,13 @@ impl Machine {
         host: &mut impl Host,
     ) -> Result<u64, Refused> {
         let now = self.clock.board_time(host.now());
-        // As `with_board` does, whose closure would not be inlined here.
         let mut board = self.wired.lock();
         let value = board.read(address, width, now);
-        if devices::board::is_uart_data(address) {
+        if devices::board::is_uart_data(address) && value.is_ok() {
             // A byte taken out makes room for the next one typed, which raises no interrupt on the host any more.
             board.feed_console(self.clock, host);
         }
-        self.push_changes(&mut board);
+        self.give_back(board);
         value
     }
 
@@ -171,21 +149,19 @@ impl Machine {
         host: &mut impl Host,
     ) -> Result<Written, Refused> {
         let now = self.clock.board_time(host.now());
-        // As in `read_device`.
         let mut board = self.wired.lock();
         let mut event = board.write(address, width, value, now);
         if event == Ok(Some(BoardEvent::ConsoleFull)) && board.drain_console(host) {
             event = board.write(address, width, value, now);
         }
-        if devices::board::is_uart(address) {
+        if devices::board::is_uart(address) && event.is_ok() {
             board.drain_console(host);
             if !devices::board::is_uart_data(address) {
                 // The FIFOs may have been turned on or emptied.
                 board.feed_console(self.clock, host);
             }
         }
-        self.push_changes(&mut board);
-        drop(board);
+        self.give_back(board);
         Ok(match event? {
             None => Written::Done,
             Some(BoardEvent::Notified(slot)) => {

@@ -5,9 +5,8 @@ use core::ops::{Deref, DerefMut};
 use devices::virtio::Slot;
 use devices::{Board, BoardTime, SlotId, SlotSet};
 use memory::GuestRam;
-use sync::atomic::Ordering;
 
-use super::{Clock, ConsoleTurn, Machine};
+use super::clock::Clock;
 use crate::host::Host;
 
 /// The devices of a machine, while nobody else has them: what the board's lock protects.
@@ -17,36 +16,18 @@ pub struct Wired {
     /// Which virtio console gets what is typed; `None` is the serial port. The one that the guest has written to last.
     typed_to: Option<SlotId>,
     /// When the board wants to be told the time again, as the machine's deadline says it. Its conversion to ticks is a division.
-    due: Option<BoardTime>,
+    pub(super) due: Option<BoardTime>,
 }
 
-impl Machine {
-    /// Waits until no other hart has the board, and lets the caller do something with it. What the others see without the lock,
-    /// the interrupt lines and the deadline, is up to date afterwards. There is no other way to the board but in this room.
-    #[inline(always)]
-    #[track_caller]
-    pub fn with_board<T>(&self, act: impl FnOnce(&mut Wired) -> T) -> T {
-        let mut wired = self.wired.lock();
-        let result = act(&mut wired);
-        self.push_changes(&mut wired);
-        result
-    }
-
-    /// Brings up to date what the others see without the board's lock. Whoever has had it does so before giving it back.
-    #[inline(always)]
-    pub(super) fn push_changes(&self, wired: &mut Wired) {
-        self.lines.push(wired.external_interrupts(), &self.links);
-        if wired.next_deadline() != wired.due {
-            self.change_deadline(wired);
-        }
-    }
-
-    #[inline(never)]
-    fn change_deadline(&self, wired: &mut Wired) {
-        wired.due = wired.next_deadline();
-        let deadline = wired.due.map_or(u64::MAX, |time| self.clock.ticks(time));
-        self.deadline.store(deadline, Ordering::Relaxed);
-    }
+/// What a virtio console has left after its turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConsoleTurn {
+    /// Nothing that could be done now.
+    Done,
+    /// More than a turn may move.
+    More,
+    /// More than the operator's console has room for.
+    Full,
 }
 
 impl Deref for Wired {

@@ -38,7 +38,7 @@ pub(super) fn clear_ipi<H>(_: SbiCall, machine: &Machine, vcpu: &mut Vcpu, _: &m
 }
 
 pub(super) fn send_ipi<H>(call: SbiCall, machine: &Machine, vcpu: &mut Vcpu, _: &mut H) -> Reply {
-    with_mask(machine, vcpu, call.args[0], |machine, vcpu, mask, base| ipi::send(machine, vcpu, mask, base))
+    with_mask(machine, vcpu, call.args[0], ipi::send)
 }
 
 pub(super) fn remote_fence_i<H>(call: SbiCall, machine: &Machine, vcpu: &mut Vcpu, _: &mut H) -> Reply {
