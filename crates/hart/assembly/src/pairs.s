@@ -15,13 +15,13 @@
 .macro PAIR_TO offset, text:vararg
 .option push
 .option rvc
-.set pair_short_\@, . + \offset
-    \text pair_short_\@
+.set .Lpair_short_\@, . + \offset
+    \text .Lpair_short_\@
 .option pop
 .option push
 .option norvc
-.set pair_long_\@, . + \offset
-    \text pair_long_\@
+.set .Lpair_long_\@, . + \offset
+    \text .Lpair_long_\@
 .option pop
 .endm
 

@@ -123,7 +123,19 @@ fast_status_write:
     xor t2, t3, t0
     srli t2, t2, {VIEW_SHIFT}
     andi t2, t2, {VIEW} >> {VIEW_SHIFT}
-    bnez t2, 3f
+    beqz t2, 2f
+    // SUM changes: another root. Where MXR was set, none is at hand.
+    ld t2, {ROOT_SUM}(sp)
+    beqz t2, fast_bail_t3
+    sd t3, {TP}(sp) // tp's place is free: the guest's tp is in tp
+    slli t3, t3, {SUM_TO_SIGN}
+    bltz t3, 4f
+    ld t2, {ROOT_SUPERVISOR}(sp)
+    beqz t2, fast_bail_t3
+4:
+    csrw satp, t2
+    FAST_FLUSH_IF_NEEDED t3
+    ld t3, {TP}(sp)
 2:
     ld t2, {UNITS_WRITTEN}(sp)
     csrc sstatus, t2
@@ -136,20 +148,6 @@ fast_status_write:
     sd t3, {SSTATUS}(sp)
     ld t3, {T3}(sp)
     FAST_GOTO {SITE_FINISH}
-// SUM changes: another root. Where MXR was set, none is at hand.
-3:
-    ld t2, {ROOT_SUM}(sp)
-    beqz t2, fast_bail_t3
-    sd t3, {TP}(sp) // tp's place is free: the guest's tp is in tp
-    slli t3, t3, {SUM_TO_SIGN}
-    bltz t3, 4f
-    ld t2, {ROOT_SUPERVISOR}(sp)
-    beqz t2, fast_bail_t3
-4:
-    csrw satp, t2
-    FAST_FLUSH_IF_NEEDED t3
-    ld t3, {TP}(sp)
-    j 2b
 
 // satp, where the roots of the new space are at hand. Bare is never.
 .global fast_satp

@@ -342,7 +342,7 @@ impl<'a> Player<'a> {
         let frame = core::ptr::from_ref(&self.guest.vcpu.frame).addr() as u64;
         for (name, field, wanted) in [
             ("exits", layout::FAST_EXITS, Some(1)),
-            ("fences", layout::FAST_FENCES, trap.is_fence().map(u64::from)),
+            ("fences", layout::FAST_FENCES, Some(u64::from(trap.is_fence()))),
             ("flushes", layout::SWITCH_FLUSHES, None),
         ] {
             let mut changes = self.changes.iter().filter(|change| change.address == frame + field as u64);

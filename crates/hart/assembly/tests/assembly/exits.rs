@@ -13,7 +13,7 @@ pub struct Trap {
     pub value: u64,
     /// Whether Rust is asked what it means; others end the machine, or are the run loop's.
     pub is_served: bool,
-    /// The instruction for which a breakpoint stands, if it is a site that was just put in.
+    /// The instruction for which a breakpoint stands, if it is a site's.
     pub site: Option<u32>,
 }
 
@@ -25,10 +25,9 @@ impl Trap {
         FIRST <= self.cause && self.cause <= LAST
     }
 
-    /// Whether the instruction that is tried is a fence, if it is known what is tried.
-    pub fn is_fence(&self) -> Option<bool> {
-        let bits = if self.cause == Exception::Breakpoint.code() { self.site? } else { 0 };
-        Some(bits & 0xfe00_7fff == SFENCE_VMA)
+    /// Whether the instruction is a fence of all addresses.
+    pub fn is_fence(&self) -> bool {
+        self.site.is_some_and(|bits| bits & 0xfe0f_ffff == SFENCE_VMA)
     }
 }
 
@@ -155,8 +154,11 @@ pub fn trap(guest: &mut Guest, exit: Exit, random: &mut Random) -> Trap {
         Exit::Site => {
             let bits = instruction(random);
             set_operand(guest, bits, random);
-            let is_site = put_site(guest, bits, random);
-            Trap { site: is_site.then_some(bits), ..plain(Exception::Breakpoint, guest.vcpu.frame.pc) }
+            put_site(guest, bits, random);
+            let frame = &guest.vcpu.frame;
+            // Another one may be found before it.
+            let site = frame.fast.sites.find(frame.pc, frame.fast.roots.tag);
+            Trap { site, ..plain(Exception::Breakpoint, frame.pc) }
         }
         Exit::Ecall => plain(Exception::EcallFromUser, 0),
         Exit::PageFault => {
@@ -215,8 +217,8 @@ fn set_operand(guest: &mut Guest, bits: u32, random: &mut Random) {
     guest.vcpu.frame.set(Reg::new(source), value);
 }
 
-/// Notes at the guest's pc, as `vmm` would, what a breakpoint stands for; says whether it is to be found there.
-fn put_site(guest: &mut Guest, bits: u32, random: &mut Random) -> bool {
+/// Notes at the guest's pc, as `vmm` would, what a breakpoint stands for, or at the same address of another space.
+fn put_site(guest: &mut Guest, bits: u32, random: &mut Random) {
     let fast = &mut guest.vcpu.frame.fast;
     let (pc, page) = (guest.vcpu.frame.pc, random.below(2000));
     let own = fast.roots.tag;
@@ -225,13 +227,12 @@ fn put_site(guest: &mut Guest, bits: u32, random: &mut Random) -> bool {
         let other = pc.wrapping_add(vhart::site::SITES as u64 * 2 * (1 + random.below(4)));
         fast.sites.insert(other, 0, instruction(random), page);
     }
-    let (tag, is_found) = match random.below(10) {
-        0..5 => (0, true),
-        5..9 => (own, true),
-        _ => (own ^ 1 << 50, false),
+    let tag = match random.below(10) {
+        0..5 => 0,
+        5..9 => own,
+        _ => own ^ 1 << 50,
     };
     fast.sites.insert(pc, tag, bits, page);
-    is_found
 }
 
 /// A privileged instruction, those more often of which the assembly knows much.
