@@ -372,7 +372,14 @@ impl<'a> Player<'a> {
         let blocks = word(What::Slots, slots + offset_of!(Slots, blocks) as u64);
         let frame = core::ptr::from_ref(&self.guest.vcpu.frame).addr() as u64;
         let is_flag = |change: &Change| change.address == frame + layout::FILLED_WRITABLE as u64;
-        let is_told = self.changes.iter().any(|change| is_flag(change) && now(change) != 0);
+        if self.changes.iter().any(|change| is_flag(change) && now(change) == 0) {
+            return Err("that some leaf can be written is forgotten".into());
+        }
+        // *plain-block*: else there may be what was in the memory before, or code of ours.
+        if !self.guest.is_plain(entry.address()) {
+            return Err("the block is not plain".into());
+        }
+        let is_told = self.changes.iter().any(is_flag);
         let is_noted = blocks >> (entry.address() / memory::BLOCK_SIZE % 64) & 1 != 0;
         if entry.has(Pte::W) && !(is_told && is_noted) {
             return Err("that the leaf can be written is not noted".into());

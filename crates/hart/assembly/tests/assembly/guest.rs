@@ -245,6 +245,12 @@ impl Guest {
         self.machine.ram.read_word(GuestPhysAddr(at))
     }
 
+    /// Whether this place in the host's memory is the guest's, in a block that is filled in and of which no page is guarded.
+    pub fn is_plain(&self, host: u64) -> bool {
+        let block = host.wrapping_sub(HOST_RAM) / BLOCK_SIZE;
+        self.machine.ram.blocks().get(block as usize).is_some_and(memory::Block::is_plain)
+    }
+
     /// Where the entry is that the hardware comes to at last when it looks an address up under this root.
     pub fn last_entry(&self, satp: u64, address: u64) -> Option<u64> {
         let mut table = (Satp::from_bits(satp)?.ppn) * PAGE_SIZE;

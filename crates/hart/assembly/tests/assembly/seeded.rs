@@ -8,6 +8,9 @@ use crate::image::Image;
 /// Cases until a fault has to be found.
 const ENOUGH: u64 = 40_000;
 
+/// Which of the branches of `fast_page_fault` it is that leaves a block to Rust which is not plain.
+const PLAIN_BLOCK: usize = 11;
+
 /// What is put in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fault {
@@ -73,6 +76,7 @@ fn a_fault_that_is_put_in_is_found() {
         ("fast_vector_write", 0, Fault::Mask),
         ("fast_enter", 0, Fault::Mask),
         ("fast_page_fault", 4, Fault::Mask),
+        ("fast_page_fault", PLAIN_BLOCK, Fault::NoBranch),
     ] {
         let candidates = image
             .instructions()
