@@ -2,7 +2,7 @@
 #![no_main]
 
 use devices::board::{Board, BoardEvent, MAP};
-use devices::{BoardTime, plic};
+use devices::{BoardTime, Loaded, plic};
 use isa::Width;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
@@ -73,7 +73,7 @@ fuzz_target!(|input: (u8, Vec<Step>)| {
 
 fn read(board: &mut Board, place: Place, now: BoardTime) {
     let (address, width) = (place.address(), place.width());
-    let Ok(value) = board.read(address, width, now) else { return };
+    let Ok(Loaded { value, .. }) = board.read(address, width, now) else { return };
     assert!(board.contains(address));
     assert!(u128::from(value) < 1 << (8 * width.bytes()), "a load is zero-extended");
 }

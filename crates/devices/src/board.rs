@@ -51,6 +51,15 @@ impl From<FinisherRequest> for BoardEvent {
     }
 }
 
+/// What a load has come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Loaded {
+    /// What was read.
+    pub value: u64,
+    /// Whether it may have moved an interrupt line to a hart or the board's deadline. Most loads do not.
+    pub moves: bool,
+}
+
 /// The devices of one virtual machine.
 #[derive(Clone, Debug)]
 pub struct Board {
@@ -108,33 +117,40 @@ impl Board {
     }
 
     /// A load, as the hart sees it: zero-extended.
+    ///
+    /// # Errors
+    /// Where no device answers.
     #[inline(always)]
-    pub fn read(&mut self, address: GuestPhysAddr, width: Width, now: BoardTime) -> Result<u64, Refused> {
+    pub fn read(&mut self, address: GuestPhysAddr, width: Width, now: BoardTime) -> Result<Loaded, Refused> {
         let (region, offset) = find(address, width).ok_or(Refused)?;
-        self.tick(now);
-        let value = match region.device {
+        let ticked = self.tick(now);
+        let (value, moves) = match region.device {
             Device::Plic => {
                 let value = self.plic.read(offset, width)?;
-                if !is_claim(offset) {
-                    // No line moves by that.
-                    return Ok(value);
+                if is_claim(offset) {
+                    if value == u64::from(UART_IRQ) {
+                        self.uart.interrupt_claimed();
+                    }
+                    self.route_interrupts();
                 }
-                if value == u64::from(UART_IRQ) {
-                    self.uart.interrupt_claimed();
-                }
-                value
+                (value, is_claim(offset))
             }
             Device::Uart => {
                 let value = self.uart.read(offset, width, now)?;
                 self.route_uart();
-                return Ok(value);
+                (value, true)
             }
-            Device::Rtc => self.rtc.read(offset, width, now)?,
-            Device::Finisher => self.finisher.read(offset, width)?,
-            Device::Virtio(slot) => return self.slots.get(slot.index()).ok_or(Refused)?.read(offset, width),
+            Device::Rtc => {
+                let value = self.rtc.read(offset, width, now)?;
+                self.route_interrupts();
+                (value, true)
+            }
+            Device::Finisher => (self.finisher.read(offset, width)?, false),
+            Device::Virtio(slot) => {
+                (self.slots.get(slot.index()).ok_or(Refused)?.read(offset, width)?, false)
+            }
         };
-        self.route_interrupts();
-        Ok(value)
+        Ok(Loaded { value, moves: ticked || moves })
     }
 
     /// A store. Bits of `value` above `width` do not matter.
@@ -185,13 +201,15 @@ impl Board {
     }
 
     /// Lets the devices notice that it has become `now`. To be called at [`Self::next_deadline`]; accesses
-    /// do it themselves.
-    pub fn tick(&mut self, now: BoardTime) {
-        if self.next_deadline().is_some_and(|due| due <= now) {
+    /// do it themselves. Says whether something was due.
+    pub fn tick(&mut self, now: BoardTime) -> bool {
+        let is_due = self.next_deadline().is_some_and(|due| due <= now);
+        if is_due {
             self.uart.tick(now);
             self.rtc.tick(now);
             self.route_interrupts();
         }
+        is_due
     }
 
     /// When a device next does something of its own accord.

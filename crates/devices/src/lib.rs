@@ -22,7 +22,7 @@ pub mod time;
 pub mod uart16550;
 pub mod virtio;
 
-pub use board::{Board, BoardEvent};
+pub use board::{Board, BoardEvent, Loaded};
 pub use slots::{SlotId, SlotSet};
 pub use time::BoardTime;
 

@@ -195,7 +195,7 @@ impl Lab {
             self.register(slot, offset, value);
         }
         let address = GuestPhysAddr(0x1000_1010 + 0x1000 * slot as u64);
-        let offered = self.board.read(address, Width::Word, BoardTime(0)).unwrap() as u32;
+        let offered = self.board.read(address, Width::Word, BoardTime(0)).unwrap().value as u32;
         for (offset, value) in [
             (0x24, 0),
             (0x20, offered & 0xfff_ffff | features),
@@ -473,7 +473,7 @@ proptest! {
             lab.bring_up(slot, false);
             prop_assert_eq!(lab.board.in_flight(), 0);
             let status = GuestPhysAddr(0x1000_1070 + 0x1000 * slot as u64);
-            prop_assert_eq!(lab.board.read(status, Width::Word, BoardTime(0)), Ok(15));
+            prop_assert_eq!(lab.board.read(status, Width::Word, BoardTime(0)).unwrap().value, 15);
         }
         lab.check_memory()?;
     }

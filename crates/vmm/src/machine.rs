@@ -93,7 +93,7 @@ impl Machine {
         result
     }
 
-    /// What `with_board` does at the end. An access to a device does without the closure, which would not be inlined.
+    /// Pushes the lines and the deadline before the lock goes, as `with_board` does at the end. An access to a device does without the closure, which would not be inlined.
     #[inline(always)]
     fn give_back(&self, mut wired: Guard<'_, Wired>) {
         self.lines.push(wired.external_interrupts(), &self.links);
@@ -127,13 +127,16 @@ impl Machine {
     ) -> Result<u64, Refused> {
         let now = self.clock.board_time(host.now());
         let mut board = self.wired.lock();
-        let value = board.read(address, width, now);
-        if devices::board::is_uart_data(address) && value.is_ok() {
+        let loaded = board.read(address, width, now);
+        if devices::board::is_uart_data(address) && loaded.is_ok() {
             // A byte taken out makes room for the next one typed, which raises no interrupt on the host any more.
             board.feed_console(self.clock, host);
         }
-        self.give_back(board);
-        value
+        // Most loads move nothing. One that was refused may have come after something that was due.
+        if loaded.is_err() || loaded.is_ok_and(|loaded| loaded.moves) {
+            self.give_back(board);
+        }
+        loaded.map(|loaded| loaded.value)
     }
 
     /// Writes a device register and passes on what the console device has to say.

@@ -19,7 +19,7 @@ const FINISHER: u64 = 0x0010_0000;
 const WALL: u64 = 1_700_000_000_000_000_000;
 
 fn read(board: &mut Board, address: u64, width: Width) -> Result<u64, Refused> {
-    board.read(GuestPhysAddr(address), width, BoardTime(0))
+    board.read(GuestPhysAddr(address), width, BoardTime(0)).map(|loaded| loaded.value)
 }
 
 fn write(board: &mut Board, address: u64, width: Width, value: u64) -> Result<Option<BoardEvent>, Refused> {
@@ -108,7 +108,10 @@ fn the_alarm_is_a_deadline_and_interrupts() {
     assert!(!board.external_interrupt(0));
     board.tick(BoardTime(1000));
     assert!(board.external_interrupt(0));
-    assert_eq!(board.read(GuestPhysAddr(CLAIM), Width::Word, BoardTime(1000)), Ok(11));
+    assert_eq!(
+        board.read(GuestPhysAddr(CLAIM), Width::Word, BoardTime(1000)),
+        Ok(Loaded { value: 11, moves: true })
+    );
 }
 
 #[test]
@@ -117,7 +120,10 @@ fn an_access_after_the_deadline_sees_its_interrupt() {
     write_word(&mut board, RTC + 0x0c, (WALL + 1000) >> 32);
     write_word(&mut board, RTC + 0x08, (WALL + 1000) & 0xffff_ffff);
     write_word(&mut board, RTC + 0x10, 1);
-    assert_eq!(board.read(GuestPhysAddr(CLAIM), Width::Word, BoardTime(5000)), Ok(11));
+    assert_eq!(
+        board.read(GuestPhysAddr(CLAIM), Width::Word, BoardTime(5000)),
+        Ok(Loaded { value: 11, moves: true })
+    );
 }
 
 #[test]
@@ -362,7 +368,12 @@ proptest! {
                     }
                 }
                 None => {
-                    let result = board.read(GuestPhysAddr(address), width, now);
+                    let (lines, due) = (board.external_interrupts(), board.next_deadline());
+                    let loaded = board.read(GuestPhysAddr(address), width, now);
+                    if let Ok(Loaded { moves: false, .. }) = loaded {
+                        prop_assert_eq!((board.external_interrupts(), board.next_deadline()), (lines, due));
+                    }
+                    let result = loaded.map(|loaded| loaded.value);
                     if let (CLAIM, Ok(source @ 1..)) = (address, result) {
                         prop_assert!(in_service.insert(source as u32), "{source} claimed twice");
                     }

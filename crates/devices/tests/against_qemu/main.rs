@@ -106,7 +106,7 @@ fn compare(steps: &[Step]) -> Result<(), TestCaseError> {
     for (index, step) in steps.iter().enumerate() {
         match *step {
             Step::Read(address, width) => {
-                let ours = board.read(GuestPhysAddr(address), width, now);
+                let ours = board.read(GuestPhysAddr(address), width, now).map(|loaded| loaded.value);
                 let theirs = qemu.read(address, width);
                 prop_assert_eq!(ours, Ok(theirs), "step {}: {:?}", index, step);
             }

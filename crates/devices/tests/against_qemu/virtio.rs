@@ -72,7 +72,7 @@ impl Both {
     }
 
     fn ours(&mut self, offset: u64, width: Width) -> u64 {
-        self.board.read(GuestPhysAddr(DISK + offset), width, BoardTime(0)).unwrap()
+        self.board.read(GuestPhysAddr(DISK + offset), width, BoardTime(0)).unwrap().value
     }
 
     #[track_caller]

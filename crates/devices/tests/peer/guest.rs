@@ -150,7 +150,7 @@ impl PeerTransport {
 
     fn read(&self, offset: u64, width: Width) -> u32 {
         let address = GuestPhysAddr(0x1000_1000 + 0x1000 * SLOT as u64 + offset);
-        self.board.borrow_mut().read(address, width, BoardTime(0)).unwrap() as u32
+        self.board.borrow_mut().read(address, width, BoardTime(0)).unwrap().value as u32
     }
 
     fn write(&self, offset: u64, value: u32) {
