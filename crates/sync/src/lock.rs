@@ -70,7 +70,7 @@ impl<T> fmt::Debug for Lock<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     extern crate std;
 
