@@ -169,7 +169,7 @@ impl<'a> Player<'a> {
     }
 
     fn check_shadow(&self) -> Result<(), String> {
-        let checked = mmu::check::check(&self.guest.vcpu.shadow, &self.guest.machine.ram);
+        let checked = mmu::check::check(&self.guest.vcpu.caches.shadow, &self.guest.machine.ram);
         checked.map(|_| ()).map_err(|violation| violation.to_string())
     }
 

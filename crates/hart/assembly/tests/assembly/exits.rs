@@ -127,7 +127,7 @@ fn vary_tables(guest: &mut Guest, random: &mut Random) {
         guest.guard(is_guarded);
     }
     if random.below(1000) == 0 {
-        guest.vcpu.shadow.clear();
+        guest.vcpu.caches.shadow.clear();
     }
 }
 

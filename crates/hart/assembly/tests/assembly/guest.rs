@@ -175,7 +175,7 @@ impl Guest {
         }
         for turn in 0..20 * SPACES {
             self.write(CsrAddr::SATP, self.satp(turn % SPACES));
-            self.vcpu.shadow.fence(&self.machine.ram, None, None);
+            self.vcpu.caches.shadow.fence(&self.machine.ram, None, None);
             for privilege in [Privilege::User, Privilege::Supervisor] {
                 self.vcpu.frame.privilege = privilege;
                 self.prepare();
@@ -185,7 +185,7 @@ impl Guest {
 
     /// Fences an address in all address spaces.
     pub fn fence(&mut self, address: u64) {
-        self.vcpu.shadow.fence(&self.machine.ram, Some(GuestVirtAddr(address)), None);
+        self.vcpu.caches.shadow.fence(&self.machine.ram, Some(GuestVirtAddr(address)), None);
     }
 
     /// satp for one of the address spaces.
@@ -298,7 +298,7 @@ impl Guest {
         let page = GuestPhysAddr(RAM + GUARDED * BLOCK_SIZE);
         if is_guarded {
             self.machine.ram.note_scanned(page);
-            self.vcpu.shadow.guard(&self.machine.ram, page);
+            self.vcpu.caches.shadow.guard(&self.machine.ram, page);
         } else {
             self.machine.ram.forget_scanned(page);
         }
@@ -324,11 +324,11 @@ impl Guest {
             self.set_word(at, Pte::new(RAM + BLOCK_SIZE, ALL).0);
             let _ = self.serve(Exception::LoadPageFault.code(), SPARE);
             self.set_word(at, 0);
-            self.vcpu.shadow.fence(&self.machine.ram, Some(GuestVirtAddr(SPARE)), None);
+            self.vcpu.caches.shadow.fence(&self.machine.ram, Some(GuestVirtAddr(SPARE)), None);
         }
         for turn in 0..20 {
             self.write(CsrAddr::SATP, self.satp(turn % SPACES));
-            self.vcpu.shadow.fence(&self.machine.ram, None, None);
+            self.vcpu.caches.shadow.fence(&self.machine.ram, None, None);
             self.prepare();
         }
     }
