@@ -46,7 +46,8 @@ impl Link {
 
     /// Has the hart look at what has changed outside its letter box.
     pub(crate) fn post(&self) {
-        self.mail.store(true, Ordering::Release);
+        // A swap: its place among the vCPU's swaps is certain, and it will say whether a kick is due.
+        self.mail.swap(true, Ordering::AcqRel);
     }
 
     /// Sends a supervisor software interrupt.

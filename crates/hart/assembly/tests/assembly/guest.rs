@@ -348,13 +348,13 @@ impl Guest {
 
     /// Rust serves an exception.
     pub fn serve(&mut self, cause: u64, value: u64) -> Result<(), StopReason> {
-        vm::serve(&mut self.machine, &mut self.vcpu, TrapInfo { cause, value }, &mut FakeHost)
+        vm::serve(&self.machine, &mut self.vcpu, TrapInfo { cause, value }, &mut FakeHost)
     }
 
     /// The run loop's way to the guest's next instruction, and what `Hart::run` does of it; gives the root.
     pub fn prepare(&mut self) -> vm::Entry {
         let entry = loop {
-            match vm::prepare(&mut self.machine, &mut self.vcpu) {
+            match vm::prepare(&self.machine, &mut self.vcpu) {
                 Next::Run(entry) => break entry,
                 Next::Idle => self.vcpu.state = RunState::Running,
             }
