@@ -202,17 +202,25 @@ impl Board {
 
     /// Lets the devices notice that it has become `now`. To be called at [`Self::next_deadline`]; accesses
     /// do it themselves. Says whether something was due.
+    #[inline(always)]
     pub fn tick(&mut self, now: BoardTime) -> bool {
         let is_due = self.next_deadline().is_some_and(|due| due <= now);
         if is_due {
-            self.uart.tick(now);
-            self.rtc.tick(now);
-            self.route_interrupts();
+            self.act(now);
         }
         is_due
     }
 
+    #[cold]
+    #[inline(never)]
+    fn act(&mut self, now: BoardTime) {
+        self.uart.tick(now);
+        self.rtc.tick(now);
+        self.route_interrupts();
+    }
+
     /// When a device next does something of its own accord.
+    #[inline(always)]
     pub fn next_deadline(&self) -> Option<BoardTime> {
         match (self.uart.next_timeout(), self.rtc.next_alarm()) {
             (Some(timeout), Some(alarm)) => Some(timeout.min(alarm)),
