@@ -12,6 +12,8 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
+use arrayvec::ArrayVec;
+
 use crate::block::Block;
 use crate::{BLOCK_SIZE, GuestPhysAddr, HostPhysAddr, PAGE_SIZE};
 use sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -154,7 +156,7 @@ impl RamState {
 }
 
 /// Pages that are remembered after they were watched no longer.
-pub const LOG: usize = 32;
+pub const LOG: usize = if cfg!(loom) { 1 } else { 32 };
 
 impl Overlay {
     pub(crate) fn new(base: GuestPhysAddr, size: u64) -> Self {
@@ -268,15 +270,22 @@ impl Overlay {
     }
 
     /// The pages that were watched no longer since `unwatched` was `before` and until it was `now`; `None` where there are too
-    /// many, or one is not noted yet.
-    pub fn unwatched_since(&self, before: u64, now: u64) -> Option<impl Iterator<Item = GuestPhysAddr> + '_> {
-        let page = move |count: u64| {
+    /// many, or one is not noted yet, or no longer.
+    pub fn unwatched_since(&self, before: u64, now: u64) -> Option<ArrayVec<GuestPhysAddr, LOG>> {
+        if now.wrapping_sub(before) > LOG as u64 {
+            return None;
+        }
+        // Each entry is read once: another hart may put a later one in its place at any time.
+        let mut pages = ArrayVec::new();
+        for count in before..now {
             let found = self.log.get(count as usize % LOG)?.load(Ordering::Acquire);
             let number = found & PAGE_NUMBER;
-            (found == entry(count, number)).then(|| self.base.wrapping_add(number * PAGE_SIZE))
-        };
-        let range = (now.wrapping_sub(before) <= LOG as u64).then_some(before..now)?;
-        range.clone().all(|count| page(count).is_some()).then(|| range.filter_map(page))
+            if found != entry(count, number) {
+                return None;
+            }
+            pages.try_push(self.base.wrapping_add(number * PAGE_SIZE)).ok()?;
+        }
+        Some(pages)
     }
 
     /// Whether the page of `address` has one of these flags.

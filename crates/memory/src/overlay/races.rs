@@ -196,3 +196,16 @@ fn one_hart_fills_a_block_in_and_a_guarded_page_in_it_is_not_lost() {
         assert!(overlay.blocks()[0].is_filled() && !is_plain(&overlay));
     });
 }
+
+#[test]
+fn pages_that_were_let_go_are_all_known_or_none_while_another_is_let_go() {
+    race(
+        |overlay| assert!(overlay.watch(FIRST) && overlay.unwatch(FIRST) && overlay.watch(SECOND)),
+        |overlay| {
+            let pages = overlay.unwatched_since(0, 1);
+            assert!(pages.is_none_or(|pages| pages[..] == [FIRST]));
+        },
+        |overlay| assert!(overlay.unwatch(SECOND)),
+        |overlay| assert!(overlay.unwatched_since(1, 2).is_some_and(|pages| pages[..] == [SECOND])),
+    );
+}

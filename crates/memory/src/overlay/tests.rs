@@ -79,7 +79,7 @@ fn the_last_pages_that_were_let_go_are_known() {
     };
     let since = |before| {
         let now = overlay.unwatched().load(Ordering::Relaxed);
-        overlay.unwatched_since(before, now).map(|pages| pages.collect::<alloc::vec::Vec<_>>())
+        overlay.unwatched_since(before, now).map(|pages| pages.to_vec())
     };
     assert_eq!(since(0), Some(alloc::vec![]));
     let pages = [3, 700, 3].map(let_go);

@@ -136,7 +136,6 @@ impl ShadowMmu {
     #[cold]
     fn loosen_all(&mut self, ram: &GuestRam, before: u64, now: u64) {
         let pages = ram.overlay().unwatched_since(before, now);
-        let pages: Option<ArrayVec<_, { memory::overlay::LOG }>> = pages.map(Iterator::collect);
         let was_settled = self.is_shared_settled();
         let forgets_roots = match (&mut self.shared, &pages) {
             (None, _) => false,
