@@ -79,10 +79,10 @@ const FIGURES: &[(&str, &str, &str, &str)] = &[
     (
         "ARCHITECTURE.md",
         "**Copied** once 32 traps came from a page",
-        "rewrite/src/lib.rs",
+        "rewrite/src/heat.rs",
         "const FIRST_LIMIT: u32 = 32;",
     ),
-    ("ARCHITECTURE.md", "stored to seventeen times", "rewrite/src/store.rs", "const PATIENCE: u8 = 16;"),
+    ("ARCHITECTURE.md", "stored to seventeen times", "rewrite/src/copies.rs", "const PATIENCE: u8 = 16;"),
     (
         "ARCHITECTURE.md",
         "**Bounded**: 1,024 copies for a guest, 4 MiB",
