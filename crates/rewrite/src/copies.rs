@@ -124,6 +124,8 @@ impl Copies {
             return Cover::Closing(round);
         }
         self.read(ram, page, copy);
+        // Before it can be found: a hart that maps it must not execute what its instruction cache has of the page before.
+        ram.note_code_write();
         self.set_state(copy, State::Copied(page));
         if !ram.publish_copy(page) {
             return Cover::None;

@@ -171,6 +171,28 @@ fn a_page_is_copied_after_the_last_store_that_nobody_notices() {
 }
 
 #[test]
+fn whoever_finds_a_copy_finds_its_code_written_and_does_a_fence_i() {
+    /// How often code was written before the copy is made: not a part of the model.
+    static WRITES: core::sync::atomic::AtomicU64 = core::sync::atomic::AtomicU64::new(0);
+    race(
+        |pages, guest| {
+            let Cover::Closing(round) = cover(pages, guest) else { panic!("nobody has answered") };
+            assert!(pages.acknowledge(&guest.ram, FIRST, round));
+            guest.take_letters(|| {});
+            WRITES.store(guest.ram.writes(), Ordering::Relaxed);
+        },
+        |pages, guest| assert!(cover(pages, guest) == Cover::Copied(COPY, None)),
+        |guest| {
+            if guest.is_copied() {
+                assert_eq!(guest.fetch(), CODE);
+                assert!(guest.ram.writes() > WRITES.load(Ordering::Relaxed));
+            }
+        },
+        |_, guest| assert!(guest.is_copied()),
+    );
+}
+
+#[test]
 fn a_copy_is_free_after_the_last_fetch_from_it() {
     race(
         covered,
