@@ -59,6 +59,12 @@ impl SlotSet {
         self.0 |= 1 << slot.0;
     }
 
+    /// Whether it has this one.
+    #[inline]
+    pub const fn contains(self, slot: SlotId) -> bool {
+        self.0 & 1 << slot.0 != 0
+    }
+
     /// Whether it has none.
     #[inline]
     pub const fn is_empty(self) -> bool {
@@ -121,5 +127,6 @@ mod tests {
         assert!(SlotSet::NONE.is_empty() && !set.is_empty());
         assert_eq!(SlotSet::of_bits(set.bits() | 1 << 8), set);
         assert_eq!(SlotSet::of(slot(3)).bits(), 8);
+        assert!(set.contains(slot(3)) && !set.contains(slot(4)));
     }
 }

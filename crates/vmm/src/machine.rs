@@ -41,6 +41,9 @@ pub struct Machine {
     lines: Lines,
     /// When the board wants to be told the time again, in ticks: set when its lock is given back.
     deadline: AtomicU64,
+    /// Which virtio slots have a console, and which a source of random numbers: known without the board's lock.
+    consoles: SlotSet,
+    entropies: SlotSet,
     /// Virtio slots that want to be served, a bit each.
     notified: AtomicU32,
 }
@@ -60,7 +63,12 @@ impl Machine {
     /// A machine of `harts` harts.
     pub fn new(ram: GuestRam, mut code: CodePages, board: Board, harts: usize, clock: Clock) -> Self {
         code.set_vcpus(harts);
+        let slots = |is_meant: fn(&Slot) -> bool| {
+            SlotId::all().filter(|slot| board.slot(*slot).is_some_and(is_meant)).collect()
+        };
         Self {
+            consoles: slots(|slot| matches!(slot, Slot::Console(_))),
+            entropies: slots(|slot| matches!(slot, Slot::Entropy(_))),
             ram,
             code: Lock::new(Rank::Code, code),
             wired: Lock::new(Rank::Board, Wired::new(board)),
@@ -208,13 +216,22 @@ impl Machine {
 
     /// Moves what the virtio console in `slot` has to the operator's console, for a turn, and to it what was typed, if the
     /// guest has written to it last. `None` where there is no console.
+    #[inline]
     pub fn serve_console(&self, slot: SlotId, host: &mut impl Host) -> Option<ConsoleTurn> {
+        if !self.consoles.contains(slot) {
+            return None;
+        }
         self.with_board(|board| board.serve_console(slot, &self.ram, host))
     }
 
     /// The slots of virtio consoles.
-    pub fn consoles(&self) -> SlotSet {
-        self.with_board(|board| board.consoles())
+    pub const fn consoles(&self) -> SlotSet {
+        self.consoles
+    }
+
+    /// The slots of virtio devices that give out random numbers.
+    pub const fn entropies(&self) -> SlotSet {
+        self.entropies
     }
 
     /// Moves what the operator typed to the serial port, as far as it has room.

@@ -49,7 +49,10 @@ impl<P: Platform> Io<P> {
                 // Where the operator's console is full, it interrupts once it has room.
                 machine.notify(slot);
             }
-            let Some(random) = self.random.get_mut(number) else { continue };
+            let Some(random) = self.random.get_mut(number).filter(|_| machine.entropies().contains(slot))
+            else {
+                continue;
+            };
             let more = machine.serve(slot, |device, ram| {
                 let Slot::Entropy(entropy) = device else { return false };
                 entropy.serve(ram, |bytes| random.fill(bytes));

@@ -3,7 +3,7 @@
 use core::ops::{Deref, DerefMut};
 
 use devices::virtio::Slot;
-use devices::{Board, BoardTime, SlotId, SlotSet};
+use devices::{Board, BoardTime, SlotId};
 use memory::GuestRam;
 
 use super::clock::Clock;
@@ -120,11 +120,6 @@ impl Wired {
             })
         });
         turn.flatten()
-    }
-
-    /// The slots of virtio consoles.
-    pub(super) fn consoles(&self) -> SlotSet {
-        SlotId::all().filter(|slot| matches!(self.slot(*slot), Some(Slot::Console(_)))).collect()
     }
 
     /// Writes to the operator's console behind what the serial port has sent; says how many bytes went.
