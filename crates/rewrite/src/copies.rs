@@ -23,7 +23,7 @@ use memory::{GuestPhysAddr, GuestRam, HostPhysAddr, PAGE_SIZE};
 use crate::heat::balance::Scale;
 use crate::rounds::{Round, Rounds};
 use crate::site::parcel;
-use crate::sync::{AtomicU64, Ordering};
+use sync::atomic::{AtomicU64, Ordering};
 
 /// C.EBREAK.
 pub(crate) const BREAKPOINT: u16 = 0x9002;

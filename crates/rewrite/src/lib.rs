@@ -31,7 +31,6 @@ mod rounds;
 mod scan;
 mod site;
 mod store;
-pub mod sync;
 
 use alloc::sync::Arc;
 
@@ -41,7 +40,7 @@ use copies::Copies;
 use heat::HeatTable;
 pub use plan::{Change, Replaced, Trapped, is_reported};
 pub use rounds::{Round, Rounds};
-use sync::AtomicU64;
+use sync::atomic::AtomicU64;
 
 /// How often pages were copied, and how often a copy ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -14,7 +14,7 @@ use memory::{BLOCK_SIZE, GuestPhysAddr, InitialData};
 
 use super::*;
 use crate::copies::{BREAKPOINT, Cover};
-use crate::sync::Ordering;
+use sync::atomic::Ordering;
 
 const BASE: GuestPhysAddr = GuestPhysAddr(0x4000_0000);
 const COPY: HostPhysAddr = HostPhysAddr(0x9000_0000);

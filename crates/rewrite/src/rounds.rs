@@ -7,7 +7,7 @@
 
 use alloc::boxed::Box;
 
-use crate::sync::{AtomicU64, Ordering};
+use sync::atomic::{AtomicU64, Ordering};
 
 /// A round that has begun.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("entropy", &[]),
     ("vhart", &["isa", "memory"]),
     ("mmu", &["isa", "memory", "vhart"]),
-    ("rewrite", &["isa", "memory"]),
+    ("rewrite", &["isa", "memory", "sync"]),
     ("lifecycle", &[]),
     ("scheduler", &[]),
     ("hart", &["isa", "memory", "trace", "vhart"]),
